@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: MIT
+# The static and the shared library, and what an installation needs to be found by others.
+include(CMakePackageConfigHelpers)
+
+foreach(kind static shared)
+  string(TOUPPER ${kind} kind_upper)
+  add_library(clockpool_${kind} ${kind_upper} $<TARGET_OBJECTS:clockpool_objects>)
+  add_library(clockpool::${kind} ALIAS clockpool_${kind})
+  set_target_properties(clockpool_${kind} PROPERTIES OUTPUT_NAME clockpool EXPORT_NAME ${kind})
+  target_include_directories(clockpool_${kind} PUBLIC
+    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
+    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  target_link_libraries(clockpool_${kind} PUBLIC Threads::Threads
+                        PRIVATE PkgConfig::URING PkgConfig::XXHASH)
+endforeach()
+set_target_properties(clockpool_shared PROPERTIES
+  VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
+
+install(TARGETS clockpool_static clockpool_shared EXPORT clockpool-targets
+        ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/clockpool
+        DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
+install(EXPORT clockpool-targets NAMESPACE clockpool::
+        DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/clockpool)
+
+configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/clockpool-config.cmake.in
+  ${PROJECT_BINARY_DIR}/clockpool-config.cmake
+  INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/clockpool)
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/clockpool-config-version.cmake
+  COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/clockpool-config.cmake
+              ${PROJECT_BINARY_DIR}/clockpool-config-version.cmake
+        DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/clockpool)
+
+configure_file(${PROJECT_SOURCE_DIR}/cmake/clockpool.pc.in ${PROJECT_BINARY_DIR}/clockpool.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/clockpool.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
