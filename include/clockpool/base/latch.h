@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A latch in the low bits of a 64-bit word that also says what it guards (after vmcache: the whole
+ * of a page's state in one word). Both engines use it.
+ *
+ *     bits 0-7    latch: 0 free, 1..250 shared holders, 254 loading, 255 exclusive
+ *     bit  8      waiters: somebody sleeps on the low half of the word
+ *     bit  9      ref: touched since the sweep last looked
+ *     bits 10..   version, up to a width the owner chooses; the rest is the owner's
+ *
+ * All bits zero means "absent". A word is changed by compare-and-swap only, and never touched after
+ * a release: when the last holder lets go, the owner may unmap the memory it lies in.
+ */
+#ifndef CLOCKPOOL_BASE_LATCH_H
+#define CLOCKPOOL_BASE_LATCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <clockpool/status.h>
+#include <clockpool/base/thread.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CP_WORD_LATCH         UINT64_C(0xff)
+#define CP_WORD_WAITERS       UINT64_C(0x100)
+#define CP_WORD_REF           UINT64_C(0x200)
+#define CP_WORD_VERSION_SHIFT 10u
+#define CP_WORD_VERSION_ONE   (UINT64_C(1) << CP_WORD_VERSION_SHIFT)
+
+#define CP_LATCH_FREE       0u
+#define CP_LATCH_SHARED_MAX 250u
+#define CP_LATCH_LOADING    254u
+#define CP_LATCH_EXCLUSIVE  255u
+
+/* Loads of the word before it sleeps: about a microsecond, the cost of a futex round trip. */
+#define CP_LATCH_SPIN_LIMIT 64u
+
+static inline unsigned cp_word_latch(uint64_t word)
+{
+    return (unsigned)(word & CP_WORD_LATCH);
+}
+
+/* Free or held shared: a shared holder may join, an optimistic reader may look. */
+static inline bool cp_word_readable(uint64_t word)
+{
+    return cp_word_latch(word) <= CP_LATCH_SHARED_MAX;
+}
+
+/* The word with another latch value. */
+static inline uint64_t cp_word_with_latch(uint64_t word, unsigned latch)
+{
+    return (word & ~CP_WORD_LATCH) | latch;
+}
+
+/* The word with its version, width bits wide, one higher (modulo the width). */
+static inline uint64_t cp_word_next_version(uint64_t word, unsigned width)
+{
+    uint64_t mask = ((UINT64_C(1) << width) - 1) << CP_WORD_VERSION_SHIFT;
+    return (word & ~mask) | ((word + CP_WORD_VERSION_ONE) & mask);
+}
+
+/*
+ * Compare-and-swap with acquire and release order. On failure *expected is what was found. Builtins
+ * rather than <stdatomic.h>, which C++ does not have.
+ */
+static inline bool cp_word_cas(uint64_t *word, uint64_t *expected, uint64_t desired)
+{
+    return __atomic_compare_exchange_n(word, expected, desired, false, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_ACQUIRE);
+}
+
+/* acquire: pairs with the release half of the compare-and-swap that published the state */
+static inline uint64_t cp_word_load(const uint64_t *word)
+{
+    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+
+/*
+ * Let go of one shared hold, or of the exclusive one (then the version rises, width bits wide).
+ * Wakes the waiters when the word becomes free. Never touches the word afterwards.
+ */
+CP_API void cp_latch_release_shared(uint64_t *word);
+CP_API void cp_latch_release_exclusive(uint64_t *word, unsigned version_width);
+
+/* Set a word that the caller holds (loading or exclusive) to desired and wake its waiters. */
+CP_API void cp_latch_publish(uint64_t *word, uint64_t desired);
+
+/*
+ * Wait until the word may have changed from seen: spin, then announce a waiter, ask still_wait
+ * (when not NULL) whether sleeping is right, and sleep. deadline_ns is in cp_now_ns() time, 0 for
+ * none. Returns 0, or CP_ETIMEDOUT.
+ */
+CP_API int cp_latch_wait(uint64_t *word, uint64_t seen, bool (*still_wait)(void *ctx), void *ctx,
+                         uint64_t deadline_ns) CP_MUST_CHECK;
+
+/* Wake sleepers without changing the state, so that they look again (and take another way). */
+CP_API void cp_latch_wake(uint64_t *word);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Buffer pool: pages of several files, of several sizes, cached in frames under one hard budget.
+ *
+ * To fix a page is to pin and latch it: shared (many readers) or exclusive (one writer). A reader
+ * that only copies a few bytes can do so optimistically, without writing to shared memory. Misses
+ * can be many at a time: cp_bufpool_fix_many, cp_bufpool_prefetch and tickets.
+ *
+ * Page numbers count pages of the file's own size from its start. All functions may be called from
+ * any thread unless they say otherwise; a fix may be released by another thread than the one that
+ * made it. A thread must not fix a page exclusively that it has fixed already (it would wait for
+ * itself). Errors are codes as in status.h, with path, page and hint in cp_error_info().
+ *
+ * Source of the page table: vmcache (Leis et al., SIGMOD 2023) for the state word, Calico
+ * (arXiv 2604.00423) for array translation.
+ */
+#ifndef CLOCKPOOL_BUFPOOL_H
+#define CLOCKPOOL_BUFPOOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <clockpool/arena.h>
+#include <clockpool/io.h>
+#include <clockpool/lsn.h>
+#include <clockpool/status.h>
+#include <clockpool/base/latch.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CP_PAGE_SIZE_MIN         4096u
+#define CP_PAGE_SIZE_MAX         65536u
+#define CP_BUFPOOL_BUDGET_MIN    (UINT64_C(512) << 10) /* bytes */
+#define CP_BUFPOOL_BUDGET_MAX    (UINT64_C(1) << 40)   /* 28 bits of frame number, 4 KiB each */
+#define CP_BUFPOOL_FILES_MAX     256u
+#define CP_BUFPOOL_FIX_MANY_MAX  1024u /* pages of one fix_many, begin or prefetch call */
+#define CP_BUFPOOL_WAIT_LIMIT_MS 1000u /* how long a miss waits for others to unpin a frame */
+
+struct cp_bufpool;
+struct cp_bufpool_file;
+
+enum cp_latch_mode {
+    CP_SHARED = 1,
+    CP_EXCLUSIVE = 2,
+};
+
+/* A fixed page. Owned by the caller from a successful fix to unfix; may be copied, not used twice.
+ */
+struct cp_fix {
+    void *data;    /* the page, page_size bytes, aligned to 4096; pinned until unfix */
+    void *owner;   /* private: file or engine */
+    uint64_t page; /* page number */
+    uint32_t mode; /* enum cp_latch_mode */
+    uint32_t pin;  /* private: entry in the pin list plus 1, or 0 */
+};
+
+struct cp_bufpool_options {
+    uint64_t budget_bytes;     /* hard limit of frames and all metadata; required */
+    uint64_t max_budget_bytes; /* largest budget a resize may ask for; 0 means 4 x budget_bytes */
+    struct cp_io *io;          /* borrowed until destroy; required */
+    enum cp_huge_pages huge_pages;
+    uint32_t ring_count;        /* rings for reads; 0 means one for 4 processors */
+    uint32_t ring_depth;        /* reads in flight per ring; 0 means 256 */
+    bool no_registered_buffers; /* do not register the frames with the kernel */
+    bool track_pins;            /* keep owner and age of every fix (costs about 100 ns a fix) */
+    uint32_t write_batch_pages; /* pages of one write-back batch; 0 means 64 */
+};
+
+struct cp_bufpool_file_options {
+    struct cp_io_file *file; /* borrowed until detach; required */
+    uint32_t page_size;      /* bytes; power of two, 4096 to 65536; required */
+    uint64_t max_pages;      /* address space of the page table; 0 means 2^32 */
+    /* Asked before any dirty page of this file is written; copied. NULL: no log. */
+    const struct cp_lsn_gate *gate;
+    /*
+     * Called after a page was read, before anyone sees it: 0, or the code that the fix shall return
+     * (with cp_error_set). NULL: every image is good. Any thread; must not block nor use the pool.
+     */
+    int (*verify)(void *ctx, void *data, uint64_t page);
+    /*
+     * Called just before a dirty page is written, with the LSN given to mark_dirty, to seal the
+     * image (checksum). It may change only bytes that no reader looks at. NULL: nothing to seal.
+     */
+    void (*seal)(void *ctx, void *data, uint64_t page, cp_lsn lsn);
+    void *ctx;
+};
+
+/* ---- life -------------------------------------------------------------------------------------
+ */
+
+/* Errors: -EINVAL, CP_EBUDGET (with the smallest budget that would do in the hint), -ENOMEM. */
+CP_API int cp_bufpool_create(const struct cp_bufpool_options *options,
+                             struct cp_bufpool **out_pool) CP_MUST_CHECK;
+/* All files must be detached. NULL is allowed. */
+CP_API void cp_bufpool_destroy(struct cp_bufpool *pool);
+
+/*
+ * Change the budget while running. Growing is immediate. Shrinking evicts, writes back and gives
+ * memory back to the kernel before it returns. CP_EBUDGET: below the minimum or above
+ * max_budget_bytes; CP_EPINNED: too much is pinned, the old budget stands. May block on I/O.
+ */
+CP_API int cp_bufpool_resize(struct cp_bufpool *pool, uint64_t budget_bytes) CP_MUST_CHECK;
+
+CP_API int cp_bufpool_attach(struct cp_bufpool *pool, const struct cp_bufpool_file_options *options,
+                             struct cp_bufpool_file **out_file) CP_MUST_CHECK;
+/*
+ * Forget a file: its clean pages are dropped. CP_EPINNED when one is fixed, -EBUSY when one is
+ * dirty (flush or discard first); the file is then still attached. No other call on the file may
+ * run.
+ */
+CP_API int cp_bufpool_detach(struct cp_bufpool_file *file) CP_MUST_CHECK;
+
+/* ---- fixing -----------------------------------------------------------------------------------
+ */
+
+/*
+ * Fix one page, reading it when it is absent. Waits for a conflicting latch. Errors: CP_ENOPAGE
+ * beyond max_pages; -EIO and the like, -ENODATA when the file ends before the page; whatever verify
+ * says; CP_ENOFRAMES when every frame stays pinned for CP_BUFPOOL_WAIT_LIMIT_MS; CP_EGATE or a
+ * write error when nothing but unwritable dirty pages is left; CP_EFORKED in a forked child.
+ */
+CP_API int cp_bufpool_fix(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
+                          struct cp_fix *out_fix) CP_MUST_CHECK;
+
+/* As cp_bufpool_fix, but -EAGAIN instead of waiting for a latch or for I/O. */
+CP_API int cp_bufpool_try_fix(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
+                              struct cp_fix *out_fix) CP_MUST_CHECK;
+
+/*
+ * Fix a page exclusively without reading it: the frame is all zeros, whatever the file holds. For
+ * pages newly allocated. A page that is resident is zeroed too.
+ */
+CP_API int cp_bufpool_fix_new(struct cp_bufpool_file *file, uint64_t page,
+                              struct cp_fix *out_fix) CP_MUST_CHECK;
+
+/* Release a fix. Never fails, never blocks on I/O. fix->data becomes NULL. */
+CP_API void cp_bufpool_unfix(struct cp_fix *fix);
+
+/*
+ * Say that the page was changed under this exclusive fix, and which log record (its end) covers it;
+ * 0 when none does. The frame keeps the largest LSN. CP_EGATE is not detected here but at write.
+ */
+CP_API void cp_bufpool_mark_dirty(struct cp_fix *fix, cp_lsn lsn);
+
+/*
+ * Fix count pages (at most CP_BUFPOOL_FIX_MANY_MAX) with all misses in one submission. Either all
+ * are fixed, in the order asked, or none and the first error is returned. A page may occur twice
+ * when mode is shared (-EINVAL otherwise). Latches are taken in the order given; callers that fix
+ * exclusively must agree on an order among themselves.
+ */
+CP_API int cp_bufpool_fix_many(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count,
+                               enum cp_latch_mode mode, struct cp_fix *out_fixes) CP_MUST_CHECK;
+CP_API void cp_bufpool_unfix_many(struct cp_fix *fixes, uint32_t count);
+
+/*
+ * Start reading pages that are absent and return after submission. A hint: pages for which there is
+ * no frame without writing something back are left out. Returns the number of reads started, or a
+ * negative code. A failed read shows when the page is fixed.
+ */
+CP_API int cp_bufpool_prefetch(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count);
+
+/* ---- tickets: a fix in two steps ---------------------------------------------------------------
+ */
+
+/*
+ * A fix under way. Filled by begin, in the caller's memory, and not to be moved before it is
+ * finished by a successful wait (then fix is the caller's), a failed wait, or cancel.
+ */
+struct cp_ticket {
+    struct cp_fix fix; /* valid once wait has returned 0 */
+    struct cp_bufpool_file *file;
+    uint32_t state; /* private; changed by whichever thread reaps the read */
+    int32_t status; /* private */
+    void *load;     /* private */
+};
+
+/*
+ * Begin to fix count pages: what is resident and free is fixed at once, what is absent is put in
+ * line to be read. The reads are submitted by the next poll or wait (of any ticket of the pool), so
+ * that several begins share a system call. Tickets begun with a latch conflict resolve it in wait.
+ * Returns 0, or a code with no ticket begun.
+ */
+CP_API int cp_bufpool_begin(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count,
+                            enum cp_latch_mode mode, struct cp_ticket *out_tickets) CP_MUST_CHECK;
+
+/* Submit what is in line and reap without blocking. True when wait would not block on I/O. */
+CP_API bool cp_bufpool_poll(struct cp_ticket *ticket);
+
+/* Finish the ticket: 0 with ticket->fix fixed, or the errors of cp_bufpool_fix. */
+CP_API int cp_bufpool_wait(struct cp_ticket *ticket) CP_MUST_CHECK;
+
+/* Give up a ticket that was begun: waits for its read, then releases the page. */
+CP_API void cp_bufpool_cancel(struct cp_ticket *ticket);
+
+/* ---- reading without a latch --------------------------------------------------------------------
+ */
+
+/*
+ * Copy size_bytes at offset_bytes of a page into buffer: optimistically when the page is resident,
+ * by a shared fix otherwise. Errors as cp_bufpool_fix, -EINVAL outside the page.
+ */
+CP_API int cp_bufpool_read(struct cp_bufpool_file *file, uint64_t page, uint32_t offset_bytes,
+                           void *buffer, uint32_t size_bytes) CP_MUST_CHECK;
+
+/*
+ * The translation array of a file, for the inline functions below: what they need and no more. The
+ * addresses never change while the file is attached.
+ */
+struct cp_page_map {
+    uint64_t *words;       /* one state word a page, index = page number */
+    unsigned char *frames; /* frame n starts at frames + n * 4096 */
+    uint64_t page_limit;   /* words has this many elements */
+    uint32_t frame_shift;  /* a word's frame number is word >> frame_shift */
+    uint32_t page_size;
+};
+
+/* Borrowed until detach. */
+CP_API const struct cp_page_map *cp_bufpool_page_map(const struct cp_bufpool_file *file);
+
+/* Set the ref bit of a word seen without it (the slow half of cp_optimistic_begin). */
+CP_API void cp_bufpool_touch(uint64_t *word, uint64_t seen);
+
+/*
+ * Begin an optimistic read: the page's address, or NULL when it is absent or held exclusively (use
+ * cp_bufpool_fix then). What is read there may be changing or even be another page: load it with
+ * relaxed atomic loads of up to 64 bits into locals, follow no pointer or length in it, and use the
+ * values only after cp_optimistic_validate returned true. Not a pin; blocks nothing.
+ */
+static inline const void *cp_optimistic_begin(const struct cp_page_map *map, uint64_t page,
+                                              uint64_t *out_word)
+{
+    if (__builtin_expect(page >= map->page_limit, 0))
+        return NULL;
+    uint64_t word = cp_word_load(&map->words[page]);
+    if (__builtin_expect(word == 0 || !cp_word_readable(word), 0))
+        return NULL;
+    if (__builtin_expect((word & CP_WORD_REF) == 0, 0))
+        cp_bufpool_touch(&map->words[page], word);
+    *out_word = word;
+    return map->frames + ((word >> map->frame_shift) << 12);
+}
+
+/* True when nothing that was loaded since begin can have changed. */
+static inline bool cp_optimistic_validate(const struct cp_page_map *map, uint64_t page,
+                                          uint64_t begun)
+{
+    const uint64_t ignored = CP_WORD_LATCH | CP_WORD_WAITERS | CP_WORD_REF;
+    /* acquire fence: the page's loads come before the second load of the word */
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    uint64_t word = __atomic_load_n(&map->words[page], __ATOMIC_RELAXED);
+    return ((word ^ begun) & ~ignored) == 0 && cp_word_readable(word);
+}
+
+/* ---- writing back -------------------------------------------------------------------------------
+ */
+
+/*
+ * Write every dirty page of a file back, in page order, neighbours merged; pages dirtied meanwhile
+ * may or may not be included. Does not sync the file. Errors: CP_EGATE, -ENOSPC, -EIO ...: what
+ * could not be written stays dirty and resident. Waits for latches held exclusively.
+ */
+CP_API int cp_bufpool_flush(struct cp_bufpool_file *file) CP_MUST_CHECK;
+
+/*
+ * Drop the pages first .. first+count-1 without writing them, dirty or not. CP_EPINNED when one of
+ * them is fixed; those before it are gone. For pages that were freed, or a file that was cut.
+ */
+CP_API int cp_bufpool_discard(struct cp_bufpool_file *file, uint64_t first,
+                              uint64_t count) CP_MUST_CHECK;
+
+/* ---- looking ------------------------------------------------------------------------------------
+ */
+
+struct cp_bufpool_stats {
+    /* events since creation */
+    uint64_t hits, misses;             /* fixes and copying reads that found the page, or did not */
+    uint64_t optimistic_retries;       /* copying reads that had to begin again */
+    uint64_t evictions, evicted_dirty; /* victims; of these, dirty when chosen */
+    uint64_t pages_read, pages_written, reads, writes; /* pages, and requests that moved them */
+    uint64_t pages_merged;                             /* written in a request with a neighbour */
+    uint64_t read_errors, write_errors, verify_errors;
+    uint64_t latch_waits, load_waits, write_waits, frame_waits; /* times a thread had to wait for
+                                 a latch, a read under way, a write-back, any frame at all */
+    uint64_t gate_calls, gate_failures;                         /* make_durable */
+    uint64_t sweep_steps;                                       /* slots the hand passed */
+    uint64_t table_punched;    /* groups of the page table given back */
+    uint64_t extents_released; /* pieces of the frame memory given back */
+    /* now */
+    uint64_t budget_bytes, used_bytes, peak_bytes;                 /* used never exceeds budget */
+    uint64_t frame_bytes;                                          /* committed for frames */
+    uint64_t frame_used_bytes;                                     /* of these, holding a page */
+    uint64_t descriptor_bytes, table_bytes, io_bytes, fixed_bytes; /* the rest of used_bytes */
+    uint64_t pages_resident, pages_dirty, reads_in_flight, writes_in_flight;
+    uint64_t huge_bytes;  /* frame memory on huge pages (reads /proc: slow), see flags */
+    double fragmentation; /* of the free frame memory, as cp_buddy_stats says */
+    /* choices made at creation */
+    uint32_t ring_count;
+    bool buffers_registered;
+    const char *buffers_reason; /* static storage */
+    const char *io_backend;     /* static storage */
+};
+
+#define CP_BUFPOOL_STATS_HUGE 1u /* fill huge_bytes */
+
+CP_API void cp_bufpool_stats(struct cp_bufpool *pool, uint32_t flags,
+                             struct cp_bufpool_stats *out_stats);
+
+/* One page that is fixed or under I/O. Owner and age are known with track_pins only. */
+struct cp_pin {
+    const char *path; /* borrowed until the file is detached */
+    uint64_t page;
+    uint32_t mode;     /* enum cp_latch_mode */
+    uint32_t count;    /* holders (1 for each entry with track_pins) */
+    int32_t owner_tid; /* kernel thread id, 0 when not tracked */
+    uint64_t age_ns;   /* since the fix, 0 when not tracked */
+};
+
+/* Fill pins with up to capacity entries, oldest first when tracked. Returns how many exist. */
+CP_API uint32_t cp_bufpool_list_pins(struct cp_bufpool *pool, struct cp_pin *pins,
+                                     uint32_t capacity);
+
+/*
+ * Walk the pool's invariants (bufpool/README.md). The pool must be quiet: no fix, no I/O under way.
+ * For tests and debugging. 0, or -EINVAL with a description.
+ */
+CP_API int cp_bufpool__check(struct cp_bufpool *pool) CP_MUST_CHECK;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pager: a store of fixed-size pages in a directory, behind one of two engines.
+ *
+ *   pool   our own buffer pool over O_DIRECT and io_uring
+ *   mmap   the file mapped read-only; changed pages in private frames until they are written
+ *
+ * Both keep the same promises and pass the same tests. What an engine cannot do (the mmap engine
+ * has no asynchronous reads) works all the same, one page at a time, and the statistics say so.
+ *
+ * Durability: until the log exists, a store is durable at cp_pager_sync(). A crash between two
+ * syncs may leave pages newer than the last sync, or torn (then the checksum tells); stats.unclean
+ * says after opening that the store was not closed properly.
+ *
+ * A page has page_size bytes of which the caller owns the first payload_size; the rest is a trailer
+ * (LSN, page number, store id, checksum) that only the pager touches. Functions may be called from
+ * any thread, open and close excepted. Errors are codes as in status.h; cp_error_info() has path,
+ * page and a hint.
+ */
+#ifndef CLOCKPOOL_PAGER_H
+#define CLOCKPOOL_PAGER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <clockpool/bufpool.h>
+#include <clockpool/io.h>
+#include <clockpool/status.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct cp_pager;
+
+enum cp_engine {
+    CP_ENGINE_POOL = 0,
+    CP_ENGINE_MMAP,
+};
+
+/* How the mmap engine advises the kernel; it decides how much a fault reads ahead. */
+enum cp_mmap_advice {
+    CP_ADVICE_RANDOM = 0, /* the page and no more: the fair choice for random access */
+    CP_ADVICE_NORMAL,     /* the kernel's default */
+    CP_ADVICE_SEQUENTIAL,
+};
+
+#define CP_PAGER_TRAILER_BYTES     32u
+#define CP_PAGER_PAGE_SIZE_DEFAULT 4096u
+#define CP_PAGER_BUDGET_DEFAULT    (UINT64_C(64) << 20)
+
+struct cp_pager_options {
+    enum cp_engine engine;
+    bool create;           /* create the store when the directory has none */
+    bool exclusive;        /* with create: -EEXIST when there is one */
+    bool read_only;        /* no writes; several readers may share the store */
+    uint32_t page_size;    /* at creation: 4096 to 65536, 0 means 4096. At opening: 0, or the size
+                              the store must have (-EINVAL otherwise) */
+    uint64_t budget_bytes; /* pool: hard limit of the cache with its metadata; mmap: limit of the
+                              private frames of changed pages. 0 means 64 MiB */
+    uint64_t max_budget_bytes;  /* largest later resize; 0 means 4 x budget_bytes */
+    enum cp_io_caching caching; /* pool: O_DIRECT where possible (0), required, or buffered */
+    enum cp_huge_pages huge_pages;
+    enum cp_mmap_advice advice; /* mmap only */
+    bool track_pins;
+    uint32_t ring_depth; /* pool: reads in flight per ring; 0 means 256 */
+    struct cp_io *io;    /* borrowed until close; NULL: the pager makes its own (CP_IO_AUTO) */
+};
+
+/* ---- life -------------------------------------------------------------------------------------
+ */
+
+/*
+ * Open the store in directory, creating it when options say so: written under a temporary name,
+ * synced, renamed. options may be NULL (pool engine, 64 MiB, must exist). Errors: CP_ELOCKED (the
+ * hint names the process), CP_EFORMAT, CP_EVERSION, CP_ECHECKSUM, -ENOENT, -EEXIST, -EINVAL,
+ * CP_EBUDGET, or what the system says. Blocks on I/O.
+ */
+CP_API int cp_pager_open(const char *directory, const struct cp_pager_options *options,
+                         struct cp_pager **out_pager) CP_MUST_CHECK;
+
+/*
+ * Sync and close. CP_EPINNED while pages are fixed: the pager stays open. Any other error is
+ * reported after everything has been released: what was synced before is safe, the rest may not be.
+ */
+CP_API int cp_pager_close(struct cp_pager *pager) CP_MUST_CHECK;
+
+/* Close without writing anything: changes since the last sync are dropped where still in memory. */
+CP_API void cp_pager_abandon(struct cp_pager *pager);
+
+/* ---- pages ------------------------------------------------------------------------------------
+ */
+
+CP_API uint32_t cp_pager_page_size(const struct cp_pager *pager);
+CP_API uint32_t cp_pager_payload_size(const struct cp_pager *pager);
+/* One more than the largest allocated page number ever, as the store now stands. */
+CP_API uint64_t cp_pager_page_count(const struct cp_pager *pager);
+/* The smallest page number that a caller can own (what lies before is the pager's). */
+CP_API uint64_t cp_pager_first_page(const struct cp_pager *pager);
+
+/*
+ * Allocate a page and fix it exclusively, payload all zeros, already marked dirty. The lowest free
+ * page is preferred; the file grows by itself. -ENOSPC: the disk is full, nothing has changed.
+ */
+CP_API int cp_pager_allocate(struct cp_pager *pager, struct cp_fix *out_fix) CP_MUST_CHECK;
+
+/*
+ * Allocate count pages with consecutive numbers, without fixing them; each must be written
+ * (cp_pager_fix_new) before it is first read. For bulk loads and large objects.
+ */
+CP_API int cp_pager_allocate_run(struct cp_pager *pager, uint64_t count,
+                                 uint64_t *out_first) CP_MUST_CHECK;
+
+/*
+ * Free pages first .. first+count-1; they may be allocated again at once. CP_ENOPAGE when one is
+ * not allocated, CP_EPINNED when one is fixed: then nothing has changed. Trailing free pages are
+ * given back to the file system at the next sync.
+ */
+CP_API int cp_pager_free(struct cp_pager *pager, uint64_t first, uint64_t count) CP_MUST_CHECK;
+
+/* Is a page allocated to a caller? 1, 0 or a negative code. May read a page of the space map. */
+CP_API int cp_pager_is_allocated(struct cp_pager *pager, uint64_t page) CP_MUST_CHECK;
+
+/*
+ * Fix a page: pinned, and latched shared (read) or exclusive (write). CP_ENOPAGE outside the store
+ * or on one of the pager's own pages; other errors as cp_bufpool_fix. A page that was freed is not
+ * detected: the space map is not consulted on this path.
+ */
+CP_API int cp_pager_fix(struct cp_pager *pager, uint64_t page, enum cp_latch_mode mode,
+                        struct cp_fix *out_fix) CP_MUST_CHECK;
+/* Fix an allocated page exclusively without reading it: payload all zeros, marked dirty. */
+CP_API int cp_pager_fix_new(struct cp_pager *pager, uint64_t page,
+                            struct cp_fix *out_fix) CP_MUST_CHECK;
+CP_API void cp_pager_unfix(struct cp_pager *pager, struct cp_fix *fix);
+/* Say that the payload was changed under this exclusive fix. CP_EREADONLY and CP_EFAILED come here.
+ */
+CP_API int cp_pager_mark_dirty(struct cp_pager *pager, struct cp_fix *fix) CP_MUST_CHECK;
+
+/* Copy part of a page's payload out, optimistically where possible. */
+CP_API int cp_pager_read(struct cp_pager *pager, uint64_t page, uint32_t offset_bytes, void *buffer,
+                         uint32_t size_bytes) CP_MUST_CHECK;
+
+/* Many at a time, and in two steps: as cp_bufpool_fix_many, _prefetch, _begin, _poll, _wait. */
+CP_API int cp_pager_fix_many(struct cp_pager *pager, const uint64_t *pages, uint32_t count,
+                             enum cp_latch_mode mode, struct cp_fix *out_fixes) CP_MUST_CHECK;
+CP_API void cp_pager_unfix_many(struct cp_pager *pager, struct cp_fix *fixes, uint32_t count);
+CP_API int cp_pager_prefetch(struct cp_pager *pager, const uint64_t *pages, uint32_t count);
+CP_API int cp_pager_begin(struct cp_pager *pager, const uint64_t *pages, uint32_t count,
+                          enum cp_latch_mode mode, struct cp_ticket *out_tickets) CP_MUST_CHECK;
+CP_API bool cp_pager_poll(struct cp_pager *pager, struct cp_ticket *ticket);
+CP_API int cp_pager_wait(struct cp_pager *pager, struct cp_ticket *ticket) CP_MUST_CHECK;
+CP_API void cp_pager_cancel(struct cp_pager *pager, struct cp_ticket *ticket);
+
+/*
+ * The translation array of the pool engine for cp_optimistic_begin(), or NULL with the mmap engine.
+ * Pages beyond page_count are absent there. Borrowed until close.
+ */
+CP_API const struct cp_page_map *cp_pager_page_map(const struct cp_pager *pager);
+
+/* ---- durability and budget ----------------------------------------------------------------------
+ */
+
+/*
+ * Make all changes durable: dirty pages, then the data file, then a superblock. On an error that
+ * may have lost writes (a failed sync) the store refuses further writes with CP_EFAILED until it is
+ * opened again. -ENOSPC and CP_EGATE leave everything in memory: free space and sync again.
+ */
+CP_API int cp_pager_sync(struct cp_pager *pager) CP_MUST_CHECK;
+
+/* Change the budget while running, as cp_bufpool_resize. */
+CP_API int cp_pager_resize(struct cp_pager *pager, uint64_t budget_bytes) CP_MUST_CHECK;
+
+/* ---- looking ------------------------------------------------------------------------------------
+ */
+
+struct cp_pager_stats {
+    const char *engine; /* "pool" or "mmap"; static storage */
+    const char *path;   /* of the data file; borrowed until close */
+    uint64_t store_id;
+    uint64_t generation; /* superblocks written over the store's life */
+    bool unclean;        /* at opening: the store had not been closed */
+    bool read_only, failed;
+    bool direct; /* the data file is read and written with O_DIRECT */
+    const char *direct_reason;
+    uint32_t page_size;
+    uint64_t page_count, allocated_pages, free_pages; /* pages; the pager's own not counted */
+    uint64_t file_bytes;
+    uint64_t syncs;
+    uint64_t private_pages;       /* mmap: changed pages held in private frames */
+    struct cp_bufpool_stats pool; /* mmap: hits (pages served from map or private frame), misses
+                                     (first touches), used_bytes, pages_written and pages_dirty
+                                     are filled in, the rest is 0 */
+};
+
+CP_API void cp_pager_stats(struct cp_pager *pager, struct cp_pager_stats *out_stats);
+CP_API uint32_t cp_pager_list_pins(struct cp_pager *pager, struct cp_pin *pins, uint32_t capacity);
+
+/*
+ * Read every allocated page and verify its checksum, number and store id, and the space map against
+ * the file. report (may be NULL) is called for each bad page with its error, and progress (may be
+ * NULL) now and then. Returns the number of bad pages, or a negative code.
+ */
+CP_API int64_t cp_pager_check(
+    struct cp_pager *pager, void (*report)(void *ctx, uint64_t page, const struct cp_error *error),
+    void (*progress)(void *ctx, uint64_t done, uint64_t total), void *ctx);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
