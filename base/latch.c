@@ -12,6 +12,7 @@
 #include <clockpool/base/assert.h>
 
 #include <limits.h>
+#include <stddef.h>
 
 /* The half of the word that holds latch and waiters; little endian. */
 static const uint32_t *futex_of(const uint64_t *word)
