@@ -51,7 +51,9 @@ CP_API int cp_arena_create(const struct cp_arena_options *options,
 /* Give everything back. NULL is allowed. Nothing may use the memory any more. */
 CP_API void cp_arena_destroy(struct cp_arena *arena);
 
-/* First byte of the reservation, aligned to the larger of extent_bytes and 4096. Never moves. */
+/*
+ * First byte of the reservation, aligned to the larger of extent_bytes and 2 MiB. Never moves.
+ */
 CP_API void *cp_arena_base(const struct cp_arena *arena);
 
 /*

@@ -75,7 +75,8 @@ CP_API void *cp_buddy_alloc(struct cp_buddy *buddy, uint32_t order);
 
 /*
  * Free a block with the order it was allocated with. A foreign pointer, a wrong order or a second
- * free is a programmer error: debug builds (CP_DEBUG) stop at it. Any thread.
+ * free is a programmer error and stops the process, in all builds (the check costs one load; two
+ * threads that free a block at the same moment can slip past it). Any thread.
  */
 CP_API void cp_buddy_free(struct cp_buddy *buddy, void *block, uint32_t order);
 

@@ -22,7 +22,8 @@ struct cp_slab_options {
     uint32_t object_bytes;    /* required; rounded up to the alignment */
     uint32_t alignment_bytes; /* power of two up to 4096; 0 means 64, one cache line */
     uint32_t max_objects;     /* required; less than CP_SLAB_NO_INDEX */
-    uint32_t chunk_bytes;     /* multiple of 4096; 0 means 16 KiB or one object, rounded up */
+    uint32_t chunk_bytes;     /* multiple of 4096; 0 means 16 KiB; rounded up so that a chunk
+                                 consists of whole objects and whole pages */
 };
 
 struct cp_slab_stats {
@@ -50,7 +51,8 @@ CP_API void cp_slab_destroy(struct cp_slab *slab);
  */
 CP_API void *cp_slab_alloc(struct cp_slab *slab);
 
-/* Free an object. Double free and foreign pointers are caught in debug builds. Any thread. */
+/* Free an object. A double free or a foreign pointer stops the process, in all builds. Any thread.
+ */
 CP_API void cp_slab_free(struct cp_slab *slab, void *object);
 
 /* Index of an object (0 .. max_objects-1), and back. No check, no lock: a few instructions. */
