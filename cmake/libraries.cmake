@@ -13,8 +13,14 @@ foreach(kind static shared)
   target_link_libraries(clockpool_${kind} PUBLIC Threads::Threads
                         PRIVATE PkgConfig::URING PkgConfig::XXHASH)
 endforeach()
+# Before 1.0 a minor release may break the binary interface, so it is part of the soname.
 set_target_properties(clockpool_shared PROPERTIES
   VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
+target_link_options(clockpool_shared PRIVATE -Wl,-z,noexecstack -Wl,-z,relro -Wl,--as-needed)
+if(NOT CLOCKPOOL_SANITIZE)
+  # A sanitizer's runtime is found in the program, not in the library.
+  target_link_options(clockpool_shared PRIVATE -Wl,-z,defs)
+endif()
 
 install(TARGETS clockpool_static clockpool_shared EXPORT clockpool-targets
         ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
@@ -22,6 +28,9 @@ install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/clockpool
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 install(EXPORT clockpool-targets NAMESPACE clockpool::
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/clockpool)
+install(FILES ${PROJECT_SOURCE_DIR}/LICENSE ${PROJECT_SOURCE_DIR}/README.md
+              ${PROJECT_SOURCE_DIR}/CHANGELOG.md
+        DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/clockpool-config.cmake.in
   ${PROJECT_BINARY_DIR}/clockpool-config.cmake
@@ -32,5 +41,8 @@ install(FILES ${PROJECT_BINARY_DIR}/clockpool-config.cmake
               ${PROJECT_BINARY_DIR}/clockpool-config-version.cmake
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/clockpool)
 
+# The prefix is found from where the .pc file lies, so an installed tree can be moved or staged.
+file(RELATIVE_PATH CP_PC_TO_PREFIX "/prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/prefix")
+string(REGEX REPLACE "/$" "" CP_PC_TO_PREFIX "${CP_PC_TO_PREFIX}")
 configure_file(${PROJECT_SOURCE_DIR}/cmake/clockpool.pc.in ${PROJECT_BINARY_DIR}/clockpool.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/clockpool.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
