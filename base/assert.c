@@ -11,8 +11,10 @@ void cp_assert_fail(const char *condition, const char *file, int line, const cha
     char text[256];
     int length = snprintf(text, sizeof text, "clockpool: %s:%d: %s: assertion failed: %s\n", file,
                           line, function, condition);
-    if (length > (int)sizeof text - 1)
+    if (length > (int)sizeof text - 1) {
         length = (int)sizeof text - 1;
+        text[length - 1] = '\n';
+    }
     /* write, not stdio: no lock that the failing thread may hold. Its failure changes nothing. */
     if (length > 0 && write(STDERR_FILENO, text, (size_t)length) < 0)
         abort();

@@ -33,7 +33,8 @@ void cp_latch_release_shared(uint64_t *word)
         cp_debug_assert(cp_word_latch(old) >= 1);
         cp_debug_assert(cp_word_latch(old) <= CP_LATCH_SHARED_MAX);
         next = old - 1;
-        if (cp_word_latch(next) == CP_LATCH_FREE)
+        /* A full house that opens one seat ends the wait of those who want to share. */
+        if (cp_word_latch(next) == CP_LATCH_FREE || cp_word_latch(old) == CP_LATCH_SHARED_MAX)
             next &= ~CP_WORD_WAITERS;
     } while (!cp_word_cas(word, &old, next));
     if ((old & ~next & CP_WORD_WAITERS) != 0)
@@ -64,8 +65,14 @@ void cp_latch_publish(uint64_t *word, uint64_t desired)
 
 void cp_latch_wake(uint64_t *word)
 {
-    uint64_t old = __atomic_load_n(word, __ATOMIC_SEQ_CST);
-    while ((old & CP_WORD_WAITERS) != 0) {
+    /*
+     * The caller has changed what still_wait looks at. That store must be visible before the
+     * waiters bit is read; otherwise a waiter could set the bit, find the old condition and sleep,
+     * while we find no bit and wake nobody. Pairs with the swap in cp_latch_wait.
+     */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    uint64_t old = __atomic_load_n(word, __ATOMIC_RELAXED);
+    while ((old & CP_WORD_WAITERS) != 0) { /* ends: each failure means that another change won */
         if (cp_word_cas(word, &old, old & ~CP_WORD_WAITERS)) {
             wake_all(word);
             return;

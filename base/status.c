@@ -13,7 +13,10 @@
 #include <stdio.h>
 #include <string.h>
 
-static _Thread_local struct cp_error last_error;
+/* Codes of the operating system are -1 .. -4095. */
+#define OS_CODE_MIN (-4095)
+
+static _Thread_local struct cp_error last_error = {.page = CP_NO_PAGE, .lsn = CP_NO_LSN};
 
 static const struct {
     int code;
@@ -49,7 +52,7 @@ const char *cp_status_name(int code)
         if (own_codes[i].code == code)
             return own_codes[i].name;
     }
-    const char *name = code < 0 ? strerrorname_np(-code) : NULL;
+    const char *name = code < 0 && code >= OS_CODE_MIN ? strerrorname_np(-code) : NULL;
     return name != NULL ? name : "CP_EUNKNOWN";
 }
 
@@ -59,7 +62,7 @@ const char *cp_status_text(int code)
         if (own_codes[i].code == code)
             return own_codes[i].text;
     }
-    const char *text = code < 0 ? strerrordesc_np(-code) : NULL;
+    const char *text = code < 0 && code >= OS_CODE_MIN ? strerrordesc_np(-code) : NULL;
     return text != NULL ? text : "Unknown status code";
 }
 
@@ -105,16 +108,18 @@ int cp_error_set(int code, const char *path, uint64_t page, uint64_t lsn, const 
 {
     int saved_errno = errno;
     va_list arguments;
+    /* Built aside: path, hint and the arguments may point into the last error itself. */
+    struct cp_error fresh;
 
-    last_error.code = code;
-    last_error.page = page;
-    last_error.lsn = lsn;
-    copy_tail(last_error.path, sizeof last_error.path, path != NULL ? path : "");
-    snprintf(last_error.hint, sizeof last_error.hint, "%s",
-             hint != NULL ? hint : cp_error_os_hint(code));
+    fresh.code = code;
+    fresh.page = page;
+    fresh.lsn = lsn;
+    copy_tail(fresh.path, sizeof fresh.path, path != NULL ? path : "");
+    snprintf(fresh.hint, sizeof fresh.hint, "%s", hint != NULL ? hint : cp_error_os_hint(code));
     va_start(arguments, fmt);
-    vsnprintf(last_error.what, sizeof last_error.what, fmt, arguments);
+    vsnprintf(fresh.what, sizeof fresh.what, fmt, arguments);
     va_end(arguments);
+    last_error = fresh;
     errno = saved_errno;
     return code;
 }
@@ -130,10 +135,10 @@ char *cp_error_format(char *text, uint64_t size_bytes)
     char page[32] = "";
     const struct cp_error *e = &last_error;
 
-    if (e->page != CP_NO_PAGE && e->code != 0)
+    if (e->page != CP_NO_PAGE)
         snprintf(page, sizeof page, "page %llu: ", (unsigned long long)e->page);
-    snprintf(text, size_bytes, "%s%s%s%s: %s (%s)%s%s", e->path, e->path[0] ? ": " : "", page,
-             e->what, cp_status_text(e->code), cp_status_name(e->code), e->hint[0] ? "; " : "",
-             e->hint);
+    snprintf(text, size_bytes, "%s%s%s%s%s%s (%s)%s%s", e->path, e->path[0] ? ": " : "", page,
+             e->what, e->what[0] ? ": " : "", cp_status_text(e->code), cp_status_name(e->code),
+             e->hint[0] ? "; " : "", e->hint);
     return text;
 }

@@ -11,20 +11,7 @@
 #include <clockpool/pager.h>
 #include <clockpool/slab.h>
 #include <clockpool/status.h>
+#include <clockpool/version.h>
 #include <clockpool/wal.h>
 
-#define CP_VERSION_MAJOR 0
-#define CP_VERSION_MINOR 1
-#define CP_VERSION_PATCH 0
-
-#ifdef __cplusplus
-extern "C" {
-#endif
-
-/* The version of the library in use, "0.1.0". Static storage. */
-CP_API const char *cp_version(void);
-
-#ifdef __cplusplus
-}
-#endif
 #endif
