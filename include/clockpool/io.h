@@ -240,7 +240,11 @@ struct cp_io_backend {
     /*
      * Optional asynchronous part. ring_create NULL means that rings carry out requests by readv,
      * writev and sync at submit. ring_queue takes a request (the remaining part of it) or returns
-     * -EAGAIN when full; ring_submit hands all to the kernel and returns how many, or a code;
+     * -EAGAIN when full; ring_submit hands what was queued to the kernel and returns how many it
+     * took (the rest stays queued), or a code, and has then forgotten all that was queued; the
+     * caller finishes those requests with the code. ring_queue, ring_submit, ring_wake and
+     * ring_unregister_buffers are called by one thread at a time, ring_reap too, but both at once.
+     * out_facts arrives with the depth set; ring_create fills in what became of registration.
      * ring_reap stores up to capacity finished requests and their raw results (bytes or code) and
      * returns how many, waiting for at least one when wait is true.
      */
@@ -252,6 +256,12 @@ struct cp_io_backend {
     int (*ring_reap)(void *ctx, void *ring, bool wait, struct cp_io_request **out_requests,
                      int *out_results, uint32_t capacity);
     void (*ring_unregister_buffers)(void *ctx, void *ring);
+    /*
+     * Optional: make a ring_reap that waits, or the next one, return though nothing has finished.
+     * Without it, cp_io_ring_notify reaches a thread that sleeps in ring_reap only at the next
+     * completion.
+     */
+    void (*ring_wake)(void *ctx, void *ring);
 };
 
 /* The synchronous POSIX backend (ctx NULL), for backends that wrap it. */
