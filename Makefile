@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+# Thin over CMake: each target fetches the packages it needs, configures a preset, builds and runs.
+# The presets (CMakePresets.json) can be used without it.
+
+JOBS   ?= $(shell nproc)
+PREFIX ?= /usr/local
+ARGS   ?=
+
+BENCH = build/bench/bench/clockpool-bench
+
+.DEFAULT_GOAL := help
+.PHONY: help build test bench asan tsan valgrind debug clang coverage format install clean
+
+help:
+	@echo 'make bench             compare the engines on this machine, two to three minutes'
+	@echo '                       (make bench ARGS="--size 8G --mem 1G" changes the run)'
+	@echo 'make test              build everything and run all tests'
+	@echo 'make build             the library alone, in build/library'
+	@echo 'make install PREFIX=   install the library (DESTDIR= for staging)'
+	@echo 'make debug asan tsan valgrind clang'
+	@echo '                       the tests under debug assertions, AddressSanitizer and UBSan,'
+	@echo '                       ThreadSanitizer (concurrent ones), valgrind (the others), clang'
+	@echo 'make coverage          the tests, then how many lines they ran'
+	@echo 'make format            lay out the sources with clang-format'
+	@echo 'make clean             remove build/'
+
+build:
+	@scripts/bootstrap build
+	cmake --preset library
+	cmake --build --preset library -j $(JOBS)
+
+test:
+	@scripts/bootstrap test
+	cmake --preset release
+	cmake --build --preset release -j $(JOBS)
+	ctest --preset release -j $(JOBS)
+
+bench:
+	@scripts/bootstrap bench
+	cmake --preset bench
+	cmake --build --preset bench -j $(JOBS)
+	$(BENCH) run $(ARGS)
+
+# The other builds run the tests that make sense in them (see the test presets). clang 14's
+# ThreadSanitizer cannot place its shadow where the kernel randomises 32 bits of addresses.
+asan debug valgrind:
+	@scripts/bootstrap ci
+	cmake --preset $@
+	cmake --build --preset $@ -j $(JOBS)
+	ctest --preset $@ -j $(JOBS)
+
+tsan:
+	@scripts/bootstrap ci
+	cmake --preset $@
+	cmake --build --preset $@ -j $(JOBS)
+	$$(scripts/fixed_addresses) ctest --preset $@ -j $(JOBS)
+
+clang:
+	@scripts/bootstrap ci
+	cmake --preset release-clang
+	cmake --build --preset release-clang -j $(JOBS)
+	ctest --preset release-clang -j $(JOBS)
+
+coverage:
+	@scripts/bootstrap test
+	cmake --preset coverage
+	cmake --build --preset coverage -j $(JOBS)
+	find build/coverage -name '*.gcda' -delete
+	ctest --preset coverage -j $(JOBS)
+	scripts/coverage build/coverage
+
+format:
+	@scripts/bootstrap ci
+	scripts/check_format --fix
+
+install: build
+	cmake --install build/library --prefix '$(PREFIX)'
+
+clean:
+	rm -rf build
