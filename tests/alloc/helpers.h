@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -91,6 +92,19 @@ static inline void test_expect_fault(void (*body)(void *), void *context)
 {
     int status = test_in_child(body, context);
     assert_false(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/*
+ * Zeroed memory at a multiple of alignment_bytes, for the whole process. Not a static array: not
+ * every kernel loads an executable at a multiple of the alignment that its sections ask for.
+ */
+static inline char *test_map_aligned(uint64_t size_bytes, uint64_t alignment_bytes)
+{
+    char *memory = mmap(NULL, size_bytes + alignment_bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        abort();
+    return memory + (alignment_bytes - (uint64_t)(uintptr_t)memory % alignment_bytes);
 }
 
 /* Resident memory of this process. */

@@ -9,9 +9,9 @@
 
 #define UNIT CP_BUDDY_UNIT_BYTES
 
-/* Memory for a test: aligned to 2 MiB, so that every max_order up to 9 will do. */
+/* Memory for the tests: aligned to 2 MiB, so that every max_order up to 9 will do. */
 #define RANGE_UNITS 1024u
-static _Alignas(2 << 20) char range[RANGE_UNITS * CP_BUDDY_UNIT_BYTES];
+static char *range; /* RANGE_UNITS units, mapped by main */
 
 static struct cp_buddy *create_buddy(uint32_t units, uint32_t max_order, uint32_t cache_blocks)
 {
@@ -529,16 +529,16 @@ static void buddy_misused_aborts(void **state)
         char *kept = cp_buddy_alloc(buddy, 0);
         cp_buddy_free(buddy, freed, 0);
         struct misuse cases[] = {
-            {buddy, freed, 0},                /* freed twice */
-            {buddy, block, 0},                /* too small an order */
-            {buddy, block, 3},                /* too large an order */
-            {buddy, block, 40},               /* an impossible order */
-            {buddy, block + UNIT, 0},         /* inside a block */
-            {buddy, block + 64, 2},           /* inside a unit */
-            {buddy, range + sizeof range, 0}, /* behind the range */
-            {buddy, (char *)&cases, 0},       /* anywhere */
-            {buddy, NULL, 0},                 /* nothing */
-            {buddy, range + 511 * UNIT, 0},   /* never allocated */
+            {buddy, freed, 0},                      /* freed twice */
+            {buddy, block, 0},                      /* too small an order */
+            {buddy, block, 3},                      /* too large an order */
+            {buddy, block, 40},                     /* an impossible order */
+            {buddy, block + UNIT, 0},               /* inside a block */
+            {buddy, block + 64, 2},                 /* inside a unit */
+            {buddy, range + RANGE_UNITS * UNIT, 0}, /* behind the range */
+            {buddy, (char *)&cases, 0},             /* anywhere */
+            {buddy, NULL, 0},                       /* nothing */
+            {buddy, range + 511 * UNIT, 0},         /* never allocated */
         };
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
             test_expect_abort(misuse_free, &cases[i]);
@@ -591,5 +591,6 @@ int main(void)
         cmocka_unit_test(buddy_misused_aborts),
         cmocka_unit_test(buddy_free_memory_is_poisoned),
     };
+    range = test_map_aligned(RANGE_UNITS * UNIT, 2 << 20);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

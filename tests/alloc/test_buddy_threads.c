@@ -15,7 +15,7 @@
 #define THREADS      4u
 #define LIVE_MAX     128u
 
-static _Alignas(2 << 20) char range[RANGE_UNITS * CP_BUDDY_UNIT_BYTES];
+static char *range; /* RANGE_UNITS units, mapped by main */
 
 static struct cp_buddy *create_buddy(uint32_t units, uint32_t cache_blocks)
 {
@@ -214,5 +214,6 @@ int main(void)
         cmocka_unit_test(buddy_with_threads_without_caches_gives_each_block_one_owner),
         cmocka_unit_test(buddy_with_as_many_blocks_as_wanted_never_fails),
     };
+    range = test_map_aligned(RANGE_UNITS * UNIT, 2 << 20);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
