@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT */
+/* Files: opening, O_DIRECT and its reasons, sizes, synchronous transfers, errors in words. */
+#include "helpers.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+static void file_missing_reports_path_and_hint(void **state)
+{
+    struct cp_io *io;
+    struct cp_io_file *file = NULL;
+    (void)state;
+    assert_int_equal(cp_io_create(NULL, &io), 0);
+    assert_int_equal(cp_io_file_open(io, "no-such-file", NULL, &file), -ENOENT);
+    assert_null(file);
+    assert_string_equal(cp_error_info()->path, "no-such-file");
+    assert_true(cp_error_info()->hint[0] != '\0');
+    cp_io_destroy(io);
+}
+
+static void file_exclusive_refuses_existing(void **state)
+{
+    struct subject s;
+    struct cp_io_file *second;
+    struct stat facts;
+    struct cp_io_file_options options = {.create = true, .exclusive = true};
+    (void)state;
+    open_subject(&s, SYNC, 1);
+    assert_int_equal(stat(s.path, &facts), 0);
+    assert_int_equal(facts.st_mode & 07777, 0600);
+    assert_int_equal(cp_io_file_open(s.io, s.path, &options, &second), -EEXIST);
+    assert_int_equal(cp_io_unlink(s.io, s.path), 0);
+    assert_int_equal(cp_io_file_open(s.io, s.path, &options, &second), 0);
+    assert_int_equal(cp_io_file_close(second), 0);
+    close_subject(&s);
+}
+
+static void file_direct_on_disk_is_visible(void **state)
+{
+    struct subject s;
+    struct cp_io_file_info info;
+    (void)state;
+    open_subject(&s, SYNC, 1);
+    cp_io_file_info(s.file, &info);
+    print_message("here: direct %d (%s), memory %u, offset %u, atomic %u\n", info.direct,
+                  info.direct_reason, info.memory_align_bytes, info.offset_align_bytes,
+                  info.atomic_write_max_bytes);
+    bool direct = info.direct;
+    bool in_force = (fcntl(info.fd, F_GETFL) & O_DIRECT) != 0;
+    close_subject(&s);
+    if (!direct)
+        skip(); /* the reason is printed above */
+    assert_true(in_force);
+    assert_true(info.offset_align_bytes >= 512 && PAGE % info.offset_align_bytes == 0);
+}
+
+static void file_block_below_alignment_is_buffered(void **state)
+{
+    struct subject s;
+    struct cp_io_file *file;
+    struct cp_io_file_info info;
+    struct cp_io_file_options options = {.block_bytes = 100};
+    (void)state;
+    open_subject(&s, SYNC, 1);
+    cp_io_file_info(s.file, &info);
+    bool direct = info.direct;
+    assert_int_equal(cp_io_file_open(s.io, s.path, &options, &file), 0);
+    cp_io_file_info(file, &info);
+    assert_false(info.direct);
+    if (direct)
+        assert_non_null(strstr(info.direct_reason, "does not divide"));
+    assert_int_equal(info.memory_align_bytes, 1);
+    assert_int_equal(cp_io_file_close(file), 0);
+    options.caching = CP_IO_DIRECT;
+    assert_int_equal(cp_io_file_open(s.io, s.path, &options, &file), -EINVAL);
+    options = (struct cp_io_file_options){.block_bytes = 65536};
+    assert_int_equal(cp_io_file_open(s.io, s.path, &options, &file), 0);
+    cp_io_file_info(file, &info);
+    assert_int_equal(info.direct, direct);
+    assert_int_equal(cp_io_file_close(file), 0);
+    close_subject(&s);
+}
+
+static void file_on_tmpfs_is_buffered_with_reason(void **state)
+{
+    struct cp_io *io;
+    struct cp_io_file *file;
+    struct cp_io_file_info info;
+    struct cp_io_file_options options = {.create = true};
+    char path[64];
+    char text[100] = "a text of no particular length";
+    (void)state;
+    snprintf(path, sizeof path, "/dev/shm/clockpool-io-test-%d", (int)getpid());
+    assert_int_equal(cp_io_create(NULL, &io), 0);
+    if (cp_io_file_open(io, path, &options, &file) != 0) {
+        print_message("/dev/shm is not writable here\n");
+        cp_io_destroy(io);
+        skip();
+    }
+    cp_io_file_info(file, &info);
+    assert_false(info.direct);
+    assert_non_null(strstr(info.direct_reason, "tmpfs"));
+    assert_int_equal(cp_io_write(file, text, sizeof text, 7), 0);
+    memset(text, 0, sizeof text);
+    assert_int_equal(cp_io_read(file, text, sizeof text, 7), 0);
+    assert_string_equal(text, "a text of no particular length");
+    assert_int_equal(cp_io_file_close(file), 0);
+    options.caching = CP_IO_DIRECT;
+    assert_int_equal(cp_io_file_open(io, path, &options, &file), -EINVAL);
+    assert_int_equal(cp_io_unlink(io, path), 0);
+    cp_io_destroy(io);
+}
+
+static void file_refusing_direct_falls_back(void **state)
+{
+    struct fault_io *faults = fault_io_create(cp_io_backend_sync(), FAULT_RING_AS_WRAPPED);
+    struct cp_io_options io_options = {.backend = fault_io_backend(faults), .backend_ctx = faults};
+    struct cp_io_file_options options = {.create = true};
+    struct subject s;
+    struct cp_io *io;
+    struct cp_io_file *file;
+    struct cp_io_file_info info;
+    (void)state;
+    open_subject(&s, SYNC, 1);
+    cp_io_file_info(s.file, &info);
+    bool direct = info.direct;
+    assert_int_equal(cp_io_create(&io_options, &io), 0);
+    fault_io_rule(faults, &(struct fault_rule){.on = FAULT_OPEN, .nth = 2, .code = -EINVAL});
+    assert_int_equal(cp_io_file_open(io, s.path, &options, &file), 0);
+    cp_io_file_info(file, &info);
+    assert_false(info.direct);
+    if (direct)
+        assert_non_null(strstr(info.direct_reason, "EINVAL"));
+    assert_int_equal(cp_io_file_close(file), 0);
+    cp_io_destroy(io);
+    fault_io_destroy(faults);
+    close_subject(&s);
+}
+
+static void file_read_past_end_is_nodata(void **state)
+{
+    struct subject s;
+    (void)state;
+    open_subject(&s, SYNC, 3);
+    char *page = aligned_alloc(PAGE, 2 * PAGE);
+    assert_int_equal(cp_io_read(s.file, page, PAGE, 3 * PAGE), -ENODATA);
+    assert_int_equal(cp_io_read(s.file, page, 2 * PAGE, 2 * PAGE), -ENODATA);
+    assert_string_equal(cp_error_info()->path, s.path);
+    /* An end that is no multiple of the alignment: the read comes back short in the last sector. */
+    assert_int_equal(cp_io_file_resize(s.file, 2 * PAGE + 700), 0);
+    assert_int_equal(cp_io_read(s.file, page, PAGE, 2 * PAGE), -ENODATA);
+    assert_int_equal(cp_io_read(s.file, page, PAGE, PAGE), 0);
+    assert_true(page_holds(page, 1));
+    free(page);
+    close_subject(&s);
+}
+
+static void file_allocate_keeps_content_and_reaches_end(void **state)
+{
+    struct subject s;
+    uint64_t size_bytes;
+    (void)state;
+    /* With fallocate, and with a file system that has none. */
+    for (int refused = 0; refused < 2; refused++) {
+        open_subject(&s, DEFERRED, 3);
+        char *page = aligned_alloc(PAGE, PAGE);
+        if (refused)
+            fault_io_rule(s.faults, &(struct fault_rule){.on = FAULT_ALLOCATE,
+                                                         .nth = 1,
+                                                         .times = UINT64_MAX,
+                                                         .code = -EOPNOTSUPP});
+        assert_int_equal(cp_io_file_allocate(s.file, PAGE, (UINT64_C(5) << 20) + 3 * PAGE), 0);
+        assert_int_equal(cp_io_file_size(s.file, &size_bytes), 0);
+        assert_int_equal(size_bytes, (UINT64_C(5) << 20) + 4 * PAGE);
+        for (uint32_t i = 0; i < 3; i++) {
+            assert_int_equal(cp_io_read(s.file, page, PAGE, i * PAGE), 0);
+            assert_true(page_holds(page, i));
+        }
+        assert_int_equal(cp_io_read(s.file, page, PAGE, size_bytes - PAGE), 0);
+        assert_true(page_holds(page, 0));
+        assert_int_equal(cp_io_file_allocate(s.file, 0, PAGE), 0);
+        assert_int_equal(cp_io_file_size(s.file, &size_bytes), 0);
+        assert_int_equal(size_bytes, (UINT64_C(5) << 20) + 4 * PAGE);
+        assert_int_equal(cp_io_file_allocate(s.file, UINT64_MAX - 5, PAGE), -EFBIG);
+        free(page);
+        close_subject(&s);
+    }
+}
+
+static void file_allocate_without_space_leaves_size(void **state)
+{
+    struct subject s;
+    uint64_t size_bytes;
+    (void)state;
+    open_subject(&s, DEFERRED, 3);
+    /* The worst case: the file system extends the file and then says no. */
+    fault_io_rule(s.faults,
+                  &(struct fault_rule){
+                      .on = FAULT_ALLOCATE, .nth = 1, .effect = FAULT_AFTER, .code = -ENOSPC});
+    assert_int_equal(cp_io_file_allocate(s.file, 0, 100 * PAGE), -ENOSPC);
+    assert_non_null(strstr(cp_error_info()->hint, "space"));
+    assert_int_equal(cp_io_file_size(s.file, &size_bytes), 0);
+    assert_int_equal(size_bytes, 3 * PAGE);
+    /* Zeros run out of space half-way. */
+    fault_io_reset(s.faults);
+    fault_io_rule(s.faults,
+                  &(struct fault_rule){.on = FAULT_ALLOCATE, .nth = 1, .code = -EOPNOTSUPP});
+    fault_io_rule(s.faults, &(struct fault_rule){.on = FAULT_WRITE, .nth = 3, .code = -ENOSPC});
+    assert_int_equal(cp_io_file_allocate(s.file, 0, UINT64_C(8) << 20), -ENOSPC);
+    assert_int_equal(cp_io_file_size(s.file, &size_bytes), 0);
+    assert_int_equal(size_bytes, 3 * PAGE);
+    close_subject(&s);
+}
+
+static void file_paths_can_be_made_renamed_removed(void **state)
+{
+    struct cp_io *io;
+    struct cp_io_file *file;
+    struct cp_io_file_options options = {.create = true};
+    char dir[64], from[80], to[80];
+    (void)state;
+    snprintf(dir, sizeof dir, "io-test-dir-%d", (int)getpid());
+    snprintf(from, sizeof from, "%s/a", dir);
+    snprintf(to, sizeof to, "%s/b", dir);
+    assert_int_equal(cp_io_create(NULL, &io), 0);
+    assert_int_equal(cp_io_mkdir(io, dir, 0700), 0);
+    assert_int_equal(cp_io_mkdir(io, dir, 0700), -EEXIST);
+    assert_int_equal(cp_io_file_open(io, from, &options, &file), 0);
+    assert_int_equal(cp_io_file_sync(file), 0);
+    assert_int_equal(cp_io_file_close(file), 0);
+    assert_int_equal(cp_io_rename(io, from, to), 0);
+    assert_int_equal(cp_io_rename(io, from, to), -ENOENT);
+    assert_int_equal(cp_io_directory_sync(io, dir), 0);
+    assert_int_equal(cp_io_directory_sync(io, from), -ENOENT);
+    assert_int_equal(cp_io_unlink(io, to), 0);
+    assert_int_equal(cp_io_unlink(io, to), -ENOENT);
+    assert_int_equal(rmdir(dir), 0);
+    cp_io_destroy(io);
+}
+
+static void file_transfers_are_counted(void **state)
+{
+    struct subject s;
+    struct cp_io_stats stats;
+    (void)state;
+    open_subject(&s, SYNC, 5);
+    char *page = aligned_alloc(PAGE, PAGE);
+    assert_int_equal(cp_io_read(s.file, page, PAGE, 0), 0);
+    assert_int_equal(cp_io_read(s.file, page, PAGE, 9 * PAGE), -ENODATA);
+    assert_int_equal(cp_io_file_sync(s.file), 0);
+    cp_io_stats(s.io, &stats);
+    assert_string_equal(stats.backend_name, "sync");
+    assert_int_equal(stats.writes, 5);
+    assert_int_equal(stats.written_bytes, 5 * PAGE);
+    assert_int_equal(stats.reads, 2);
+    assert_int_equal(stats.read_bytes, PAGE);
+    assert_int_equal(stats.syncs, 1);
+    assert_int_equal(stats.errors, 1);
+    free(page);
+    close_subject(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(file_missing_reports_path_and_hint),
+        cmocka_unit_test(file_exclusive_refuses_existing),
+        cmocka_unit_test(file_direct_on_disk_is_visible),
+        cmocka_unit_test(file_block_below_alignment_is_buffered),
+        cmocka_unit_test(file_on_tmpfs_is_buffered_with_reason),
+        cmocka_unit_test(file_refusing_direct_falls_back),
+        cmocka_unit_test(file_read_past_end_is_nodata),
+        cmocka_unit_test(file_allocate_keeps_content_and_reaches_end),
+        cmocka_unit_test(file_allocate_without_space_leaves_size),
+        cmocka_unit_test(file_paths_can_be_made_renamed_removed),
+        cmocka_unit_test(file_transfers_are_counted),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

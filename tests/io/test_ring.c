@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: MIT */
+/* Rings from one thread: order, depth, callbacks, limits, registration and its refusals, fork. */
+#include "helpers.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#define JOBS 200u
+
+static const char *self_path;
+
+static struct cp_io_ring *make_ring(struct subject *s, uint32_t depth)
+{
+    struct cp_io_ring *ring;
+    struct cp_io_ring_options options = {.depth = depth};
+    assert_int_equal(cp_io_ring_create(s->io, &options, &ring), 0);
+    return ring;
+}
+
+static void ring_shallow_depth_carries_many(void **state)
+{
+    struct subject s;
+    struct cp_io_ring_stats stats;
+    struct job *jobs = calloc(JOBS, sizeof *jobs);
+    char *memory = aligned_alloc(PAGE, JOBS * PAGE);
+    (void)state;
+    for (enum variant v = 0; v < VARIANTS; v++) {
+        if (!open_subject(&s, v, JOBS))
+            continue;
+        struct cp_io_ring *ring = make_ring(&s, 4);
+        uint32_t left = JOBS;
+        memset(memory, 0xee, JOBS * PAGE);
+        for (uint32_t i = 0; i < JOBS; i++) {
+            job_init(&jobs[i], s.file, CP_IO_OP_READ, memory + i * PAGE, JOBS - 1 - i, &left);
+            cp_io_ring_put(ring, &jobs[i].request);
+        }
+        cp_io_ring_submit(ring);
+        cp_io_ring_stats(ring, &stats);
+        assert_int_equal(stats.depth, 4);
+        if (v != SYNC)
+            assert_true(stats.in_flight <= 4);
+        assert_int_equal(left, JOBS); /* no callback before somebody reaps */
+        cp_io_ring_wait(ring, none_left, &left);
+        for (uint32_t i = 0; i < JOBS; i++) {
+            assert_int_equal(jobs[i].request.result, 0);
+            assert_true(page_holds(memory + i * PAGE, JOBS - 1 - i));
+        }
+        cp_io_ring_stats(ring, &stats);
+        assert_int_equal(stats.in_flight + stats.backlog, 0);
+        cp_io_ring_destroy(ring);
+        close_subject(&s);
+    }
+    free(memory);
+    free(jobs);
+}
+
+static void ring_poll_finishes_without_waiting(void **state)
+{
+    struct subject s;
+    struct job jobs[8];
+    char *memory = aligned_alloc(PAGE, 8 * PAGE);
+    (void)state;
+    for (enum variant v = 0; v < VARIANTS; v++) {
+        if (!open_subject(&s, v, 8))
+            continue;
+        struct cp_io_ring *ring = make_ring(&s, 0);
+        uint32_t left = 8;
+        uint32_t finished = 0;
+        assert_int_equal(cp_io_ring_poll(ring), 0);
+        for (uint32_t i = 0; i < 8; i++) {
+            job_init(&jobs[i], s.file, CP_IO_OP_READ, memory + i * PAGE, i, &left);
+            cp_io_ring_put(ring, &jobs[i].request);
+        }
+        while (left > 0) /* ends: the device answers */
+            finished += cp_io_ring_poll(ring);
+        assert_int_equal(finished, 8);
+        assert_int_equal(cp_io_ring_poll(ring), 0);
+        cp_io_ring_destroy(ring);
+        close_subject(&s);
+    }
+    free(memory);
+}
+
+static void ring_many_iovecs_and_sync_work(void **state)
+{
+    struct subject s;
+    struct job job, sync;
+    struct iovec iov[CP_IO_MAX_IOVECS + 1];
+    char *memory = aligned_alloc(PAGE, JOBS * PAGE);
+    (void)state;
+    for (enum variant v = 0; v < VARIANTS; v++) {
+        if (!open_subject(&s, v, JOBS))
+            continue;
+        struct cp_io_ring *ring = make_ring(&s, 8);
+        for (unsigned i = 0; i < JOBS; i++) /* pages from the last to the first */
+            iov[i] = (struct iovec){memory + (JOBS - 1 - i) * PAGE, PAGE};
+        uint32_t left = 2;
+        job_init(&job, s.file, CP_IO_OP_READ, memory, 0, &left);
+        job_init(&sync, s.file, CP_IO_OP_SYNC, NULL, 0, &left);
+        job.request.iov = iov;
+        job.request.iov_count = JOBS;
+        cp_io_ring_put(ring, &job.request);
+        cp_io_ring_put(ring, &sync.request);
+        cp_io_ring_wait(ring, none_left, &left);
+        assert_int_equal(job.request.result, 0);
+        assert_int_equal(sync.request.result, 0);
+        for (uint32_t i = 0; i < JOBS; i++)
+            assert_true(page_holds(memory + i * PAGE, JOBS - 1 - i));
+        cp_io_ring_destroy(ring);
+        close_subject(&s);
+    }
+    free(memory);
+}
+
+static void ring_impossible_requests_complete_with_code(void **state)
+{
+    struct subject s;
+    struct job jobs[4];
+    struct iovec iov[CP_IO_MAX_IOVECS + 1];
+    char *memory = aligned_alloc(PAGE, PAGE);
+    (void)state;
+    memset(iov, 0, sizeof iov);
+    for (enum variant v = 0; v < VARIANTS; v++) {
+        if (!open_subject(&s, v, 2))
+            continue;
+        struct cp_io_ring *ring = make_ring(&s, 0);
+        uint32_t left = 4;
+        for (unsigned i = 0; i < 4; i++)
+            job_init(&jobs[i], s.file, CP_IO_OP_READ, memory, 0, &left);
+        jobs[0].request.iov_count = 0;
+        jobs[1].request.iov = iov;
+        jobs[1].request.iov_count = CP_IO_MAX_IOVECS + 1;
+        jobs[2].iov.iov_len = CP_IO_MAX_TRANSFER_BYTES + PAGE;
+        jobs[3].request.offset_bytes = 7 * PAGE;
+        for (unsigned i = 0; i < 4; i++)
+            cp_io_ring_put(ring, &jobs[i].request);
+        cp_io_ring_wait(ring, none_left, &left);
+        for (unsigned i = 0; i < 3; i++)
+            assert_int_equal(jobs[i].request.result, -EINVAL);
+        assert_int_equal(jobs[3].request.result, -ENODATA);
+        cp_io_ring_destroy(ring);
+        close_subject(&s);
+    }
+    free(memory);
+}
+
+struct chain {
+    struct cp_io_ring *ring;
+    struct job job;
+    uint32_t rounds_left;
+};
+
+static void put_next(struct cp_io_request *request)
+{
+    struct chain *chain = request->user;
+    assert_int_equal(request->result, 0);
+    if (--chain->rounds_left == 0)
+        return;
+    chain->job.iov.iov_len = PAGE;
+    cp_io_ring_put(chain->ring, request); /* not submitted: the waiter sees to that */
+}
+
+static void ring_callback_puts_are_submitted(void **state)
+{
+    struct subject s;
+    struct chain chain;
+    char *memory = aligned_alloc(PAGE, PAGE);
+    (void)state;
+    for (enum variant v = 0; v < VARIANTS; v++) {
+        if (!open_subject(&s, v, 2))
+            continue;
+        uint32_t unused = 0;
+        chain.ring = make_ring(&s, 1);
+        chain.rounds_left = 50;
+        job_init(&chain.job, s.file, CP_IO_OP_READ, memory, 1, &unused);
+        chain.job.request.complete = put_next;
+        chain.job.request.user = &chain;
+        cp_io_ring_put(chain.ring, &chain.job.request);
+        cp_io_ring_wait(chain.ring, none_left, &chain.rounds_left);
+        cp_io_ring_destroy(chain.ring);
+        close_subject(&s);
+    }
+    free(memory);
+}
+
+static void ring_destroy_runs_callbacks(void **state)
+{
+    struct subject s;
+    struct job jobs[16];
+    char *memory = aligned_alloc(PAGE, 16 * PAGE);
+    (void)state;
+    for (enum variant v = 0; v < VARIANTS; v++) {
+        if (!open_subject(&s, v, 16))
+            continue;
+        struct cp_io_ring *ring = make_ring(&s, 4);
+        uint32_t left = 16;
+        for (uint32_t i = 0; i < 16; i++) {
+            job_init(&jobs[i], s.file, CP_IO_OP_READ, memory + i * PAGE, i, &left);
+            cp_io_ring_put(ring, &jobs[i].request);
+        }
+        cp_io_ring_destroy(ring);
+        assert_int_equal(left, 0);
+        close_subject(&s);
+    }
+    free(memory);
+}
+
+static void ring_registered_memory_is_used_and_dropped(void **state)
+{
+    struct subject s;
+    struct cp_io_ring *ring;
+    struct cp_io_ring_stats stats;
+    struct job jobs[4];
+    char *memory = aligned_alloc(PAGE, 4 * PAGE);
+    struct cp_io_ring_options options = {.buffer_base = memory, .buffer_bytes = 2 * PAGE};
+    (void)state;
+    for (enum variant v = 0; v < VARIANTS; v++) {
+        if (!open_subject(&s, v, 4))
+            continue;
+        assert_int_equal(cp_io_ring_create(s.io, &options, &ring), 0);
+        cp_io_ring_stats(ring, &stats);
+        print_message("%s: buffers %d (%s), files %d\n", variant_name(v), stats.buffers_registered,
+                      stats.buffers_reason, stats.files_registered);
+        assert_true(stats.buffers_reason[0] != '\0');
+        if (v != URING)
+            assert_false(stats.buffers_registered);
+        for (unsigned round = 0; round < 2; round++) {
+            uint32_t left = 4;
+            memset(memory, 0xee, 4 * PAGE);
+            /* Inside, across the end, and outside of the registered part. */
+            for (uint32_t i = 0; i < 4; i++) {
+                job_init(&jobs[i], s.file, CP_IO_OP_READ, memory + i * PAGE, i, &left);
+                cp_io_ring_put(ring, &jobs[i].request);
+            }
+            cp_io_ring_wait(ring, none_left, &left);
+            for (uint32_t i = 0; i < 4; i++)
+                assert_true(page_holds(memory + i * PAGE, i));
+            left = 1;
+            job_init(&jobs[0], s.file, CP_IO_OP_READ, memory + PAGE, 0, &left);
+            jobs[0].iov.iov_len = 2 * PAGE;
+            cp_io_ring_put(ring, &jobs[0].request);
+            cp_io_ring_wait(ring, none_left, &left);
+            assert_int_equal(jobs[0].request.result, 0);
+            assert_true(page_holds(memory + 2 * PAGE, 1));
+            cp_io_ring_unregister_buffers(ring);
+            cp_io_ring_stats(ring, &stats);
+            assert_false(stats.buffers_registered);
+        }
+        cp_io_ring_destroy(ring);
+        close_subject(&s);
+    }
+    free(memory);
+}
+
+/* The ring's file table must not keep a closed file open: its lock would stay. */
+static void ring_closed_file_is_released(void **state)
+{
+    struct subject s;
+    struct job job;
+    struct cp_io_file_info info;
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    char *memory = aligned_alloc(PAGE, PAGE);
+    (void)state;
+    if (!open_subject(&s, URING, 1)) {
+        free(memory);
+        skip();
+    }
+    struct cp_io_ring *ring = make_ring(&s, 4);
+    for (int round = 0; round < 3; round++) {
+        uint32_t left = 1;
+        cp_io_file_info(s.file, &info);
+        assert_int_equal(fcntl(info.fd, F_OFD_SETLK, &lock), 0);
+        job_init(&job, s.file, CP_IO_OP_READ, memory, 0, &left);
+        cp_io_ring_put(ring, &job.request);
+        cp_io_ring_wait(ring, none_left, &left);
+        assert_int_equal(job.request.result, 0);
+        assert_int_equal(cp_io_file_close(s.file), 0);
+        assert_int_equal(cp_io_file_open(s.io, s.path, NULL, &s.file), 0);
+    }
+    cp_io_ring_destroy(ring);
+    close_subject(&s);
+    free(memory);
+}
+
+/* Run body in a child and return its exit status. */
+static int in_child(int (*body)(struct subject *s, struct cp_io_ring *ring), struct subject *s,
+                    struct cp_io_ring *ring)
+{
+    int status;
+    fflush(NULL);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        _exit(body(s, ring));
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+}
+
+static int use_inherited_ring(struct subject *s, struct cp_io_ring *ring)
+{
+    static uint32_t left = 1;
+    struct job job;
+    char *memory = aligned_alloc(PAGE, PAGE);
+    job_init(&job, s->file, CP_IO_OP_READ, memory, 1, &left);
+    cp_io_ring_put(ring, &job.request);
+    cp_io_ring_submit(ring);
+    cp_io_ring_notify(ring);
+    cp_io_ring_wait(ring, none_left, &left);
+    if (left != 0 || job.request.result != CP_EFORKED)
+        return 1;
+    if (cp_io_read(s->file, memory, PAGE, PAGE) != 0 || !page_holds(memory, 1))
+        return 2; /* synchronous transfers are harmless */
+    cp_io_ring_destroy(ring);
+    free(memory);
+    return cp_io_file_close(s->file) == 0 ? 0 : 3;
+}
+
+static void ring_in_forked_child_refuses(void **state)
+{
+    struct subject s;
+    struct job job;
+    char *memory = aligned_alloc(PAGE, PAGE);
+    (void)state;
+    for (enum variant v = 0; v < VARIANTS; v++) {
+        if (!open_subject(&s, v, 2))
+            continue;
+        struct cp_io_ring *ring = make_ring(&s, 0);
+        assert_int_equal(in_child(use_inherited_ring, &s, ring), 0);
+        uint32_t left = 1; /* and the parent's ring is unharmed */
+        job_init(&job, s.file, CP_IO_OP_READ, memory, 1, &left);
+        cp_io_ring_put(ring, &job.request);
+        cp_io_ring_wait(ring, none_left, &left);
+        assert_int_equal(job.request.result, 0);
+        cp_io_ring_destroy(ring);
+        close_subject(&s);
+    }
+    free(memory);
+}
+
+static int register_beyond_limit(struct subject *s, struct cp_io_ring *ring)
+{
+    struct rlimit limit = {65536, 65536};
+    struct cp_io_ring_stats stats;
+    uint64_t size_bytes = UINT64_C(4) << 20;
+    char *memory = aligned_alloc(PAGE, size_bytes);
+    struct cp_io_ring_options options = {.buffer_base = memory, .buffer_bytes = size_bytes};
+    (void)ring;
+    memset(memory, 0, size_bytes);
+    if (geteuid() == 0 && (setgroups(0, NULL) != 0 || setgid(65534) != 0 || setuid(65534) != 0))
+        return 77; /* root has no limit */
+    if (setrlimit(RLIMIT_MEMLOCK, &limit) != 0)
+        return 77;
+    /* Kernels before 5.12 charge the ring itself as well and may refuse it altogether. */
+    if (cp_io_ring_create(s->io, &options, &ring) != 0)
+        return 77;
+    cp_io_ring_stats(ring, &stats);
+    if (stats.buffers_registered || strstr(stats.buffers_reason, "RLIMIT_MEMLOCK") == NULL)
+        return 1;
+    uint32_t left = 1;
+    struct job job;
+    job_init(&job, s->file, CP_IO_OP_READ, memory, 1, &left);
+    cp_io_ring_put(ring, &job.request);
+    cp_io_ring_wait(ring, none_left, &left);
+    return job.request.result == 0 && page_holds(memory, 1) ? 0 : 2;
+}
+
+/* The child makes its own io, so that it is not a forked user. */
+static int register_in_own_io(struct subject *s, struct cp_io_ring *ring)
+{
+    struct cp_io_options options = {.kind = CP_IO_URING};
+    struct subject own = {0};
+    if (cp_io_create(&options, &own.io) != 0)
+        return 77;
+    if (cp_io_file_open(own.io, s->path, NULL, &own.file) != 0)
+        return 3;
+    return register_beyond_limit(&own, ring);
+}
+
+static void ring_memlock_limit_falls_back_and_says_so(void **state)
+{
+    struct subject s;
+    (void)state;
+    if (!open_subject(&s, URING, 2))
+        skip();
+    int status = in_child(register_in_own_io, &s, NULL);
+    close_subject(&s);
+    if (status == 77) {
+        print_message("cannot lower RLIMIT_MEMLOCK as an ordinary user here\n");
+        skip();
+    }
+    assert_int_equal(status, 0);
+}
+
+/* Runs in a fresh process in which io_uring_setup returns EPERM. */
+static int report_forbidden(void)
+{
+    struct cp_io *io;
+    struct cp_io_stats stats;
+    struct cp_io_options forced = {.kind = CP_IO_URING};
+    struct subject s;
+    struct job job;
+    if (cp_io_backend_uring() != NULL || cp_io_create(&forced, &io) != -ENOSYS)
+        return 1;
+    if (cp_io_create(NULL, &io) != 0)
+        return 2;
+    cp_io_stats(io, &stats);
+    if (strcmp(stats.backend_name, "sync") != 0 || strstr(stats.reason, "EPERM") == NULL)
+        return 3;
+    cp_io_destroy(io);
+    if (!open_subject(&s, SYNC, 2))
+        return 4;
+    uint32_t left = 1;
+    char *memory = aligned_alloc(PAGE, PAGE);
+    struct cp_io_ring *ring = make_ring(&s, 0);
+    job_init(&job, s.file, CP_IO_OP_READ, memory, 1, &left);
+    cp_io_ring_put(ring, &job.request);
+    cp_io_ring_wait(ring, none_left, &left);
+    cp_io_ring_destroy(ring);
+    close_subject(&s);
+    bool good = job.request.result == 0 && page_holds(memory, 1);
+    free(memory);
+    return good ? 0 : 5;
+}
+
+static int forbid_and_start_again(struct subject *s, struct cp_io_ring *ring)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0), /* the system call's number */
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof code / sizeof code[0], code};
+    (void)s;
+    (void)ring;
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+        return 77;
+    execl(self_path, self_path, "--forbidden", (char *)NULL);
+    return 77;
+}
+
+static void ring_forbidden_io_uring_falls_back(void **state)
+{
+    (void)state;
+    int status = in_child(forbid_and_start_again, NULL, NULL);
+    if (status == 77) {
+        print_message("no seccomp filter can be installed here\n");
+        skip();
+    }
+    assert_int_equal(status, 0);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ring_shallow_depth_carries_many),
+        cmocka_unit_test(ring_poll_finishes_without_waiting),
+        cmocka_unit_test(ring_many_iovecs_and_sync_work),
+        cmocka_unit_test(ring_impossible_requests_complete_with_code),
+        cmocka_unit_test(ring_callback_puts_are_submitted),
+        cmocka_unit_test(ring_destroy_runs_callbacks),
+        cmocka_unit_test(ring_registered_memory_is_used_and_dropped),
+        cmocka_unit_test(ring_closed_file_is_released),
+        cmocka_unit_test(ring_in_forked_child_refuses),
+        cmocka_unit_test(ring_memlock_limit_falls_back_and_says_so),
+        cmocka_unit_test(ring_forbidden_io_uring_falls_back),
+    };
+    self_path = argv[0];
+    if (argc == 2 && strcmp(argv[1], "--forbidden") == 0)
+        return report_forbidden();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
