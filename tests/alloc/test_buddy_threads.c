@@ -163,9 +163,10 @@ static void buddy_with_threads_without_caches_gives_each_block_one_owner(void **
 
 /*
  * Together the threads hold at most what there is, so no allocation may fail, wherever the free
- * blocks are: in another CPU's cache, or on their way between a cache and the core.
+ * blocks are: in another CPU's cache, or on their way between a cache and the core. One cache can
+ * hold them all, so a thread that fails keeps meeting one that has just taken everything.
  */
-#define QUOTA 16u
+#define QUOTA 2u
 
 static void *hold_quota(void *context)
 {
@@ -187,14 +188,14 @@ static void *hold_quota(void *context)
 static void buddy_with_as_many_blocks_as_wanted_never_fails(void **state)
 {
     (void)state;
-    struct cp_buddy *buddy = create_buddy(THREADS * QUOTA, 12);
+    struct cp_buddy *buddy = create_buddy(THREADS * QUOTA, 4 * THREADS * QUOTA);
     static struct worker workers[THREADS];
     pthread_t threads[THREADS];
 
     memset(workers, 0, sizeof workers);
     for (uint32_t i = 0; i < THREADS; i++) {
         workers[i].buddy = buddy;
-        workers[i].rounds = 100000;
+        workers[i].rounds = 300000;
         assert_int_equal(pthread_create(&threads[i], NULL, hold_quota, &workers[i]), 0);
     }
     for (uint32_t i = 0; i < THREADS; i++)
