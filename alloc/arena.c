@@ -338,6 +338,7 @@ void cp_arena_stats(const struct cp_arena *arena, struct cp_arena_stats *out_sta
     out_stats->committed_bytes =
         atomic_load_explicit(&arena->committed_extents, memory_order_relaxed) * arena->extent_bytes;
     out_stats->extent_bytes = arena->extent_bytes;
+    out_stats->guarded = arena->guarded;
     out_stats->huge_pages =
         (enum cp_huge_pages)atomic_load_explicit(&arena->huge_pages, memory_order_relaxed);
 }

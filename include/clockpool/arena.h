@@ -37,6 +37,7 @@ struct cp_arena_stats {
     uint64_t committed_bytes;
     uint64_t extent_bytes;
     enum cp_huge_pages huge_pages; /* what is in force: AUTO (THP asked for), OFF or TLB */
+    uint32_t guarded;              /* 1: touching what is not committed is a fault, not zeros */
 };
 
 struct cp_arena;

@@ -146,9 +146,10 @@ CP_API void cp_bufpool_mark_dirty(struct cp_fix *fix, cp_lsn lsn);
 
 /*
  * Fix count pages (at most CP_BUFPOOL_FIX_MANY_MAX) with all misses in one submission. Either all
- * are fixed, in the order asked, or none and the first error is returned. A page may occur twice
- * when mode is shared (-EINVAL otherwise). Latches are taken in the order given; callers that fix
- * exclusively must agree on an order among themselves.
+ * are fixed, out_fixes[i] being pages[i], or none and an error is returned. A page may occur twice
+ * when mode is shared (-EINVAL otherwise). Where another thread holds a page, everything fixed so
+ * far is released before waiting for it, so calls never deadlock with each other; a caller that
+ * already holds fixes can. CP_ETIMEDOUT when this has not succeeded after many attempts.
  */
 CP_API int cp_bufpool_fix_many(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count,
                                enum cp_latch_mode mode, struct cp_fix *out_fixes) CP_MUST_CHECK;
@@ -246,7 +247,7 @@ static inline const void *cp_optimistic_begin(const struct cp_page_map *map, uin
 static inline bool cp_optimistic_validate(const struct cp_page_map *map, uint64_t page,
                                           uint64_t begun)
 {
-    const uint64_t ignored = CP_WORD_LATCH | CP_WORD_WAITERS | CP_WORD_REF;
+    const uint64_t ignored = CP_WORD_LATCH | CP_WORD_WAITERS | CP_WORD_REF | CP_WORD_DIRTY;
     /* acquire fence: the page's loads come before the second load of the word */
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
     uint64_t word = __atomic_load_n(&map->words[page], __ATOMIC_RELAXED);
@@ -322,8 +323,8 @@ CP_API uint32_t cp_bufpool_list_pins(struct cp_bufpool *pool, struct cp_pin *pin
                                      uint32_t capacity);
 
 /*
- * Walk the pool's invariants (bufpool/README.md). The pool must be quiet: no fix, no I/O under way.
- * For tests and debugging. 0, or -EINVAL with a description.
+ * Finish the I/O under way and walk the pool's invariants (bufpool/README.md). No page may be fixed
+ * and no other call may run. For tests and debugging. 0, or -EINVAL with a description.
  */
 CP_API int cp_bufpool__check(struct cp_bufpool *pool) CP_MUST_CHECK;
 

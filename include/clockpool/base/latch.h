@@ -6,7 +6,8 @@
  *     bits 0-7    latch: 0 free, 1..250 shared holders, 254 loading, 255 exclusive
  *     bit  8      waiters: somebody sleeps on the low half of the word
  *     bit  9      ref: touched since the sweep last looked
- *     bits 10..   version, up to a width the owner chooses; the rest is the owner's
+ *     bit  10     dirty: changed since it was last written
+ *     bits 11..   version, up to a width the owner chooses; the rest is the owner's
  *
  * All bits zero means "absent". A word is changed by compare-and-swap only, and never touched after
  * a release: when the last holder lets go, the owner may unmap the memory it lies in.
@@ -26,7 +27,8 @@ extern "C" {
 #define CP_WORD_LATCH         UINT64_C(0xff)
 #define CP_WORD_WAITERS       UINT64_C(0x100)
 #define CP_WORD_REF           UINT64_C(0x200)
-#define CP_WORD_VERSION_SHIFT 10u
+#define CP_WORD_DIRTY         UINT64_C(0x400)
+#define CP_WORD_VERSION_SHIFT 11u
 #define CP_WORD_VERSION_ONE   (UINT64_C(1) << CP_WORD_VERSION_SHIFT)
 
 #define CP_LATCH_FREE       0u

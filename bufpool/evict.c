@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Eviction: finding a frame for a page that is to come. The policy (clock.c) proposes, this file
+ * claims.
+ *
+ * Rules
+ *  1. A victim is claimed by swapping its state word from "free, unreferenced" to exclusive:
+ * whoever wins the swap owns page and frame. No other check is needed, none is trusted.
+ *  2. A clean victim is taken without any waiting. Dirty pages the hand comes by are claimed shared
+ *     and written in a batch; only when no clean victim exists does the caller wait for a write.
+ *  3. Nobody waits here while holding clock_lock.
+ *  4. Every wait ends: writes complete or fail, and waiting for others to unpin is bounded by
+ *     CP_BUFPOOL_WAIT_LIMIT_MS.
+ */
+#include "internal.h"
+
+#include <errno.h>
+#include <time.h>
+
+/* Pause between two looks when every frame is pinned or under I/O. */
+#define FRAME_PAUSE_NS 200000
+/* How long a latched page may be in the hands of an evictor before it counts as pinned. */
+#define CLAIM_PATIENCE_NS 50000000
+/* Blocks cleared for one large frame before fragmentation by pinned pages counts as exhaustion. */
+#define GATHER_ROUNDS 1024u
+/* Dirty pages met on the way are written early when there are at least this share of a batch. */
+#define EARLY_WRITE_SHARE 4u
+/* Batches that may be in flight before a sweep stops starting more. */
+#define BATCHES_IN_FLIGHT 4u
+
+struct sweep {
+    struct cp_bufpool *pool;
+    struct cp_frame *victim;
+    struct cp_frame *dirty[CP_WRITE_BATCH_MAX];
+    uint32_t dirty_count, dirty_limit;
+    bool no_clean; /* every resident page is dirty: stop when the batch is full */
+};
+
+/* The policy's question about a slot, answered by trying to claim it. Under clock_lock. */
+static enum cp_clock_look look_at(void *ctx, uint32_t unit)
+{
+    struct sweep *sweep = ctx;
+    struct cp_bufpool *pool = sweep->pool;
+    struct cp_frame *frame = &pool->frames[pool->slots[unit].frame - 1];
+    /* acquire: pairs with the release in cp_load__claim */
+    uint64_t *word = atomic_load_explicit(&frame->word, memory_order_acquire);
+
+    if (word == NULL)
+        return CP_CLOCK_SKIP;
+    uint64_t seen = cp_word_load(word);
+    if (cp_word_latch(seen) != CP_LATCH_FREE ||
+        cp_bufpool__frame_number(pool, seen) != (uint64_t)unit + 1)
+        return CP_CLOCK_SKIP;
+    if ((seen & CP_WORD_REF) != 0)
+        return cp_word_cas(word, &seen, seen & ~CP_WORD_REF) ? CP_CLOCK_REFERENCED : CP_CLOCK_SKIP;
+    if ((seen & CP_WORD_DIRTY) != 0) {
+        if (sweep->dirty_count < sweep->dirty_limit && cp_word_cas(word, &seen, seen + 1))
+            sweep->dirty[sweep->dirty_count++] = frame;
+        if (sweep->no_clean && sweep->dirty_count >= sweep->dirty_limit)
+            return CP_CLOCK_COLD; /* stops the sweep, without a victim */
+        return CP_CLOCK_SKIP;
+    }
+    if (!cp_word_cas(word, &seen, cp_word_with_latch(seen, CP_LATCH_EXCLUSIVE)))
+        return CP_CLOCK_SKIP;
+    sweep->victim = frame;
+    return CP_CLOCK_COLD;
+}
+
+/* Move the hand until it has a clean victim or has seen everything twice. */
+static void run_sweep(struct cp_bufpool *pool, struct sweep *sweep)
+{
+    uint64_t resident = atomic_load_explicit(&pool->pages_resident, memory_order_relaxed);
+    uint64_t dirty = atomic_load_explicit(&pool->pages_dirty, memory_order_relaxed);
+    uint64_t writing = atomic_load_explicit(&pool->writes_in_flight, memory_order_relaxed);
+    uint32_t looks = 0;
+
+    sweep->pool = pool;
+    sweep->victim = NULL;
+    sweep->dirty_count = 0;
+    sweep->dirty_limit = writing < (uint64_t)BATCHES_IN_FLIGHT * pool->write_batch_pages
+                             ? pool->write_batch_pages
+                             : 0;
+    sweep->no_clean = dirty >= resident;
+
+    pthread_mutex_lock(&pool->clock_lock);
+    /* Two rounds: the first may do no more than clear marks. */
+    (void)cp_clock__pick(&pool->clock, 2 * (uint32_t)resident + CP_WINDOW_PAGES, look_at, sweep,
+                         &looks);
+    pthread_mutex_unlock(&pool->clock_lock);
+    cp_bufpool__count(pool, CP_COUNT_SWEEP_STEPS, looks);
+}
+
+void cp_evict__drop_page(struct cp_bufpool *pool, struct cp_frame *frame)
+{
+    uint64_t *word = atomic_load_explicit(&frame->word, memory_order_relaxed);
+    struct cp_bufpool_file *file = frame->file;
+    uint64_t page = frame->page;
+    uint64_t held = cp_word_load(word);
+
+    cp_debug_assert(cp_word_latch(held) >= CP_LATCH_LOADING);
+    atomic_fetch_add_explicit(&file->drops, 1, memory_order_relaxed);
+    if (cp_word_latch(held) == CP_LATCH_EXCLUSIVE) {
+#ifndef CP_BREAK_VERSION /* rule breaker for the tests: forget which versions were used */
+        pool->slots[frame->unit].generation = (uint32_t)cp_bufpool__word_version(pool, held);
+#endif
+        atomic_fetch_sub_explicit(&pool->pages_resident, 1, memory_order_relaxed);
+    }
+    if ((held & CP_WORD_DIRTY) != 0) {
+        atomic_fetch_sub_explicit(&pool->pages_dirty, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&file->dirty_pages, 1, memory_order_relaxed);
+    }
+    atomic_store_explicit(&frame->lsn, 0, memory_order_relaxed);
+    atomic_store_explicit(&frame->word, NULL, memory_order_relaxed);
+    cp_latch_publish(word, 0);
+    cp_table__leave(file, page);
+    /* release: pairs with the acquire in detach; the file is not touched after this */
+    atomic_fetch_sub_explicit(&file->drops, 1, memory_order_release);
+}
+
+static void let_go(struct sweep *sweep)
+{
+    for (uint32_t i = 0; i < sweep->dirty_count; i++)
+        cp_shield__release_shared(
+            sweep->pool, atomic_load_explicit(&sweep->dirty[i]->word, memory_order_relaxed));
+}
+
+/* Dirty pages met beside a clean victim: write them early, asking nobody to wait. */
+static void write_early(struct cp_bufpool *pool, struct sweep *sweep)
+{
+    if (sweep->dirty_count >= pool->write_batch_pages / EARLY_WRITE_SHARE)
+        (void)cp_writeback__start(pool, sweep->dirty, sweep->dirty_count, CP_GATE_SKIP, NULL);
+    else
+        let_go(sweep);
+}
+
+/* No clean victim: write a batch of dirty ones and wait until some are clean. */
+static int write_and_wait(struct cp_bufpool *pool, struct sweep *sweep)
+{
+    struct cp_write_wait wait = {0};
+
+    cp_bufpool__count(pool, CP_COUNT_WRITE_WAITS, 1);
+    cp_bufpool__count(pool, CP_COUNT_EVICTED_DIRTY, sweep->dirty_count);
+    int status =
+        cp_writeback__start(pool, sweep->dirty, sweep->dirty_count, CP_GATE_IF_NONE, &wait);
+    int waited = cp_writeback__wait(pool, &wait);
+    if (wait.written > 0)
+        return 0; /* some are clean now, whatever happened to the rest */
+    return status != 0 ? status : waited;
+}
+
+/* Clear the aligned block of 1 << order units around unit, so that it can coalesce. */
+static int gather_block(struct cp_bufpool *pool, uint32_t unit, uint32_t order)
+{
+    struct cp_extent_pass pass;
+    uint32_t count = 1u << order;
+    int status = cp_memory__empty_units(pool, unit & ~(count - 1), count, &pass);
+    return status == -EAGAIN ? 0 : status;
+}
+
+/*
+ * Evict one page. 0 with *out_frame, if its frame has the right order; 0 with NULL when memory was
+ * freed or pages became clean, so that it is worth trying again; -EAGAIN when nothing could be
+ * done now; or the error of a write or of the gate.
+ */
+static int evict_one(struct cp_bufpool *pool, uint32_t order, bool may_wait,
+                     struct cp_frame **out_frame)
+{
+    struct sweep sweep;
+
+    *out_frame = NULL;
+    run_sweep(pool, &sweep);
+    if (sweep.victim == NULL) {
+        if (sweep.dirty_count == 0)
+            return -EAGAIN;
+        if (may_wait)
+            return write_and_wait(pool, &sweep);
+        (void)cp_writeback__start(pool, sweep.dirty, sweep.dirty_count, CP_GATE_SKIP, NULL);
+        return -EAGAIN;
+    }
+    cp_evict__drop_page(pool, sweep.victim);
+    cp_bufpool__count(pool, CP_COUNT_EVICTIONS, 1);
+    if (sweep.dirty_count > 0)
+        write_early(pool, &sweep);
+    if (sweep.victim->order == order) {
+        *out_frame = sweep.victim;
+        return 0;
+    }
+    uint32_t unit = sweep.victim->unit;
+    bool too_small = sweep.victim->order < order;
+    cp_memory__frame_free(pool, sweep.victim);
+    return too_small ? gather_block(pool, unit, order) : 0;
+}
+
+/* Nothing can be evicted right now: wait for I/O, or a little for others to unpin. */
+static int wait_for_frames(struct cp_bufpool *pool, uint64_t *deadline_ns)
+{
+    const struct timespec pause = {0, FRAME_PAUSE_NS};
+
+    cp_bufpool__count(pool, CP_COUNT_FRAME_WAITS, 1);
+    if (*deadline_ns == 0)
+        *deadline_ns = cp_now_ns() + CP_BUFPOOL_WAIT_LIMIT_MS * UINT64_C(1000000);
+    if (atomic_load_explicit(&pool->writes_in_flight, memory_order_relaxed) > 0) {
+        cp_writeback__wait_any(pool);
+        return 0;
+    }
+    for (uint32_t i = 0; i < pool->ring_count; i++)
+        (void)cp_io_ring_poll(pool->rings[i]);
+    if (cp_now_ns() >= *deadline_ns)
+        return cp_error_set(
+            CP_ENOFRAMES, NULL, CP_NO_PAGE, CP_NO_LSN,
+            "unfix pages sooner, or raise the budget; "
+            "cp_bufpool_list_pins shows who holds what",
+            "looking for a frame for %u ms: all of %llu resident pages are pinned",
+            CP_BUFPOOL_WAIT_LIMIT_MS,
+            (unsigned long long)atomic_load_explicit(&pool->pages_resident, memory_order_relaxed));
+    nanosleep(&pause, NULL);
+    return 0;
+}
+
+/* Is it worth asking the allocator? Spares a full pool the allocator's last resorts. */
+static bool may_have_memory(struct cp_bufpool *pool, uint32_t order)
+{
+    return atomic_load_explicit(&pool->free_units, memory_order_relaxed) >= (INT64_C(1) << order) ||
+           atomic_load_explicit(&pool->budget.used_bytes, memory_order_relaxed) +
+                   pool->extent_cost_bytes <=
+               atomic_load_explicit(&pool->budget.limit_bytes, memory_order_relaxed);
+}
+
+int cp_evict__acquire(struct cp_bufpool *pool, uint32_t order, struct cp_frame **out_frame)
+{
+    uint64_t deadline_ns = 0;
+    uint32_t rounds = 0;
+
+    for (;;) { /* ends: by GATHER_ROUNDS, by the deadline, or with a frame */
+        struct cp_frame *frame = NULL;
+        if (may_have_memory(pool, order))
+            frame = cp_memory__frame_alloc(pool, order);
+        int status = 0;
+        if (frame == NULL)
+            status = evict_one(pool, order, true, &frame);
+        if (frame != NULL) {
+            *out_frame = frame;
+            return 0;
+        }
+        if (status == -EAGAIN)
+            status = wait_for_frames(pool, &deadline_ns);
+        if (status != 0)
+            return status;
+        if (++rounds >= GATHER_ROUNDS && deadline_ns == 0)
+            return cp_error_set(CP_ENOFRAMES, NULL, CP_NO_PAGE, CP_NO_LSN,
+                                "raise the budget, or hold fewer pages at a time",
+                                "looking for %llu bytes in one piece: pinned pages fragment the "
+                                "memory",
+                                (unsigned long long)(CP_UNIT_BYTES << order));
+    }
+}
+
+int cp_evict__try_acquire(struct cp_bufpool *pool, uint32_t order, struct cp_frame **out_frame)
+{
+    struct cp_frame *frame = NULL;
+
+    if (may_have_memory(pool, order))
+        frame = cp_memory__frame_alloc(pool, order);
+    if (frame == NULL) {
+        int status = evict_one(pool, order, false, &frame);
+        if (status != 0)
+            return -EAGAIN;
+    }
+    if (frame == NULL) /* a victim of another size was freed: it may be enough now */
+        frame = cp_memory__frame_alloc(pool, order);
+    *out_frame = frame;
+    return frame != NULL ? 0 : -EAGAIN;
+}
+
+int cp_evict__claim(struct cp_bufpool_file *file, uint64_t page, struct cp_frame **out_frame)
+{
+    struct cp_bufpool *pool = file->pool;
+    uint64_t *word = &file->map.words[page];
+
+    for (;;) { /* ends: each wait is for I/O under way or for another evictor */
+        uint64_t seen = cp_word_load(word);
+        *out_frame = NULL;
+        if (seen == 0)
+            return 0;
+        if (cp_word_latch(seen) == CP_LATCH_FREE) {
+            if (!cp_word_cas(word, &seen, cp_word_with_latch(seen, CP_LATCH_EXCLUSIVE)))
+                continue;
+            *out_frame = cp_bufpool__frame_of(pool, seen);
+            return 0;
+        }
+        bool io = cp_word_latch(seen) == CP_LATCH_LOADING ||
+                  (cp_word_readable(seen) &&
+                   atomic_load_explicit(&pool->writes_in_flight, memory_order_relaxed) > 0);
+        if (!io && cp_latch_wait(word, seen, NULL, NULL, cp_now_ns() + CLAIM_PATIENCE_NS) != 0)
+            return cp_error_set(CP_EPINNED, file->path, page, CP_NO_LSN,
+                                "unfix the page first; cp_bufpool_list_pins shows the holder",
+                                "dropping a page");
+        if (io)
+            cp_fix__wait_word(file, word, seen);
+    }
+}

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Fixing pages: the hit path first, then the miss, then the ways to wait.
+ *
+ * A hit is one compare-and-swap on the page's state word, and one more to unfix; descriptor, clock
+ * and locks are not touched. A miss reads the page into a frame it has evicted itself.
+ */
+#include "internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+void cp_fix__fill(struct cp_bufpool_file *file, uint64_t page, uint64_t word,
+                  enum cp_latch_mode mode, struct cp_fix *out_fix)
+{
+    out_fix->data = file->map.frames + ((word >> file->map.frame_shift) << CP_UNIT_SHIFT);
+    out_fix->owner = file;
+    out_fix->page = page;
+    out_fix->mode = mode;
+    out_fix->pin =
+        __builtin_expect(file->pool->pins != NULL, 0) ? cp_pins__add(file, page, mode) : 0;
+}
+
+bool cp_fix__try(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
+                 struct cp_fix *out_fix)
+{
+    if (__builtin_expect(page >= file->map.page_limit, 0))
+        return false;
+    uint64_t *word = &file->map.words[page];
+    uint64_t seen = cp_word_load(word);
+
+    for (;;) { /* ends: a failed swap means that another thread's succeeded */
+        uint64_t next;
+        if (seen == 0)
+            return false;
+        if (mode == CP_SHARED) {
+            if (cp_word_latch(seen) >= CP_LATCH_SHARED_MAX)
+                return false;
+            next = (seen + 1) | CP_WORD_REF;
+        } else {
+            if (cp_word_latch(seen) != CP_LATCH_FREE)
+                return false;
+            next = seen | CP_LATCH_EXCLUSIVE | CP_WORD_REF;
+        }
+        if (__builtin_expect(cp_word_cas(word, &seen, next), 1)) {
+            if (CP_POISONS)
+                cp_shield__raise(file->pool, word, next);
+            cp_fix__fill(file, page, next, mode, out_fix);
+            return true;
+        }
+    }
+}
+
+/* ---- waiting ------------------------------------------------------------------------------------
+ */
+
+struct word_watch {
+    struct cp_bufpool *pool;
+    const uint64_t *word;
+    uint64_t seen;
+    uint64_t completions;
+};
+
+static bool word_changed(void *ctx)
+{
+    const struct word_watch *watch = ctx;
+    const uint64_t ignored = CP_WORD_WAITERS | CP_WORD_REF;
+    return ((cp_word_load(watch->word) ^ watch->seen) & ~ignored) != 0;
+}
+
+static bool word_changed_or_write_done(void *ctx)
+{
+    const struct word_watch *watch = ctx;
+    return word_changed(ctx) ||
+           atomic_load_explicit(&watch->pool->writes_in_flight, memory_order_acquire) == 0 ||
+           atomic_load_explicit(&watch->pool->write_completions, memory_order_relaxed) !=
+               watch->completions;
+}
+
+static bool no_write_in_flight(void *ctx)
+{
+    const struct word_watch *watch = ctx;
+    return atomic_load_explicit(&watch->pool->writes_in_flight, memory_order_seq_cst) == 0;
+}
+
+static bool always(void *ctx)
+{
+    (void)ctx;
+    return true;
+}
+
+void cp_fix__wait_word(struct cp_bufpool_file *file, uint64_t *word, uint64_t seen)
+{
+    struct cp_bufpool *pool = file->pool;
+    struct word_watch watch = {
+        pool, word, seen, atomic_load_explicit(&pool->write_completions, memory_order_relaxed)};
+
+    if (cp_word_latch(seen) == CP_LATCH_LOADING) {
+        uint64_t ring_plus_one = cp_bufpool__word_version(pool, seen);
+        cp_bufpool__count(pool, CP_COUNT_LOAD_WAITS, 1);
+        if (ring_plus_one != 0) {
+            cp_io_ring_wait(pool->rings[ring_plus_one - 1], word_changed, &watch);
+            return;
+        }
+    } else {
+        cp_bufpool__count(pool, CP_COUNT_LATCH_WAITS, 1);
+    }
+    /* Held shared: perhaps by a write-back, which somebody must reap. See writeback.c, "Waiting".
+     */
+    if (cp_word_readable(seen) && !no_write_in_flight(&watch)) {
+        cp_io_ring_wait(pool->write_ring, word_changed_or_write_done, &watch);
+        return;
+    }
+    /* Without a deadline the wait cannot time out. */
+    (void)!cp_latch_wait(word, seen, cp_word_readable(seen) ? no_write_in_flight : always, &watch,
+                         0);
+}
+
+/* ---- misses -------------------------------------------------------------------------------------
+ */
+
+/* Bring an absent page in, latched for the caller. 0 with *out_done false: look again. */
+static int load_page(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
+                     bool read, struct cp_fix *out_fix, bool *out_done)
+{
+    struct cp_bufpool *pool = file->pool;
+    struct cp_frame *frame = NULL;
+
+    *out_done = false;
+    int status = cp_evict__acquire(pool, file->order, &frame);
+    if (status != 0)
+        return status;
+    bool claimed = false;
+    status = cp_load__claim(file, page, frame, 0, &claimed);
+    if (status != 0 || !claimed) {
+        cp_memory__frame_free(pool, frame);
+        return status;
+    }
+    if (read) {
+        cp_bufpool__count(pool, CP_COUNT_MISSES, 1);
+        status = cp_load__read_now(file, frame);
+        if (status != 0) {
+            cp_load__fail(pool, frame);
+            return status;
+        }
+    }
+    cp_load__publish(pool, frame, mode == CP_EXCLUSIVE ? CP_LATCH_EXCLUSIVE : 1);
+    cp_fix__fill(file, page, cp_word_load(&file->map.words[page]), mode, out_fix);
+    *out_done = true;
+    return 0;
+}
+
+static int no_such_page(const struct cp_bufpool_file *file, uint64_t page)
+{
+    return cp_error_set(
+        CP_ENOPAGE, file->path, page, CP_NO_LSN, "page numbers count from the start of the file",
+        "fixing a page beyond the table of %llu pages", (unsigned long long)file->map.page_limit);
+}
+
+static int __attribute__((noinline))
+fix_slowly(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode, bool read,
+           struct cp_fix *out_fix)
+{
+    int status = cp_bufpool__check_process(file->pool);
+
+    if (status != 0)
+        return status;
+    if (page >= file->map.page_limit)
+        return no_such_page(file, page);
+    for (;;) { /* ends: each round waits for another thread, which lets go in the end */
+        uint64_t *word = &file->map.words[page];
+        uint64_t seen = cp_word_load(word);
+        if (seen == 0) {
+            bool done = false;
+            status = load_page(file, page, mode, read, out_fix, &done);
+            if (status != 0 || done)
+                return status;
+        } else if (cp_fix__try(file, page, mode, out_fix)) {
+            cp_bufpool__count(file->pool, CP_COUNT_HITS, 1);
+            return 0;
+        } else {
+            seen = cp_word_load(word);
+            bool conflict = mode == CP_SHARED ? cp_word_latch(seen) >= CP_LATCH_SHARED_MAX
+                                              : cp_word_latch(seen) != CP_LATCH_FREE;
+            if (seen != 0 && conflict)
+                cp_fix__wait_word(file, word, seen);
+        }
+    }
+}
+
+/* ---- the public functions
+ * ------------------------------------------------------------------------- */
+
+int cp_bufpool_fix(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
+                   struct cp_fix *out_fix)
+{
+    if (__builtin_expect(cp_fix__try(file, page, mode, out_fix), 1)) {
+        cp_bufpool__count(file->pool, CP_COUNT_HITS, 1);
+        return 0;
+    }
+    return fix_slowly(file, page, mode, true, out_fix);
+}
+
+int cp_bufpool_try_fix(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
+                       struct cp_fix *out_fix)
+{
+    if (cp_fix__try(file, page, mode, out_fix)) {
+        cp_bufpool__count(file->pool, CP_COUNT_HITS, 1);
+        return 0;
+    }
+    if (page >= file->map.page_limit)
+        return no_such_page(file, page);
+    return -EAGAIN;
+}
+
+int cp_bufpool_fix_new(struct cp_bufpool_file *file, uint64_t page, struct cp_fix *out_fix)
+{
+    int status = fix_slowly(file, page, CP_EXCLUSIVE, false, out_fix);
+    if (status == 0)
+        memset(out_fix->data, 0, file->page_size);
+    return status;
+}
+
+void cp_bufpool_unfix(struct cp_fix *fix)
+{
+    struct cp_bufpool_file *file = fix->owner;
+    uint64_t *word = &file->map.words[fix->page];
+
+    if (__builtin_expect(fix->pin != 0, 0))
+        cp_pins__remove(file->pool, fix->pin);
+    fix->data = NULL;
+    if (CP_POISONS) {
+        if (fix->mode == CP_EXCLUSIVE)
+            cp_shield__release_exclusive(file->pool, word);
+        else
+            cp_shield__release_shared(file->pool, word);
+    } else if (fix->mode == CP_EXCLUSIVE) {
+        cp_latch_release_exclusive(word, file->pool->version_width);
+    } else {
+        cp_latch_release_shared(word);
+    }
+}
+
+void cp_bufpool_unfix_many(struct cp_fix *fixes, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        cp_bufpool_unfix(&fixes[i]);
+}
+
+void cp_bufpool_mark_dirty(struct cp_fix *fix, cp_lsn lsn)
+{
+    struct cp_bufpool_file *file = fix->owner;
+    uint64_t *word = &file->map.words[fix->page];
+    uint64_t held = cp_word_load(word);
+
+    cp_assert(fix->mode == CP_EXCLUSIVE);
+    struct cp_frame *frame = cp_bufpool__frame_of(file->pool, held);
+    if (lsn > atomic_load_explicit(&frame->lsn, memory_order_relaxed))
+        atomic_store_explicit(&frame->lsn, lsn, memory_order_relaxed);
+    if ((held & CP_WORD_DIRTY) != 0)
+        return;
+    while (!cp_word_cas(word, &held, held | CP_WORD_DIRTY)) {
+    } /* ends: only waiters and optimistic readers change a word held exclusively */
+    atomic_fetch_add_explicit(&file->pool->pages_dirty, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&file->dirty_pages, 1, memory_order_relaxed);
+}
+
+void cp_bufpool_touch(uint64_t *word, uint64_t seen)
+{
+    /* Once is enough: a failure means that the page is in motion anyway. */
+    (void)cp_word_cas(word, &seen, seen | CP_WORD_REF);
+}

@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The pool's memory: extents of the arena, frames from the buddy allocator, descriptors from the
+ * slab, and the way back to the kernel.
+ *
+ * The arena is committed extent by extent, as far as the budget allows, lowest first; each
+ * committed extent is handed to the buddy allocator. An extent's price includes what its units may
+ * need in metadata, so no allocation on the miss path can break the budget. When metadata (the page
+ * table) or a smaller budget need the memory, whole extents are emptied, highest first, and
+ * decommitted.
+ *
+ * Invariants
+ *  1. extents_committed[e] is 1 exactly while extent e is paid for, committed, and in the buddy.
+ *  2. slots[u].frame names a descriptor exactly while the block at unit u is allocated as a frame;
+ *     the clock holds slot u exactly then.
+ *  3. A descriptor's word is NULL while its frame holds no page; then whoever allocated or claimed
+ *     it is its only user.
+ *
+ * resize_lock serialises those who empty extents. It guards no field and may be held over I/O;
+ * its holder waits for I/O only, never for a latch.
+ */
+#include "internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#define EXTENT_MIN_BYTES (UINT64_C(64) << 10) /* one frame of the largest page size */
+#define EXTENT_MAX_BYTES CP_ARENA_HUGE_BYTES
+#define EXTENT_SHARE     32u /* a small pool has at least about this many extents */
+_Static_assert(EXTENT_MAX_BYTES >> CP_UNIT_SHIFT == CP_EXTENT_UNITS_MAX, "units of an extent");
+#define BUDDY_CACHE_BLOCKS 32u
+/* Looks at an extent before it counts as pinned; pages under I/O get this many pauses to finish. */
+#define RELEASE_ROUNDS  200u
+#define RELEASE_PAUSE   ((struct timespec){0, 200000})
+#define PATIENT_EXTENTS 8u
+#define CHARGE_ROUNDS   16u
+
+static uint64_t choose_extent_bytes(uint64_t budget_bytes)
+{
+    uint64_t bytes = UINT64_C(1) << cp_log2_floor(budget_bytes / EXTENT_SHARE);
+    return cp_min_u64(cp_max_u64(bytes, EXTENT_MIN_BYTES), EXTENT_MAX_BYTES);
+}
+
+static void *reserve_array(uint64_t bytes)
+{
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return memory != MAP_FAILED ? memory : NULL;
+}
+
+static int create_allocators(struct cp_bufpool *pool, uint64_t max_budget_bytes)
+{
+    const struct cp_arena_options arena_options = {
+        .reserve_bytes = max_budget_bytes,
+        .extent_bytes = pool->extent_bytes,
+        .huge_pages = pool->options.huge_pages,
+    };
+    int status = cp_arena_create(&arena_options, &pool->arena);
+    if (status != 0)
+        return status;
+    pool->base = cp_arena_base(pool->arena);
+
+    const struct cp_buddy_options buddy_options = {
+        .base = pool->base,
+        .size_bytes = (uint64_t)pool->extent_limit * pool->extent_bytes,
+        .max_order = cp_log2_floor(pool->extent_bytes >> CP_UNIT_SHIFT),
+        .cached_order = 0,
+        /* A small pool cannot afford frames that lie idle in caches. */
+        .cache_blocks = pool->extent_bytes == EXTENT_MAX_BYTES ? BUDDY_CACHE_BLOCKS : 0,
+    };
+    status = cp_buddy_create(&buddy_options, &pool->buddy);
+    if (status != 0)
+        return status;
+
+    const struct cp_slab_options slab_options = {
+        .object_bytes = sizeof(struct cp_frame),
+        .alignment_bytes = 64,
+        .max_objects = pool->unit_limit,
+    };
+    status = cp_slab_create(&slab_options, &pool->frame_slab);
+    if (status != 0)
+        return status;
+    uint32_t stride = 0;
+    pool->frames = cp_slab_base(pool->frame_slab, &stride);
+    cp_assert(stride == sizeof(struct cp_frame));
+    return 0;
+}
+
+int cp_memory__create(struct cp_bufpool *pool)
+{
+    uint64_t max_budget_bytes = pool->options.max_budget_bytes;
+
+    pool->extent_bytes = choose_extent_bytes(pool->options.budget_bytes);
+    pool->extent_cost_bytes =
+        pool->extent_bytes + (pool->extent_bytes >> CP_UNIT_SHIFT) * CP_UNIT_OVERHEAD;
+    pool->extent_limit = (uint32_t)cp_max_u64(1, cp_align_up(max_budget_bytes, pool->extent_bytes) /
+                                                     pool->extent_bytes);
+    pool->unit_limit =
+        (uint32_t)(((uint64_t)pool->extent_limit * pool->extent_bytes) >> CP_UNIT_SHIFT);
+
+    unsigned frame_bits = cp_log2_ceil((uint64_t)pool->unit_limit + 1);
+    if (frame_bits < CP_FRAME_BITS_MIN)
+        frame_bits = CP_FRAME_BITS_MIN;
+    pool->frame_shift = 64 - frame_bits;
+    pool->version_width = pool->frame_shift - CP_WORD_VERSION_SHIFT;
+    cp_assert(pool->version_width <= 32);
+
+    pool->slots_bytes = (uint64_t)pool->unit_limit * sizeof(struct cp_slot);
+    pool->clock_bytes_size = pool->unit_limit;
+    pool->slots = reserve_array(pool->slots_bytes);
+    pool->clock_bytes = reserve_array(pool->clock_bytes_size);
+    pool->extents_committed = calloc(pool->extent_limit, 1);
+    if (pool->slots == NULL || pool->clock_bytes == NULL || pool->extents_committed == NULL)
+        return cp_error_set(-ENOMEM, NULL, CP_NO_PAGE, CP_NO_LSN, NULL,
+                            "allocating the pool's tables");
+    cp_clock__init(&pool->clock, pool->clock_bytes, pool->unit_limit);
+    return create_allocators(pool, max_budget_bytes);
+}
+
+void cp_memory__destroy(struct cp_bufpool *pool)
+{
+    cp_slab_destroy(pool->frame_slab);
+    cp_buddy_destroy(pool->buddy);
+    cp_arena_destroy(pool->arena);
+    if (pool->slots != NULL)
+        munmap(pool->slots, pool->slots_bytes);
+    if (pool->clock_bytes != NULL)
+        munmap(pool->clock_bytes, pool->clock_bytes_size);
+    free(pool->extents_committed);
+}
+
+/* Commit one more extent, if the budget has room for it. */
+static bool grow(struct cp_bufpool *pool)
+{
+    struct cp_budget *budget = &pool->budget;
+    uint64_t metadata_bytes = pool->extent_cost_bytes - pool->extent_bytes;
+    bool grown = false;
+
+    uint64_t used = atomic_load_explicit(&budget->used_bytes, memory_order_relaxed);
+    if (used + pool->extent_cost_bytes >
+        atomic_load_explicit(&budget->limit_bytes, memory_order_relaxed))
+        return false; /* the usual case of a full pool: no lock */
+
+    pthread_mutex_lock(&pool->memory_lock);
+    uint32_t extent = 0;
+    while (extent < pool->extent_limit && pool->extents_committed[extent] != 0)
+        extent++;
+    if (extent == pool->extent_limit || !cp_budget__take(budget, CP_FOR_FRAMES, pool->extent_bytes))
+        goto out;
+    if (!cp_budget__take(budget, CP_FOR_DESCRIPTORS, metadata_bytes))
+        goto out_frames;
+    if (cp_arena_commit(pool->arena, extent, 1) != 0)
+        goto out_descriptors;
+    if (cp_buddy_add(pool->buddy, extent * pool->extent_bytes, pool->extent_bytes) != 0)
+        goto out_commit;
+    atomic_fetch_add_explicit(&pool->free_units, (int64_t)(pool->extent_bytes >> CP_UNIT_SHIFT),
+                              memory_order_relaxed);
+    pool->extents_committed[extent] = 1;
+    pool->extent_count++;
+    grown = true;
+    goto out;
+
+out_commit:
+    (void)!cp_arena_decommit(pool->arena, extent, 1);
+out_descriptors:
+    cp_budget__give(budget, CP_FOR_DESCRIPTORS, metadata_bytes);
+out_frames:
+    cp_budget__give(budget, CP_FOR_FRAMES, pool->extent_bytes);
+out:
+    pthread_mutex_unlock(&pool->memory_lock);
+    return grown;
+}
+
+struct cp_frame *cp_memory__frame_alloc(struct cp_bufpool *pool, uint32_t order)
+{
+    unsigned char *block = cp_buddy_alloc(pool->buddy, order);
+    while (block == NULL && grow(pool)) /* ends: each round commits an extent */
+        block = cp_buddy_alloc(pool->buddy, order);
+    if (block == NULL)
+        return NULL;
+
+    atomic_fetch_sub_explicit(&pool->free_units, INT64_C(1) << order, memory_order_relaxed);
+    uint32_t unit = (uint32_t)((uint64_t)(block - pool->base) >> CP_UNIT_SHIFT);
+    pthread_mutex_lock(&pool->clock_lock);
+    struct cp_frame *frame = cp_slab_alloc(pool->frame_slab);
+    cp_assert(frame != NULL); /* one for each unit */
+    *frame = (struct cp_frame){.unit = unit, .order = order};
+    cp_assert(pool->slots[unit].frame == 0);
+    pool->slots[unit].frame = cp_slab_index(pool->frame_slab, frame) + 1;
+    cp_clock__insert(&pool->clock, unit);
+    pthread_mutex_unlock(&pool->clock_lock);
+    return frame;
+}
+
+void cp_memory__frame_free(struct cp_bufpool *pool, struct cp_frame *frame)
+{
+    uint32_t unit = frame->unit;
+    uint32_t order = frame->order;
+
+    cp_assert(atomic_load_explicit(&frame->word, memory_order_relaxed) == NULL);
+    pthread_mutex_lock(&pool->clock_lock);
+    cp_clock__remove(&pool->clock, unit);
+    pool->slots[unit].frame = 0;
+    cp_slab_free(pool->frame_slab, frame);
+    pthread_mutex_unlock(&pool->clock_lock);
+    cp_buddy_free(pool->buddy, cp_bufpool__unit_data(pool, unit), order);
+    atomic_fetch_add_explicit(&pool->free_units, INT64_C(1) << order, memory_order_relaxed);
+}
+
+/* ---- giving extents back ------------------------------------------------------------------------
+ */
+
+/* Claim the frame at unit, if one begins there, for whatever it needs. Under clock_lock. */
+static void claim_unit(struct cp_bufpool *pool, uint32_t unit, struct cp_extent_pass *pass)
+{
+    uint32_t index = pool->slots[unit].frame;
+    if (index == 0)
+        return;
+    struct cp_frame *frame = &pool->frames[index - 1];
+    /* acquire: pairs with the release in cp_load__claim */
+    uint64_t *word = atomic_load_explicit(&frame->word, memory_order_acquire);
+    pass->busy_count++; /* unless shown otherwise */
+    if (word == NULL)
+        return;
+    uint64_t seen = cp_word_load(word);
+    if (seen == 0 || cp_bufpool__unit_of(pool, seen) != unit ||
+        cp_word_latch(seen) != CP_LATCH_FREE)
+        return;
+    if ((seen & CP_WORD_DIRTY) != 0) {
+        if (pass->dirty_count < CP_WRITE_BATCH_MAX && cp_word_cas(word, &seen, seen + 1))
+            pass->dirty[pass->dirty_count++] = frame;
+        return;
+    }
+    if (cp_word_cas(word, &seen, cp_word_with_latch(seen, CP_LATCH_EXCLUSIVE))) {
+        pass->clean[pass->clean_count++] = frame;
+        pass->busy_count--;
+    }
+}
+
+int cp_memory__empty_units(struct cp_bufpool *pool, uint32_t first, uint32_t count,
+                           struct cp_extent_pass *pass)
+{
+    struct cp_write_wait wait = {0};
+    int status = 0;
+
+    cp_debug_assert(count <= CP_EXTENT_UNITS_MAX);
+    pass->clean_count = pass->dirty_count = pass->busy_count = 0;
+    pthread_mutex_lock(&pool->clock_lock);
+    for (uint32_t unit = first; unit < first + count; unit++)
+        claim_unit(pool, unit, pass);
+    pthread_mutex_unlock(&pool->clock_lock);
+
+    for (uint32_t i = 0; i < pass->clean_count; i++) {
+        cp_evict__drop_page(pool, pass->clean[i]);
+        cp_memory__frame_free(pool, pass->clean[i]);
+    }
+    cp_bufpool__count(pool, CP_COUNT_EVICTIONS, pass->clean_count);
+    if (pass->dirty_count > 0) {
+        cp_bufpool__count(pool, CP_COUNT_EVICTED_DIRTY, pass->dirty_count);
+        status = cp_writeback__start(pool, pass->dirty, pass->dirty_count, CP_GATE_ALL, &wait);
+        int waited = cp_writeback__wait(pool, &wait);
+        status = status != 0 ? status : waited;
+    }
+    if (status != 0)
+        return status;
+    return pass->busy_count == 0 ? 0 : -EAGAIN;
+}
+
+/* Take an empty extent out of the buddy and give its memory back. -EBUSY when it is not empty. */
+static int release_extent(struct cp_bufpool *pool, uint32_t extent)
+{
+    pthread_mutex_lock(&pool->memory_lock);
+    int status = cp_buddy_remove(pool->buddy, extent * pool->extent_bytes, pool->extent_bytes);
+    if (status == 0) {
+        status = cp_arena_decommit(pool->arena, extent, 1);
+        cp_assert(status == 0);
+        atomic_fetch_sub_explicit(&pool->free_units, (int64_t)(pool->extent_bytes >> CP_UNIT_SHIFT),
+                                  memory_order_relaxed);
+        pool->extents_committed[extent] = 0;
+        pool->extent_count--;
+        cp_budget__give(&pool->budget, CP_FOR_DESCRIPTORS,
+                        pool->extent_cost_bytes - pool->extent_bytes);
+        cp_budget__give(&pool->budget, CP_FOR_FRAMES, pool->extent_bytes);
+        cp_bufpool__count(pool, CP_COUNT_EXTENTS_RELEASED, 1);
+    }
+    pthread_mutex_unlock(&pool->memory_lock);
+    return status;
+}
+
+/* Empty and release one extent. 0, CP_EPINNED, or a write error. */
+static int reclaim_extent(struct cp_bufpool *pool, uint32_t extent, struct cp_extent_pass *pass,
+                          uint32_t rounds)
+{
+    uint32_t units = (uint32_t)(pool->extent_bytes >> CP_UNIT_SHIFT);
+
+    for (uint32_t round = 0; round < rounds; round++) {
+        int status = cp_memory__empty_units(pool, extent * units, units, pass);
+        if (status == 0)
+            status = release_extent(pool, extent);
+        if (status == 0)
+            return 0;
+        if (status != -EAGAIN && status != -EBUSY)
+            return status;
+        if (pass->clean_count == 0 && pass->dirty_count == 0 && round + 1 < rounds) {
+            for (uint32_t i = 0; i < pool->ring_count; i++)
+                cp_io_ring_poll(pool->rings[i]);
+            nanosleep(&RELEASE_PAUSE, NULL);
+        }
+    }
+    return CP_EPINNED;
+}
+
+/* Release the highest extent that can be. */
+static int reclaim_any(struct cp_bufpool *pool)
+{
+    struct cp_extent_pass *pass = &pool->extent_pass; /* under resize_lock; too large for a stack */
+    int status = CP_EPINNED;
+
+    /* First without patience, so that one pinned page costs no waiting; then a few with. */
+    for (uint32_t patience = 0; patience < 2; patience++) {
+        uint32_t tries = patience == 0 ? UINT32_MAX : PATIENT_EXTENTS;
+        for (uint32_t i = pool->extent_limit; i-- > 0 && tries > 0;) {
+            pthread_mutex_lock(&pool->memory_lock);
+            bool committed = pool->extents_committed[i] != 0;
+            pthread_mutex_unlock(&pool->memory_lock);
+            if (!committed)
+                continue;
+            tries--;
+            status = reclaim_extent(pool, i, pass, patience == 0 ? 2 : RELEASE_ROUNDS);
+            if (status != CP_EPINNED)
+                return status;
+        }
+    }
+    return status;
+}
+
+int cp_memory__shrink(struct cp_bufpool *pool, uint64_t target_bytes)
+{
+    int status = 0;
+
+    pthread_mutex_lock(&pool->resize_lock);
+    while (status == 0 && atomic_load_explicit(&pool->budget.used_bytes, memory_order_relaxed) >
+                              target_bytes) /* ends: each round releases an extent or fails */
+        status = reclaim_any(pool);
+    pthread_mutex_unlock(&pool->resize_lock);
+    return status;
+}
+
+int cp_memory__charge(struct cp_bufpool *pool, enum cp_purpose purpose, uint64_t bytes)
+{
+    for (uint32_t round = 0; round < CHARGE_ROUNDS; round++) {
+        if (cp_budget__take(&pool->budget, purpose, bytes))
+            return 0;
+        uint64_t limit = atomic_load_explicit(&pool->budget.limit_bytes, memory_order_relaxed);
+        if (limit < bytes)
+            break;
+        int status = cp_memory__shrink(pool, limit - bytes);
+        if (status != 0 && status != CP_EPINNED)
+            return status;
+        if (status == CP_EPINNED)
+            break;
+    }
+    return cp_error_set(CP_EBUDGET, NULL, CP_NO_PAGE, CP_NO_LSN,
+                        "raise the budget, or hold fewer pages at a time",
+                        "finding %llu bytes for metadata: every extent holds a pinned page",
+                        (unsigned long long)bytes);
+}

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: MIT */
+/* A pool's life: creation and destruction, attaching and detaching files, changing the budget. */
+#include "internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define RING_DEPTH_DEFAULT   256u
+#define RING_DEPTH_MIN       4u
+#define RING_BYTES_PER_ENTRY (64u + 2 * 16u) /* one submission and two completion entries */
+#define CPUS_PER_RING        4u
+#define WRITE_BATCH_DEFAULT  64u
+#define MAX_BUDGET_FACTOR    4u
+#define PAGES_MAX_DEFAULT    (UINT64_C(1) << 32)
+#define PAGES_MAX_LIMIT      (UINT64_C(1) << 40)
+#define TRANSFERS_MIN        16u
+#define TRANSFERS_MAX        1024u
+#define BUDGET_PER_TRANSFER  (UINT64_C(128) << 10)
+/* A pool small enough that its I/O memory matters gets rings in proportion. */
+#define BUDGET_PER_RING_ENTRY (UINT64_C(32) << 10)
+
+#ifdef CP_TEST_HOOKS
+void (*cp_bufpool__hook)(const char *point, struct cp_bufpool_file *file, uint64_t page);
+#endif
+
+int cp_bufpool__check_process(const struct cp_bufpool *pool)
+{
+    if (__builtin_expect(cp_fork_guard_same(&pool->fork_guard), 1))
+        return 0;
+    return cp_error_set(CP_EFORKED, NULL, CP_NO_PAGE, CP_NO_LSN,
+                        "open the store again in the child process",
+                        "using a pool that was created before fork");
+}
+
+static int check_options(const struct cp_bufpool_options *options)
+{
+    if (options->io == NULL)
+        return cp_error_set(-EINVAL, NULL, CP_NO_PAGE, CP_NO_LSN, "set options.io",
+                            "creating a pool without an io");
+    if (options->budget_bytes < CP_BUFPOOL_BUDGET_MIN)
+        return cp_error_set(CP_EBUDGET, NULL, CP_NO_PAGE, CP_NO_LSN,
+                            "the smallest budget is 524288 bytes (512 KiB)",
+                            "creating a pool of %llu bytes",
+                            (unsigned long long)options->budget_bytes);
+    if (options->budget_bytes > CP_BUFPOOL_BUDGET_MAX ||
+        options->max_budget_bytes > CP_BUFPOOL_BUDGET_MAX ||
+        (options->max_budget_bytes != 0 && options->max_budget_bytes < options->budget_bytes))
+        return cp_error_set(CP_EBUDGET, NULL, CP_NO_PAGE, CP_NO_LSN,
+                            "budget_bytes <= max_budget_bytes <= 1 TiB",
+                            "creating a pool of %llu bytes, at most %llu",
+                            (unsigned long long)options->budget_bytes,
+                            (unsigned long long)options->max_budget_bytes);
+    if (options->write_batch_pages > CP_WRITE_BATCH_MAX || options->ring_count > CP_RINGS_MAX)
+        return cp_error_set(-EINVAL, NULL, CP_NO_PAGE, CP_NO_LSN,
+                            "write_batch_pages is at most 128, ring_count at most 16",
+                            "creating a pool");
+    return 0;
+}
+
+/* Fill in what the caller left to us. */
+static void set_defaults(struct cp_bufpool *pool)
+{
+    struct cp_bufpool_options *options = &pool->options;
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+    if (options->max_budget_bytes == 0)
+        options->max_budget_bytes =
+            cp_min_u64(options->budget_bytes * MAX_BUDGET_FACTOR, CP_BUFPOOL_BUDGET_MAX);
+    if (options->ring_count == 0)
+        options->ring_count = (uint32_t)cp_min_u64(
+            CP_RINGS_MAX, 1 + (uint64_t)(cpus > 0 ? cpus - 1 : 0) / CPUS_PER_RING);
+    uint64_t affordable = cp_max_u64(RING_DEPTH_MIN, options->budget_bytes / BUDGET_PER_RING_ENTRY);
+    if (options->ring_depth == 0)
+        options->ring_depth = RING_DEPTH_DEFAULT;
+    options->ring_depth = (uint32_t)cp_min_u64(options->ring_depth, affordable);
+    if (options->write_batch_pages == 0)
+        options->write_batch_pages = WRITE_BATCH_DEFAULT;
+    /* A batch must not claim most of a small pool. */
+    options->write_batch_pages = (uint32_t)cp_min_u64(
+        options->write_batch_pages, cp_max_u64(4, options->budget_bytes / (UINT64_C(128) << 10)));
+    pool->ring_count = options->ring_count;
+    pool->write_batch_pages = options->write_batch_pages;
+    pool->transfer_limit = (uint32_t)cp_min_u64(
+        TRANSFERS_MAX, cp_max_u64(TRANSFERS_MIN, options->budget_bytes / BUDGET_PER_TRANSFER));
+}
+
+static int create_io(struct cp_bufpool *pool)
+{
+    const struct cp_slab_options slab = {
+        .object_bytes = sizeof(struct cp_transfer),
+        .max_objects = pool->transfer_limit,
+    };
+    const struct cp_io_ring_options ring = {.depth = pool->options.ring_depth};
+    uint64_t ring_bytes = (uint64_t)ring.depth * RING_BYTES_PER_ENTRY;
+
+    int status = cp_slab_create(&slab, &pool->transfer_slab);
+    for (uint32_t i = 0; i < pool->ring_count && status == 0; i++)
+        status = cp_io_ring_create(pool->io, &ring, &pool->rings[i]);
+    if (status == 0)
+        status = cp_io_ring_create(pool->io, &ring, &pool->write_ring);
+    if (status != 0)
+        return status;
+    struct cp_slab_stats slab_stats;
+    cp_slab_stats(pool->transfer_slab, &slab_stats);
+    uint64_t bytes = (pool->ring_count + 1) * ring_bytes +
+                     pool->transfer_limit * sizeof(struct cp_transfer) + slab_stats.metadata_bytes;
+    uint64_t fixed =
+        sizeof *pool + pool->extent_limit + (uint64_t)pool->pin_limit * sizeof(struct cp_pin_entry);
+    if (!cp_budget__take(&pool->budget, CP_FOR_IO, bytes) ||
+        !cp_budget__take(&pool->budget, CP_FOR_FIXED, fixed))
+        return cp_error_set(CP_EBUDGET, NULL, CP_NO_PAGE, CP_NO_LSN,
+                            "raise the budget, or lower ring_depth",
+                            "paying for the pool's own memory");
+    return 0;
+}
+
+int cp_bufpool_create(const struct cp_bufpool_options *options, struct cp_bufpool **out_pool)
+{
+    int status = check_options(options);
+    if (status != 0)
+        return status;
+    struct cp_bufpool *pool = aligned_alloc(128, cp_align_up(sizeof *pool, 128));
+    if (pool == NULL)
+        return cp_error_set(-ENOMEM, NULL, CP_NO_PAGE, CP_NO_LSN, NULL, "allocating a pool");
+    *pool = (struct cp_bufpool){.options = *options, .io = options->io};
+    set_defaults(pool);
+    atomic_store_explicit(&pool->budget.limit_bytes, options->budget_bytes, memory_order_relaxed);
+    pthread_mutex_init(&pool->memory_lock, NULL);
+    pthread_mutex_init(&pool->resize_lock, NULL);
+    pthread_mutex_init(&pool->clock_lock, NULL);
+    pthread_mutex_init(&pool->files_lock, NULL);
+    pthread_mutex_init(&pool->pins_lock, NULL);
+
+    status = cp_fork_guard_init(&pool->fork_guard);
+    if (status == 0)
+        status = cp_memory__create(pool);
+    if (status == 0)
+        status = cp_pins__create(pool);
+    if (status == 0)
+        status = create_io(pool);
+    if (status != 0) {
+        cp_bufpool_destroy(pool);
+        return status;
+    }
+    *out_pool = pool;
+    return 0;
+}
+
+void cp_bufpool_destroy(struct cp_bufpool *pool)
+{
+    if (pool == NULL)
+        return;
+    for (uint32_t i = 0; i < CP_BUFPOOL_FILES_MAX; i++)
+        cp_assert(pool->files[i] == NULL); /* detach them first */
+    for (uint32_t i = 0; i < pool->ring_count; i++)
+        cp_io_ring_destroy(pool->rings[i]);
+    cp_io_ring_destroy(pool->write_ring);
+    cp_slab_destroy(pool->transfer_slab);
+    cp_pins__destroy(pool);
+    cp_memory__destroy(pool);
+    if (pool->fork_guard.word != NULL)
+        cp_fork_guard_fini(&pool->fork_guard);
+    pthread_mutex_destroy(&pool->memory_lock);
+    pthread_mutex_destroy(&pool->resize_lock);
+    pthread_mutex_destroy(&pool->clock_lock);
+    pthread_mutex_destroy(&pool->files_lock);
+    pthread_mutex_destroy(&pool->pins_lock);
+    free(pool);
+}
+
+int cp_bufpool_resize(struct cp_bufpool *pool, uint64_t budget_bytes)
+{
+    int status = cp_bufpool__check_process(pool);
+    if (status != 0)
+        return status;
+    if (budget_bytes < CP_BUFPOOL_BUDGET_MIN || budget_bytes > pool->options.max_budget_bytes)
+        return cp_error_set(CP_EBUDGET, NULL, CP_NO_PAGE, CP_NO_LSN,
+                            "set max_budget_bytes when the pool is created",
+                            "resizing to %llu bytes; 524288 to %llu are possible",
+                            (unsigned long long)budget_bytes,
+                            (unsigned long long)pool->options.max_budget_bytes);
+    /* New limit first: from here on nobody takes what the shrink is about to free. */
+    uint64_t old =
+        atomic_exchange_explicit(&pool->budget.limit_bytes, budget_bytes, memory_order_relaxed);
+    status = cp_memory__shrink(pool, budget_bytes);
+    if (status == 0)
+        return 0;
+    atomic_store_explicit(&pool->budget.limit_bytes, old, memory_order_relaxed);
+    if (status == CP_EPINNED)
+        return cp_error_set(CP_EPINNED, NULL, CP_NO_PAGE, CP_NO_LSN,
+                            "unfix pages and try again; the old budget stands",
+                            "shrinking to %llu bytes: every piece of memory left holds a pinned "
+                            "page",
+                            (unsigned long long)budget_bytes);
+    return status;
+}
+
+/* ---- files --------------------------------------------------------------------------------------
+ */
+
+static int check_file_options(const struct cp_bufpool_file_options *options)
+{
+    if (options->file == NULL || !cp_is_power_of_two(options->page_size) ||
+        options->page_size < CP_PAGE_SIZE_MIN || options->page_size > CP_PAGE_SIZE_MAX ||
+        options->max_pages > PAGES_MAX_LIMIT)
+        return cp_error_set(-EINVAL, NULL, CP_NO_PAGE, CP_NO_LSN,
+                            "page_size is a power of two from 4096 to 65536",
+                            "attaching a file with pages of %u bytes", options->page_size);
+    return 0;
+}
+
+static int enter_file(struct cp_bufpool *pool, struct cp_bufpool_file *file)
+{
+    int status = -EMFILE;
+
+    pthread_mutex_lock(&pool->files_lock);
+    for (uint32_t i = 0; i < CP_BUFPOOL_FILES_MAX && status != 0; i++) {
+        if (pool->files[i] == NULL) {
+            pool->files[i] = file;
+            file->index = i;
+            status = 0;
+        }
+    }
+    pthread_mutex_unlock(&pool->files_lock);
+    if (status != 0)
+        return cp_error_set(status, file->path, CP_NO_PAGE, CP_NO_LSN, "detach other files first",
+                            "attaching more than %u files", CP_BUFPOOL_FILES_MAX);
+    return 0;
+}
+
+int cp_bufpool_attach(struct cp_bufpool *pool, const struct cp_bufpool_file_options *options,
+                      struct cp_bufpool_file **out_file)
+{
+    int status = check_file_options(options);
+    if (status != 0)
+        return status;
+    struct cp_bufpool_file *file = calloc(1, sizeof *file);
+    if (file == NULL)
+        return cp_error_set(-ENOMEM, NULL, CP_NO_PAGE, CP_NO_LSN, NULL, "attaching a file");
+    struct cp_io_file_info info;
+    cp_io_file_info(options->file, &info);
+    file->pool = pool;
+    file->io_file = options->file;
+    file->path = info.path;
+    file->page_size = options->page_size;
+    file->order = cp_log2_floor(options->page_size >> CP_UNIT_SHIFT);
+    file->has_gate = options->gate != NULL;
+    if (file->has_gate)
+        file->gate = *options->gate;
+    file->verify = options->verify;
+    file->seal = options->seal;
+    file->ctx = options->ctx;
+    /* Frame numbers start at 1, so that a word with a frame is never zero. */
+    file->map.frames = pool->base - CP_UNIT_BYTES;
+    file->map.frame_shift = pool->frame_shift;
+    file->map.page_size = options->page_size;
+
+    uint64_t max_pages = options->max_pages != 0 ? options->max_pages : PAGES_MAX_DEFAULT;
+    status = cp_table__create(file, max_pages);
+    if (status == 0)
+        status = enter_file(pool, file);
+    if (status != 0) {
+        cp_table__destroy(file);
+        free(file);
+        return status;
+    }
+    file->shared_map = file->map;
+    /* Readers without a latch may look at a frame that has just been given back. Where that memory
+     * is guarded or poisoned, they have to take the latch. */
+    struct cp_arena_stats arena;
+    cp_arena_stats(pool->arena, &arena);
+    if (CP_POISONS || arena.guarded)
+        file->shared_map.page_limit = 0;
+    *out_file = file;
+    return 0;
+}
+
+const struct cp_page_map *cp_bufpool_page_map(const struct cp_bufpool_file *file)
+{
+    return &file->shared_map;
+}
+
+/* Drop pages first .. last of a file; dirty ones only when asked. */
+static int drop_range(struct cp_bufpool_file *file, uint64_t first, uint64_t end, bool dirty_too)
+{
+    uint64_t page = cp_table__next(file, first);
+
+    while (page < end && page < file->map.page_limit) {
+        struct cp_frame *frame = NULL;
+        int status = cp_evict__claim(file, page, &frame);
+        if (status != 0)
+            return status;
+        if (frame != NULL) {
+            uint64_t *word = &file->map.words[page];
+            if (!dirty_too && (cp_word_load(word) & CP_WORD_DIRTY) != 0) {
+                cp_latch_release_exclusive(word, file->pool->version_width);
+                return cp_error_set(-EBUSY, file->path, page, CP_NO_LSN,
+                                    "flush or discard the file first",
+                                    "detaching a file with dirty pages");
+            }
+            cp_evict__drop_page(file->pool, frame);
+            cp_memory__frame_free(file->pool, frame);
+        }
+        page++;
+        if (page % CP_GROUP_WORDS == 0)
+            page = cp_table__next(file, page);
+    }
+    return 0;
+}
+
+int cp_bufpool_discard(struct cp_bufpool_file *file, uint64_t first, uint64_t count)
+{
+    int status = cp_bufpool__check_process(file->pool);
+    if (status != 0)
+        return status;
+    uint64_t end = count > UINT64_MAX - first ? UINT64_MAX : first + count;
+    return drop_range(file, first, end, true);
+}
+
+int cp_bufpool_detach(struct cp_bufpool_file *file)
+{
+    struct cp_bufpool *pool = file->pool;
+    bool same_process = cp_fork_guard_same(&pool->fork_guard);
+
+    int status = same_process ? drop_range(file, 0, UINT64_MAX, false) : CP_EFORKED;
+    if (status != 0)
+        return status;
+    /* acquire: pairs with the release at the end of cp_evict__drop_page */
+    while (atomic_load_explicit(&file->drops, memory_order_acquire) != 0)
+        cp_cpu_relax(); /* ends: each is a few instructions of an evictor that began before us */
+
+    pthread_mutex_lock(&pool->files_lock);
+    pool->files[file->index] = NULL;
+    pthread_mutex_unlock(&pool->files_lock);
+    /* A sweep that read one of the file's words' addresses before has left when we get the lock. */
+    pthread_mutex_lock(&pool->clock_lock);
+    pthread_mutex_unlock(&pool->clock_lock);
+    cp_table__destroy(file);
+    free(file);
+    return 0;
+}

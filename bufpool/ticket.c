@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Many pages at a time: tickets, fix_many and prefetch.
+ *
+ * A ticket's state:
+ *
+ *     begin ---> FIXED      the latch is the ticket's               wait, cancel -> DONE
+ *           ---> LOADING    its read is in line or in flight
+ *                   complete_read ---> FIXED, or RETRY after any error
+ *           ---> RETRY      held by somebody else, or no transfer: fix it singly in wait
+ *           ---> FAILED     no frame: wait returns status           wait, cancel -> DONE
+ *
+ * Only complete_read changes a ticket from another thread, only away from LOADING, and does not
+ * touch it afterwards.
+ */
+#include "internal.h"
+
+#include <errno.h>
+
+/* Restarts of a fix_many that meets other threads' latches, before it gives up. */
+#define RESTART_LIMIT 100u
+
+static uint32_t state_of(const struct cp_ticket *ticket)
+{
+    /* acquire: pairs with the release in load.c, finish_page */
+    return __atomic_load_n(&ticket->state, __ATOMIC_ACQUIRE);
+}
+
+static bool ticket_arrived(void *ctx)
+{
+    return state_of(ctx) != CP_TICKET_LOADING;
+}
+
+static int check_many(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count)
+{
+    if (count > CP_BUFPOOL_FIX_MANY_MAX)
+        return cp_error_set(-EINVAL, file->path, CP_NO_PAGE, CP_NO_LSN,
+                            "split the call: CP_BUFPOOL_FIX_MANY_MAX pages at most",
+                            "fixing %u pages in one call", count);
+    for (uint32_t i = 0; i < count; i++) {
+        if (pages[i] >= file->map.page_limit)
+            return cp_error_set(CP_ENOPAGE, file->path, pages[i], CP_NO_LSN, NULL,
+                                "fixing a page beyond the table of %llu pages",
+                                (unsigned long long)file->map.page_limit);
+    }
+    return cp_bufpool__check_process(file->pool);
+}
+
+static void put_and_submit(struct cp_load_run *run)
+{
+    cp_load__run_put(run);
+    cp_io_ring_submit(run->file->pool->rings[run->ring]);
+}
+
+/*
+ * Start reading an absent page. 0 when the read is in line, -EAGAIN when the page is not absent any
+ * more or something is missing for which may_wait forbids to wait, or the error of finding a frame.
+ */
+static int start_load(struct cp_load_run *run, uint64_t page, struct cp_ticket *ticket,
+                      bool may_wait)
+{
+    struct cp_bufpool *pool = run->file->pool;
+    struct cp_frame *frame = NULL;
+    bool claimed = false;
+
+    int status = cp_evict__try_acquire(pool, run->file->order, &frame);
+    if (status == -EAGAIN && may_wait) {
+        put_and_submit(run); /* nothing of ours may stay unsubmitted while we wait */
+        status = cp_evict__acquire(pool, run->file->order, &frame);
+    }
+    if (status != 0)
+        return status;
+    if (!cp_load__run_reserve(run, page)) {
+        cp_memory__frame_free(pool, frame);
+        return -EAGAIN;
+    }
+    if (ticket != NULL)
+        ticket->state = CP_TICKET_LOADING; /* before the claim: completion may follow at once */
+    status = cp_load__claim(run->file, page, frame, run->ring + 1, &claimed);
+    if (status != 0 || !claimed) {
+        cp_memory__frame_free(pool, frame);
+        return status != 0 ? status : -EAGAIN;
+    }
+    cp_bufpool__count(pool, CP_COUNT_MISSES, 1);
+    cp_load__run_append(run, frame, ticket);
+    return 0;
+}
+
+static void begin_one(struct cp_load_run *run, uint64_t page, enum cp_latch_mode mode,
+                      struct cp_ticket *ticket)
+{
+    *ticket = (struct cp_ticket){.file = run->file, .state = CP_TICKET_RETRY};
+    if (cp_fix__try(run->file, page, mode, &ticket->fix)) {
+        cp_bufpool__count(run->file->pool, CP_COUNT_HITS, 1);
+        ticket->state = CP_TICKET_FIXED;
+        return;
+    }
+    ticket->fix = (struct cp_fix){.owner = run->file, .page = page, .mode = mode};
+    if (cp_word_load(&run->file->map.words[page]) != 0)
+        return;
+    int status = start_load(run, page, ticket, true);
+    if (status == -EAGAIN) {
+        ticket->state = CP_TICKET_RETRY;
+    } else if (status != 0) {
+        ticket->state = CP_TICKET_FAILED;
+        ticket->status = status;
+    }
+}
+
+int cp_bufpool_begin(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count,
+                     enum cp_latch_mode mode, struct cp_ticket *out_tickets)
+{
+    struct cp_load_run run;
+    int status = check_many(file, pages, count);
+
+    if (status != 0)
+        return status;
+    cp_load__run_init(&run, file);
+    for (uint32_t i = 0; i < count; i++)
+        begin_one(&run, pages[i], mode, &out_tickets[i]);
+    cp_load__run_put(&run);
+    return 0;
+}
+
+/* The ring a ticket's read is on: any thread may reap it, but it has to know where. */
+static struct cp_io_ring *ring_of(const struct cp_ticket *ticket)
+{
+    struct cp_bufpool *pool = ticket->file->pool;
+    uint64_t word = cp_word_load(&ticket->file->map.words[ticket->fix.page]);
+    uint64_t ring_plus_one = cp_bufpool__word_version(pool, word);
+
+    if (cp_word_latch(word) != CP_LATCH_LOADING || ring_plus_one == 0)
+        return NULL; /* it has just arrived */
+    return pool->rings[ring_plus_one - 1];
+}
+
+static void await(struct cp_ticket *ticket)
+{
+    while (state_of(ticket) == CP_TICKET_LOADING) { /* ends: the read completes */
+        struct cp_io_ring *ring = ring_of(ticket);
+        if (ring != NULL)
+            cp_io_ring_wait(ring, ticket_arrived, ticket);
+        else
+            cp_cpu_relax(); /* another thread is between publishing and telling us */
+    }
+}
+
+bool cp_bufpool_poll(struct cp_ticket *ticket)
+{
+    struct cp_bufpool_file *file = ticket->file;
+
+    if (state_of(ticket) == CP_TICKET_LOADING) {
+        struct cp_io_ring *ring = ring_of(ticket);
+        if (ring != NULL)
+            (void)cp_io_ring_poll(ring);
+        if (state_of(ticket) == CP_TICKET_LOADING)
+            return false;
+    }
+    if (state_of(ticket) == CP_TICKET_RETRY) {
+        struct cp_load_run run;
+        uint64_t page = ticket->fix.page;
+        cp_load__run_init(&run, file);
+        begin_one(&run, page, (enum cp_latch_mode)ticket->fix.mode, ticket);
+        put_and_submit(&run);
+    }
+    return state_of(ticket) == CP_TICKET_FIXED || state_of(ticket) == CP_TICKET_FAILED;
+}
+
+int cp_bufpool_wait(struct cp_ticket *ticket)
+{
+    uint64_t page = ticket->fix.page;
+    int status = 0;
+
+    await(ticket);
+    switch (state_of(ticket)) {
+    case CP_TICKET_FIXED:
+        if (ticket->file->pool->pins != NULL && ticket->fix.pin == 0)
+            ticket->fix.pin =
+                cp_pins__add(ticket->file, page, (enum cp_latch_mode)ticket->fix.mode);
+        break;
+    case CP_TICKET_RETRY:
+        status =
+            cp_bufpool_fix(ticket->file, page, (enum cp_latch_mode)ticket->fix.mode, &ticket->fix);
+        break;
+    default:
+        status = cp_error_set(ticket->status, ticket->file->path, page, CP_NO_LSN,
+                              "raise the budget, or keep fewer tickets at a time",
+                              "finding a frame for a ticket");
+        break;
+    }
+    ticket->state = CP_TICKET_DONE;
+    return status;
+}
+
+void cp_bufpool_cancel(struct cp_ticket *ticket)
+{
+    await(ticket);
+    if (state_of(ticket) == CP_TICKET_FIXED)
+        cp_bufpool_unfix(&ticket->fix);
+    ticket->state = CP_TICKET_DONE;
+}
+
+int cp_bufpool_prefetch(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count)
+{
+    struct cp_load_run run;
+    int started = 0;
+    int status = check_many(file, pages, count);
+
+    if (status != 0)
+        return status;
+    cp_load__run_init(&run, file);
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t word = cp_word_load(&file->map.words[pages[i]]);
+        if (word != 0)
+            continue;
+        if (start_load(&run, pages[i], NULL, false) == 0)
+            started++;
+        else if (cp_word_load(&file->map.words[pages[i]]) == 0)
+            break; /* no frame without waiting */
+    }
+    put_and_submit(&run);
+    return started;
+}
+
+/* ---- fix_many
+ * -------------------------------------------------------------------------------------- */
+
+/* Two equal pages would wait for each other when fixed exclusively. */
+static bool has_duplicate(const uint64_t *pages, uint32_t count)
+{
+    for (uint32_t i = 1; i < count; i++) {
+        for (uint32_t j = 0; j < i; j++) {
+            if (pages[i] == pages[j])
+                return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * Fix a window of pages without ever waiting for another thread's latch. 0 when all are fixed.
+ * Otherwise none is; -EAGAIN with *out_busy names a page to wait for, anything else is an error.
+ */
+static int fix_window(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count,
+                      enum cp_latch_mode mode, struct cp_fix *out_fixes, uint64_t *out_busy)
+{
+    struct cp_ticket tickets[CP_WINDOW_PAGES];
+    uint32_t missing[CP_WINDOW_PAGES];
+    uint32_t missing_count = 0;
+    struct cp_load_run run;
+    int status = 0;
+
+    for (uint32_t i = 0; i < count; i++)
+        __builtin_prefetch(&file->map.words[pages[i]]);
+    for (uint32_t i = 0; i < count; i++) {
+        if (cp_fix__try(file, pages[i], mode, &out_fixes[i]))
+            __builtin_prefetch(out_fixes[i].data);
+        else
+            missing[missing_count++] = i;
+    }
+    cp_bufpool__count(file->pool, CP_COUNT_HITS, count - missing_count);
+    if (missing_count == 0)
+        return 0;
+
+    cp_load__run_init(&run, file);
+    for (uint32_t m = 0; m < missing_count; m++)
+        begin_one(&run, pages[missing[m]], mode, &tickets[m]);
+    put_and_submit(&run);
+    for (uint32_t m = 0; m < missing_count; m++) {
+        uint32_t i = missing[m];
+        await(&tickets[m]);
+        out_fixes[i].data = NULL;
+        if (state_of(&tickets[m]) == CP_TICKET_FIXED ||
+            (state_of(&tickets[m]) == CP_TICKET_FAILED && status == 0)) {
+            int code = cp_bufpool_wait(&tickets[m]);
+            status = status != 0 ? status : code;
+            out_fixes[i] = tickets[m].fix;
+        } else if (status == 0) {
+            status = -EAGAIN;
+            *out_busy = pages[i];
+        }
+    }
+    if (status == 0)
+        return 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (out_fixes[i].data != NULL)
+            cp_bufpool_unfix(&out_fixes[i]);
+    }
+    return status;
+}
+
+int cp_bufpool_fix_many(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count,
+                        enum cp_latch_mode mode, struct cp_fix *out_fixes)
+{
+    int status = check_many(file, pages, count);
+
+    if (status != 0)
+        return status;
+    if (mode == CP_EXCLUSIVE && has_duplicate(pages, count))
+        return cp_error_set(-EINVAL, file->path, CP_NO_PAGE, CP_NO_LSN, NULL,
+                            "fixing a page exclusively twice in one call");
+    for (uint32_t restart = 0; restart < RESTART_LIMIT; restart++) {
+        uint32_t done = 0;
+        uint64_t busy = 0;
+        while (done < count && status == 0) {
+            uint32_t window = count - done < CP_WINDOW_PAGES ? count - done : CP_WINDOW_PAGES;
+            status = fix_window(file, &pages[done], window, mode, &out_fixes[done], &busy);
+            if (status == 0)
+                done += window;
+        }
+        if (status == 0)
+            return 0;
+        cp_bufpool_unfix_many(out_fixes, done);
+        if (status != -EAGAIN)
+            return status;
+        /* Holding nothing now: wait for the page that was in other hands, and read it if need be.
+         */
+        struct cp_fix fix;
+        status = cp_bufpool_fix(file, busy, mode, &fix);
+        if (status != 0)
+            return status;
+        cp_bufpool_unfix(&fix);
+    }
+    return cp_error_set(CP_ETIMEDOUT, file->path, pages[0], CP_NO_LSN,
+                        "fix fewer pages at a time, or fix them in one order everywhere",
+                        "fixing %u pages together: others held one of them %u times in a row",
+                        count, RESTART_LIMIT);
+}
