@@ -525,7 +525,8 @@ static int deliver(struct fault_ring_state *ring, struct cp_io_request **out_req
         out_results[i] = ring->ready[i].result;
     }
     ring->ready_count -= (uint32_t)count;
-    memmove(ring->ready, ring->ready + count, ring->ready_count * sizeof *ring->ready);
+    if (count > 0)
+        memmove(ring->ready, ring->ready + count, ring->ready_count * sizeof *ring->ready);
     if (faults->holding) {
         faults->allowed -= count;
         faults->held -= count;
