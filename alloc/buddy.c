@@ -295,7 +295,7 @@ int cp_buddy_add(struct cp_buddy *buddy, uint64_t offset_bytes, uint64_t size_by
     uint64_t unit = offset_bytes >> CP_BUDDY_UNIT_SHIFT;
     uint64_t end = unit + (size_bytes >> CP_BUDDY_UNIT_SHIFT);
 
-    cp_alloc_lock(&buddy->core_lock);
+    pthread_mutex_lock(&buddy->core_lock);
     bool fresh = nothing_added(buddy, unit, end);
     if (fresh) {
         CP_POISON(unit_address(buddy, unit), size_bytes);
@@ -370,7 +370,7 @@ int cp_buddy_remove(struct cp_buddy *buddy, uint64_t offset_bytes, uint64_t size
 
 static uint32_t take_from_core(struct cp_buddy *buddy, uint32_t order)
 {
-    cp_alloc_lock(&buddy->core_lock);
+    pthread_mutex_lock(&buddy->core_lock);
     uint32_t unit = cp_buddy__take(buddy, order, CP_BUDDY_ALLOCATED);
     if (unit != CP_BUDDY_NO_UNIT)
         cp_buddy__count(&buddy->alloc_count, 1);
@@ -424,7 +424,7 @@ void cp_buddy_free(struct cp_buddy *buddy, void *block, uint32_t order)
     if (buddy->cache_blocks != 0 && order == buddy->cached_order &&
         cp_buddy__cache_put(buddy, (uint32_t)unit))
         return;
-    cp_alloc_lock(&buddy->core_lock);
+    pthread_mutex_lock(&buddy->core_lock);
     cp_buddy__give(buddy, unit, order);
     cp_buddy__count(&buddy->free_count, 1);
     pthread_mutex_unlock(&buddy->core_lock);

@@ -91,7 +91,7 @@ static uint32_t refill(struct cp_buddy *buddy, struct cp_buddy_cache *cache)
     uint32_t wanted = (buddy->cache_blocks + 1) / 2;
     uint32_t start = wanted;
 
-    cp_alloc_lock(&buddy->core_lock);
+    pthread_mutex_lock(&buddy->core_lock);
     while (start > 0) {
         uint32_t unit = cp_buddy__take(buddy, buddy->cached_order, CP_BUDDY_CACHED);
         if (unit == CP_BUDDY_NO_UNIT)
@@ -141,7 +141,7 @@ bool cp_buddy__cache_put(struct cp_buddy *buddy, uint32_t unit)
     if (cache == NULL)
         return false;
     if (get_count(cache) == buddy->cache_blocks) {
-        cp_alloc_lock(&buddy->core_lock);
+        pthread_mutex_lock(&buddy->core_lock);
         flush_oldest(buddy, cache, (buddy->cache_blocks + 1) / 2);
         pthread_mutex_unlock(&buddy->core_lock);
     }
@@ -157,8 +157,8 @@ bool cp_buddy__cache_put(struct cp_buddy *buddy, uint32_t unit)
 void cp_buddy__lock_all(struct cp_buddy *buddy)
 {
     for (uint32_t i = 0; i < buddy->cache_count; i++)
-        cp_alloc_lock(&buddy->caches[i].lock);
-    cp_alloc_lock(&buddy->core_lock);
+        pthread_mutex_lock(&buddy->caches[i].lock);
+    pthread_mutex_lock(&buddy->core_lock);
 }
 
 void cp_buddy__unlock_all(struct cp_buddy *buddy)

@@ -12,7 +12,6 @@
 #include <stdint.h>
 
 #include "bitset.h"
-#include "lock.h"
 
 #define CP_BUDDY_NO_UNIT    UINT32_MAX
 #define CP_BUDDY_CACHES_MAX 64u /* draining visits them all, so their number is bounded */

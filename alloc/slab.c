@@ -36,7 +36,6 @@
 #include <sys/mman.h>
 
 #include "bitset.h"
-#include "lock.h"
 
 #define SLAB_PAGE_BYTES          4096u
 #define SLAB_CHUNK_DEFAULT_BYTES 16384u
@@ -225,7 +224,7 @@ static void keep_or_return(struct cp_slab *slab, uint32_t chunk)
 
 void *cp_slab_alloc(struct cp_slab *slab)
 {
-    cp_alloc_lock(&slab->lock);
+    pthread_mutex_lock(&slab->lock);
     uint32_t index = cp_fullset_first_missing(&slab->used);
     if (index == CP_BITSET_NONE)
         goto none;
@@ -258,7 +257,7 @@ void cp_slab_free(struct cp_slab *slab, void *object)
     /* Always compiled in: an object with two owners is lost data, and these are cheap. */
     cp_assert(index < slab->max_objects);
     cp_assert((uint64_t)index * slab->stride_bytes == offset);
-    cp_alloc_lock(&slab->lock);
+    pthread_mutex_lock(&slab->lock);
     cp_assert(cp_bitset_has(&slab->used.bits, index));
     CP_POISON(object, slab->stride_bytes);
     cp_fullset_erase(&slab->used, index);
@@ -292,7 +291,7 @@ uint64_t cp_slab_trim(struct cp_slab *slab)
 {
     uint64_t returned = 0;
 
-    cp_alloc_lock(&slab->lock);
+    pthread_mutex_lock(&slab->lock);
     uint32_t chunk_end = slab->end_index == 0 ? 0 : (slab->end_index - 1) / slab->chunk_objects + 1;
     for (uint32_t chunk = 0; chunk < chunk_end; chunk++) {
         if (slab->chunk_live[chunk] == CHUNK_COMMITTED)
@@ -365,7 +364,7 @@ static int check_locked(struct cp_slab *slab)
 
 int cp_slab__check(struct cp_slab *slab)
 {
-    cp_alloc_lock(&slab->lock);
+    pthread_mutex_lock(&slab->lock);
     int code = check_locked(slab);
     pthread_mutex_unlock(&slab->lock);
     return code;
