@@ -190,6 +190,49 @@ static void ring_callback_puts_are_submitted(void **state)
     free(memory);
 }
 
+struct late {
+    struct cp_io_ring *ring;
+    struct job *job; /* NULL once put */
+};
+
+static void put_late(void *ctx, int fd, uint64_t offset, const struct iovec *iov, int iov_count)
+{
+    struct late *late = ctx;
+    struct job *job = late->job;
+    (void)fd;
+    (void)offset;
+    (void)iov;
+    (void)iov_count;
+    late->job = NULL;
+    if (job == NULL)
+        return;
+    cp_io_ring_put(late->ring, &job->request);
+    cp_io_ring_submit(late->ring); /* finds the submitter's role taken, and leaves it to that */
+}
+
+/* What is put while somebody submits must not be left behind by both. */
+static void ring_put_during_submit_is_submitted(void **state)
+{
+    struct subject s;
+    struct job jobs[2];
+    uint32_t left = 2;
+    char *memory = aligned_alloc(PAGE, PAGE);
+    (void)state;
+    memset(memory, 0, PAGE);
+    assert_true(open_subject(&s, DEFERRED, 0));
+    struct late late = {make_ring(&s, 0), &jobs[1]};
+    for (unsigned i = 0; i < 2; i++)
+        job_init(&jobs[i], s.file, CP_IO_OP_WRITE, memory, i, &left);
+    fault_io_on_write(s.faults, put_late, &late);
+    cp_io_ring_put(late.ring, &jobs[0].request);
+    cp_io_ring_submit(late.ring);
+    assert_int_equal(fault_io_count(s.faults, FAULT_WRITE), 2);
+    cp_io_ring_wait(late.ring, none_left, &left);
+    cp_io_ring_destroy(late.ring);
+    close_subject(&s);
+    free(memory);
+}
+
 static void ring_destroy_runs_callbacks(void **state)
 {
     struct subject s;
@@ -466,6 +509,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(ring_many_iovecs_and_sync_work),
         cmocka_unit_test(ring_impossible_requests_complete_with_code),
         cmocka_unit_test(ring_callback_puts_are_submitted),
+        cmocka_unit_test(ring_put_during_submit_is_submitted),
         cmocka_unit_test(ring_destroy_runs_callbacks),
         cmocka_unit_test(ring_registered_memory_is_used_and_dropped),
         cmocka_unit_test(ring_closed_file_is_released),
