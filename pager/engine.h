@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the pager asks of an engine: a cache of one file's pages. Two exist, engine_pool.c and
+ * engine_mmap.c. Page numbers are in range when they get here (the pager has compared them with
+ * page_count); a page that was freed may still come.
+ *
+ * An engine never calls into the pager. grow and shrink are called one at a time; flush and discard
+ * may run beside anything.
+ */
+#ifndef CP_PAGER_ENGINE_H
+#define CP_PAGER_ENGINE_H
+
+#include "format.h"
+
+struct cp_pager_engine;
+
+struct cp_engine_ops {
+    const char *name;
+
+    int (*fix)(struct cp_pager_engine *engine, uint64_t page, enum cp_latch_mode mode,
+               struct cp_fix *out_fix);
+    int (*fix_new)(struct cp_pager_engine *engine, uint64_t page, struct cp_fix *out_fix);
+    void (*unfix)(struct cp_pager_engine *engine, struct cp_fix *fix);
+    void (*mark_dirty)(struct cp_pager_engine *engine, struct cp_fix *fix, cp_lsn lsn);
+    int (*read)(struct cp_pager_engine *engine, uint64_t page, uint32_t offset_bytes, void *buffer,
+                uint32_t size_bytes);
+
+    int (*fix_many)(struct cp_pager_engine *engine, const uint64_t *pages, uint32_t count,
+                    enum cp_latch_mode mode, struct cp_fix *out_fixes);
+    void (*unfix_many)(struct cp_pager_engine *engine, struct cp_fix *fixes, uint32_t count);
+    int (*prefetch)(struct cp_pager_engine *engine, const uint64_t *pages, uint32_t count);
+    int (*begin)(struct cp_pager_engine *engine, const uint64_t *pages, uint32_t count,
+                 enum cp_latch_mode mode, struct cp_ticket *out_tickets);
+    bool (*poll)(struct cp_pager_engine *engine, struct cp_ticket *ticket);
+    int (*wait)(struct cp_pager_engine *engine, struct cp_ticket *ticket);
+    void (*cancel)(struct cp_pager_engine *engine, struct cp_ticket *ticket);
+    const struct cp_page_map *(*page_map)(const struct cp_pager_engine *engine);
+
+    /* Write every dirty page to the file, unsynced. What could not be written stays dirty. */
+    int (*flush)(struct cp_pager_engine *engine);
+    /* Drop pages, dirty or not. CP_EPINNED when one is fixed; others may be gone then. */
+    int (*discard)(struct cp_pager_engine *engine, uint64_t first, uint64_t count);
+    /* Does somebody have this page fixed? A write-back under way does not count. */
+    bool (*page_pinned)(struct cp_pager_engine *engine, uint64_t page);
+    /* Does somebody have any page fixed? */
+    bool (*any_pinned)(struct cp_pager_engine *engine);
+    int (*resize)(struct cp_pager_engine *engine, uint64_t budget_bytes);
+
+    /* The file now has this many bytes: called after it has grown, before it is cut. */
+    int (*grow)(struct cp_pager_engine *engine, uint64_t file_bytes);
+    int (*shrink)(struct cp_pager_engine *engine, uint64_t file_bytes);
+
+    void (*stats)(struct cp_pager_engine *engine, struct cp_pager_stats *out_stats);
+    uint32_t (*list_pins)(struct cp_pager_engine *engine, struct cp_pin *pins, uint32_t capacity);
+
+    /* Drop everything without writing and free the engine. Nothing may be fixed. */
+    void (*close)(struct cp_pager_engine *engine);
+};
+
+/* First member of each engine. */
+struct cp_pager_engine {
+    const struct cp_engine_ops *ops;
+    uint64_t page_limit; /* largest page count it can address */
+};
+
+struct cp_engine_setup {
+    const struct cp_pager_options *options; /* defaults filled in; borrowed during open */
+    struct cp_io *io;                       /* borrowed until close */
+    struct cp_io_file *file;                /* borrowed until close */
+    struct cp_page_format *format;          /* borrowed until close */
+    const struct cp_lsn_gate *gate;         /* copied; NULL: no log */
+    uint64_t file_bytes;
+    uint64_t page_count;
+};
+
+int cp_pager__pool_open(const struct cp_engine_setup *setup,
+                        struct cp_pager_engine **out_engine) CP_MUST_CHECK;
+int cp_pager__mmap_open(const struct cp_engine_setup *setup,
+                        struct cp_pager_engine **out_engine) CP_MUST_CHECK;
+
+#endif

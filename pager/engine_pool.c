@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The pool engine: a buffer pool of its own for the one data file. Thin on purpose: what there is
+ * to know stands in bufpool/README.md.
+ */
+#include "engine.h"
+
+#include <clockpool/base/error.h>
+#include <clockpool/base/latch.h>
+#include <clockpool/base/thread.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* How long somebody else's write-back or read is waited for before a page counts as pinned. */
+#define PIN_PATIENCE_NS UINT64_C(200000000)
+#define PIN_PAUSE_NS    50000 /* about one device read */
+
+struct pool_engine {
+    struct cp_pager_engine base;
+    struct cp_bufpool *pool;      /* owned */
+    struct cp_bufpool_file *file; /* owned */
+    struct cp_io_file *io_file;   /* borrowed until close */
+    uint32_t page_size;
+    uint64_t file_pages; /* most that the file ever had; changed by grow only */
+};
+
+static struct pool_engine *of(const struct cp_pager_engine *engine)
+{
+    return (struct pool_engine *)(uintptr_t)engine; /* base is the first member */
+}
+
+/* ---- pages ------------------------------------------------------------------------------------
+ */
+
+static int pool_fix(struct cp_pager_engine *engine, uint64_t page, enum cp_latch_mode mode,
+                    struct cp_fix *out_fix)
+{
+    return cp_bufpool_fix(of(engine)->file, page, mode, out_fix);
+}
+
+static int pool_fix_new(struct cp_pager_engine *engine, uint64_t page, struct cp_fix *out_fix)
+{
+    int code = cp_bufpool_fix_new(of(engine)->file, page, out_fix);
+    if (code == 0)
+        cp_bufpool_mark_dirty(out_fix, 0);
+    return code;
+}
+
+static void pool_unfix(struct cp_pager_engine *engine, struct cp_fix *fix)
+{
+    (void)engine;
+    cp_bufpool_unfix(fix);
+}
+
+static void pool_mark_dirty(struct cp_pager_engine *engine, struct cp_fix *fix, cp_lsn lsn)
+{
+    (void)engine;
+    cp_bufpool_mark_dirty(fix, lsn);
+}
+
+static int pool_read(struct cp_pager_engine *engine, uint64_t page, uint32_t offset_bytes,
+                     void *buffer, uint32_t size_bytes)
+{
+    return cp_bufpool_read(of(engine)->file, page, offset_bytes, buffer, size_bytes);
+}
+
+static int pool_fix_many(struct cp_pager_engine *engine, const uint64_t *pages, uint32_t count,
+                         enum cp_latch_mode mode, struct cp_fix *out_fixes)
+{
+    return cp_bufpool_fix_many(of(engine)->file, pages, count, mode, out_fixes);
+}
+
+static void pool_unfix_many(struct cp_pager_engine *engine, struct cp_fix *fixes, uint32_t count)
+{
+    (void)engine;
+    cp_bufpool_unfix_many(fixes, count);
+}
+
+static int pool_prefetch(struct cp_pager_engine *engine, const uint64_t *pages, uint32_t count)
+{
+    return cp_bufpool_prefetch(of(engine)->file, pages, count);
+}
+
+static int pool_begin(struct cp_pager_engine *engine, const uint64_t *pages, uint32_t count,
+                      enum cp_latch_mode mode, struct cp_ticket *out_tickets)
+{
+    return cp_bufpool_begin(of(engine)->file, pages, count, mode, out_tickets);
+}
+
+static bool pool_poll(struct cp_pager_engine *engine, struct cp_ticket *ticket)
+{
+    (void)engine;
+    return cp_bufpool_poll(ticket);
+}
+
+static int pool_wait(struct cp_pager_engine *engine, struct cp_ticket *ticket)
+{
+    (void)engine;
+    return cp_bufpool_wait(ticket);
+}
+
+static void pool_cancel(struct cp_pager_engine *engine, struct cp_ticket *ticket)
+{
+    (void)engine;
+    cp_bufpool_cancel(ticket);
+}
+
+static const struct cp_page_map *pool_page_map(const struct cp_pager_engine *engine)
+{
+    return cp_bufpool_page_map(of(engine)->file);
+}
+
+/* ---- all pages --------------------------------------------------------------------------------
+ */
+
+static int pool_flush(struct cp_pager_engine *engine)
+{
+    return cp_bufpool_flush(of(engine)->file);
+}
+
+static int pool_discard(struct cp_pager_engine *engine, uint64_t first, uint64_t count)
+{
+    return cp_bufpool_discard(of(engine)->file, first, count);
+}
+
+static void pause_briefly(void)
+{
+    const struct timespec pause = {0, PIN_PAUSE_NS};
+    (void)nanosleep(&pause, NULL);
+}
+
+/*
+ * The word does not tell a reader from a write-back, so a latch that is held is looked at again
+ * until patience ends. An absent page is not pinned; a latch that can be had exclusively neither.
+ */
+static bool pool_page_pinned(struct cp_pager_engine *engine, uint64_t page)
+{
+    const struct cp_page_map *map = cp_bufpool_page_map(of(engine)->file);
+    const uint64_t deadline_ns = cp_now_ns() + PIN_PATIENCE_NS;
+    while (page < map->page_limit &&
+           cp_word_latch(cp_word_load(&map->words[page])) != CP_LATCH_FREE) {
+        if (cp_now_ns() > deadline_ns)
+            return true;
+        pause_briefly();
+    }
+    return false;
+}
+
+/* As above, for all pages: what is fixed now and still is when patience ends. */
+static bool pool_any_pinned(struct cp_pager_engine *engine)
+{
+    const uint64_t deadline_ns = cp_now_ns() + PIN_PATIENCE_NS;
+    struct cp_pin pin;
+    while (cp_bufpool_list_pins(of(engine)->pool, &pin, 1) != 0) {
+        if (cp_now_ns() > deadline_ns)
+            return true;
+        pause_briefly();
+    }
+    return false;
+}
+
+static int pool_resize(struct cp_pager_engine *engine, uint64_t budget_bytes)
+{
+    return cp_bufpool_resize(of(engine)->pool, budget_bytes);
+}
+
+/* The page table reaches any size already; close wants to know how far it may be filled. */
+static int pool_grow(struct cp_pager_engine *engine, uint64_t file_bytes)
+{
+    uint64_t file_pages = file_bytes / of(engine)->page_size;
+    if (file_pages > of(engine)->file_pages)
+        of(engine)->file_pages = file_pages;
+    return 0;
+}
+
+static void pool_stats(struct cp_pager_engine *engine, struct cp_pager_stats *out_stats)
+{
+    struct cp_io_file_info info;
+    cp_io_file_info(of(engine)->io_file, &info);
+    out_stats->direct = info.direct;
+    out_stats->direct_reason = info.direct_reason;
+    cp_bufpool_stats(of(engine)->pool, 0, &out_stats->pool);
+}
+
+static uint32_t pool_list_pins(struct cp_pager_engine *engine, struct cp_pin *pins,
+                               uint32_t capacity)
+{
+    return cp_bufpool_list_pins(of(engine)->pool, pins, capacity);
+}
+
+static void pool_close(struct cp_pager_engine *engine)
+{
+    struct pool_engine *pool = of(engine);
+    /* Dirty pages would hold the file attached: this drops them, written or not. */
+    int code = cp_bufpool_discard(pool->file, 0, pool->file_pages);
+    if (code == 0)
+        code = cp_bufpool_detach(pool->file);
+    /* A page that is still fixed is a programmer's error; its memory stays, so that the holder
+     * does not write into somebody else's. */
+    if (code == 0)
+        cp_bufpool_destroy(pool->pool);
+    free(pool);
+}
+
+static const struct cp_engine_ops pool_ops = {
+    .name = "pool",
+    .fix = pool_fix,
+    .fix_new = pool_fix_new,
+    .unfix = pool_unfix,
+    .mark_dirty = pool_mark_dirty,
+    .read = pool_read,
+    .fix_many = pool_fix_many,
+    .unfix_many = pool_unfix_many,
+    .prefetch = pool_prefetch,
+    .begin = pool_begin,
+    .poll = pool_poll,
+    .wait = pool_wait,
+    .cancel = pool_cancel,
+    .page_map = pool_page_map,
+    .flush = pool_flush,
+    .discard = pool_discard,
+    .page_pinned = pool_page_pinned,
+    .any_pinned = pool_any_pinned,
+    .resize = pool_resize,
+    .grow = pool_grow,
+    .shrink = pool_grow,
+    .stats = pool_stats,
+    .list_pins = pool_list_pins,
+    .close = pool_close,
+};
+
+int cp_pager__pool_open(const struct cp_engine_setup *setup, struct cp_pager_engine **out_engine)
+{
+    const struct cp_pager_options *options = setup->options;
+    const struct cp_bufpool_options pool_options = {
+        .budget_bytes = options->budget_bytes,
+        .max_budget_bytes = options->max_budget_bytes,
+        .io = setup->io,
+        .huge_pages = options->huge_pages,
+        .ring_depth = options->ring_depth,
+        .track_pins = options->track_pins,
+    };
+    const struct cp_bufpool_file_options file_options = {
+        .file = setup->file,
+        .page_size = setup->format->page_size,
+        .max_pages = CP_FORMAT_MAX_PAGES,
+        .gate = setup->gate,
+        .verify = cp_pager__page_verify,
+        .seal = cp_pager__page_seal,
+        .ctx = setup->format,
+    };
+    struct pool_engine *engine = calloc(1, sizeof *engine);
+    if (engine == NULL)
+        return cp_error_set(-ENOMEM, setup->format->path, CP_NO_PAGE, CP_NO_LSN, NULL,
+                            "open the pool engine");
+    engine->base.ops = &pool_ops;
+    engine->base.page_limit = CP_FORMAT_MAX_PAGES;
+    engine->io_file = setup->file;
+    engine->page_size = setup->format->page_size;
+    engine->file_pages = setup->file_bytes / setup->format->page_size;
+    int code = cp_bufpool_create(&pool_options, &engine->pool);
+    if (code == 0) {
+        code = cp_bufpool_attach(engine->pool, &file_options, &engine->file);
+        if (code != 0)
+            cp_bufpool_destroy(engine->pool);
+    }
+    if (code != 0) {
+        free(engine);
+        return code;
+    }
+    *out_engine = &engine->base;
+    return 0;
+}

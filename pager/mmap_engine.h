@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The mmap engine's own state. engine_mmap.c has the theory.
+ *
+ * A page's word, from bit 0 (base/latch.h has the first 11):
+ *
+ *     8 latch | 1 waiters | 1 ref | 1 dirty | 28 version | 1 verified | 24 private frame + 1
+ */
+#ifndef CP_PAGER_MMAP_ENGINE_H
+#define CP_PAGER_MMAP_ENGINE_H
+
+#include "engine.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <clockpool/buddy.h>
+#include <clockpool/base/latch.h>
+#include <clockpool/base/thread.h>
+
+#define MMAP_VERSION_BITS 28u
+#define MMAP_VERIFIED     (UINT64_C(1) << (CP_WORD_VERSION_SHIFT + MMAP_VERSION_BITS))
+#define MMAP_FRAME_SHIFT  (CP_WORD_VERSION_SHIFT + MMAP_VERSION_BITS + 1u)
+#define MMAP_FRAME_MASK   (UINT64_MAX << MMAP_FRAME_SHIFT)
+#define MMAP_FRAMES_MAX   ((UINT64_C(1) << (64u - MMAP_FRAME_SHIFT)) - 2)
+
+/* Pages of one write-back batch; also the depth of the ring that carries it. */
+#define MMAP_WRITE_BATCH 64u
+/* Pins that can be tracked at a time; beyond that they are only counted. */
+#define MMAP_PINS_MAX 4096u
+
+/* A private frame: which page it holds. page is changed under that page's exclusive latch or by its
+ * last holder; lsn too. */
+struct mmap_frame {
+    _Atomic uint64_t page_plus_one; /* 0: free */
+    _Atomic uint64_t lsn;
+};
+
+/* One thread slot's counts, on a cache line of its own. */
+struct mmap_counts {
+    _Alignas(64) _Atomic uint64_t hits;
+    _Atomic uint64_t misses;
+    _Atomic uint64_t fixes;
+    _Atomic uint64_t unfixes;
+    _Atomic uint64_t retries;
+};
+
+struct mmap_pin {
+    uint64_t page;
+    uint64_t since_ns;
+    uint32_t mode; /* 0: free entry */
+    int32_t tid;
+    uint32_t next_free; /* index plus 1 */
+};
+
+struct mmap_write {
+    struct cp_io_request request;
+    _Atomic uint32_t *remaining;
+    uint32_t first, count; /* entries of the batch */
+};
+
+struct mmap_entry {
+    uint64_t page;
+    uint32_t frame;
+    bool dirty;
+    bool failed;
+};
+
+struct mmap_engine {
+    struct cp_pager_engine base;
+
+    /* Constant after opening. */
+    unsigned char *map;      /* the reservation; the file lies at its start */
+    uint64_t reserve_bytes;  /* of map */
+    uint64_t system_page;    /* bytes */
+    uint64_t *words;         /* page_limit elements */
+    unsigned char *frames;   /* private frames: arena base */
+    struct mmap_frame *info; /* frame_max elements */
+    uint64_t *flush_list;    /* frame_max elements; guarded by flush_mutex */
+    uint64_t frame_max;
+    uint64_t extent_bytes;
+    uint32_t page_size;
+    uint32_t page_shift;
+    int fd; /* owned; of the map */
+    enum cp_mmap_advice advice;
+    bool track_pins;
+    bool has_gate;
+    struct cp_lsn_gate gate;
+    struct cp_page_format *format; /* borrowed until close */
+    struct cp_io_file *file;       /* borrowed until close */
+    struct cp_arena *arena;        /* owned */
+    struct cp_buddy *buddy;        /* owned */
+    struct cp_io_ring *ring;       /* owned; used under write_mutex */
+    struct cp_fork_guard fork_guard;
+
+    _Atomic bool no_populate;      /* this kernel has no MADV_POPULATE_READ */
+    _Atomic uint64_t mapped_bytes; /* of map, a file lies behind; changed by grow and shrink only */
+
+    pthread_mutex_t flush_mutex; /* one flush or resize at a time. Before write_mutex. */
+    /*
+     * One write-back, discard or budget change at a time. Whoever holds it only tries latches,
+     * never waits for one: a thread may come for a frame with a page latched. Held over the writes
+     * and the gate call, which is what it serialises.
+     */
+    pthread_mutex_t write_mutex;
+    uint64_t hand; /* next frame the sweep looks at */
+    struct mmap_entry batch[MMAP_WRITE_BATCH];
+    struct mmap_write writes[MMAP_WRITE_BATCH];
+    struct iovec iov[MMAP_WRITE_BATCH];
+    uint64_t budget_bytes;
+
+    _Atomic uint64_t frame_limit; /* frames within the budget; changed under write_mutex */
+    _Atomic uint64_t private_count, dirty_count;
+    _Atomic uint64_t pages_written, writes_done, write_errors, verify_errors, frame_waits;
+
+    pthread_mutex_t pin_mutex; /* guards the pin table */
+    struct mmap_pin *pins;     /* MMAP_PINS_MAX entries, or NULL */
+    uint32_t pin_free;         /* index plus 1 */
+
+    struct mmap_counts counts[CP_THREAD_SLOTS + 1];
+};
+
+static inline uint32_t mmap_word_frame(uint64_t word)
+{
+    return (uint32_t)(word >> MMAP_FRAME_SHIFT); /* 0: none, else its number plus 1 */
+}
+
+static inline unsigned char *mmap_frame_at(const struct mmap_engine *engine, uint32_t frame)
+{
+    return engine->frames + ((uint64_t)frame << engine->page_shift);
+}
+
+static inline unsigned char *mmap_map_at(const struct mmap_engine *engine, uint64_t page)
+{
+    return engine->map + (page << engine->page_shift);
+}
+
+/* Where the page's bytes are, for a holder of its latch. */
+static inline unsigned char *mmap_data(const struct mmap_engine *engine, uint64_t page,
+                                       uint64_t word)
+{
+    uint32_t frame = mmap_word_frame(word);
+    return frame != 0 ? mmap_frame_at(engine, frame - 1) : mmap_map_at(engine, page);
+}
+
+/* The thread's own counter needs no atomic addition; the shared one does. */
+static inline void mmap_count(_Atomic uint64_t *counter, unsigned slot)
+{
+    if (slot != CP_THREAD_SLOT_SHARED)
+        atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
+                              memory_order_relaxed);
+    else
+        atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+}
+
+/* ---- mmap_map.c: the mapping ---- */
+
+int cp_mmap__map_init(struct mmap_engine *engine,
+                      const struct cp_engine_setup *setup) CP_MUST_CHECK;
+void cp_mmap__map_fini(struct mmap_engine *engine);
+int cp_mmap__map_grow(struct mmap_engine *engine, uint64_t file_bytes) CP_MUST_CHECK;
+int cp_mmap__map_shrink(struct mmap_engine *engine, uint64_t file_bytes) CP_MUST_CHECK;
+/* Have the kernel bring a page in, so that touching it cannot fault, and verify it. */
+int cp_mmap__map_touch(struct mmap_engine *engine, uint64_t page) CP_MUST_CHECK;
+int cp_mmap__map_prefetch(struct mmap_engine *engine, const uint64_t *pages, uint32_t count);
+
+/* ---- mmap_private.c: private frames ---- */
+
+int cp_mmap__frames_init(struct mmap_engine *engine,
+                         const struct cp_engine_setup *setup) CP_MUST_CHECK;
+void cp_mmap__frames_fini(struct mmap_engine *engine);
+/* A frame for a page that the caller has latched exclusively; may write others back. */
+int cp_mmap__frame_get(struct mmap_engine *engine, uint64_t page,
+                       uint32_t *out_frame) CP_MUST_CHECK;
+/* Give a frame back that no word names any more. */
+void cp_mmap__frame_put(struct mmap_engine *engine, uint32_t frame);
+int cp_mmap__flush(struct mmap_engine *engine) CP_MUST_CHECK;
+int cp_mmap__discard(struct mmap_engine *engine, uint64_t first, uint64_t count) CP_MUST_CHECK;
+int cp_mmap__resize(struct mmap_engine *engine, uint64_t budget_bytes) CP_MUST_CHECK;
+
+/* ---- mmap_pins.c: who holds what ---- */
+
+int cp_mmap__pins_init(struct mmap_engine *engine) CP_MUST_CHECK;
+void cp_mmap__pins_fini(struct mmap_engine *engine);
+uint32_t cp_mmap__pin_add(struct mmap_engine *engine, uint64_t page, uint32_t mode);
+void cp_mmap__pin_remove(struct mmap_engine *engine, uint32_t pin);
+uint32_t cp_mmap__list_pins(struct mmap_engine *engine, struct cp_pin *pins, uint32_t capacity);
+
+#endif

@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The pager's front: opens a store, checks page numbers and hands on to the engine. Where the bytes
+ * are is the engine's business, which pages are allocated spacemap.c's, what is durable sync.c's.
+ */
+#include "internal.h"
+
+#include <clockpool/base/assert.h>
+#include <clockpool/base/bits.h>
+#include <clockpool/base/error.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- life -------------------------------------------------------------------------------------
+ */
+
+static int check_options(const char *directory, const struct cp_pager_options *options)
+{
+    const char *bad = NULL, *hint = NULL;
+    if (options->engine != CP_ENGINE_POOL && options->engine != CP_ENGINE_MMAP) {
+        bad = "engine";
+        hint = "CP_ENGINE_POOL or CP_ENGINE_MMAP";
+    } else if (options->page_size != 0 &&
+               (!cp_is_power_of_two(options->page_size) || options->page_size < CP_PAGE_SIZE_MIN ||
+                options->page_size > CP_PAGE_SIZE_MAX)) {
+        bad = "page_size";
+        hint = "a power of two from 4096 to 65536, or 0";
+    } else if (options->create && options->read_only) {
+        bad = "read_only";
+        hint = "a store cannot be created without writing: leave out one of the two";
+    } else if (options->advice < CP_ADVICE_RANDOM || options->advice > CP_ADVICE_SEQUENTIAL) {
+        bad = "advice";
+        hint = "one of enum cp_mmap_advice";
+    } else if (options->caching < CP_IO_DIRECT_IF_POSSIBLE || options->caching > CP_IO_BUFFERED) {
+        bad = "caching";
+        hint = "one of enum cp_io_caching";
+    } else if (options->max_budget_bytes != 0 &&
+               options->max_budget_bytes < options->budget_bytes) {
+        bad = "max_budget_bytes";
+        hint = "at least budget_bytes, or 0";
+    }
+    if (bad == NULL)
+        return 0;
+    return cp_error_set(-EINVAL, directory, CP_NO_PAGE, CP_NO_LSN, hint, "open a store: option %s",
+                        bad);
+}
+
+static void fill_defaults(struct cp_pager_options *options)
+{
+    if (options->budget_bytes == 0)
+        options->budget_bytes = CP_PAGER_BUDGET_DEFAULT;
+    if (options->max_budget_bytes == 0)
+        options->max_budget_bytes =
+            options->budget_bytes > UINT64_MAX / 4 ? UINT64_MAX : options->budget_bytes * 4;
+}
+
+/* A copy without the slashes at its end. */
+static char *copy_directory(const char *directory)
+{
+    size_t length = strlen(directory);
+    while (length > 1 && directory[length - 1] == '/')
+        length--;
+    return strndup(directory, length);
+}
+
+/* Give everything back but the engine. */
+static void free_pager(struct cp_pager *pager)
+{
+    struct cp_error saved = *cp_error_info();
+    cp_pager__map_fini(pager);
+    cp_pager__store_close(pager);
+    if (pager->owns_io)
+        cp_io_destroy(pager->io);
+    if (pager->fork_guard.word != NULL)
+        cp_fork_guard_fini(&pager->fork_guard);
+    pthread_mutex_destroy(&pager->superblock_mutex);
+    pthread_mutex_destroy(&pager->alloc_mutex);
+    pthread_mutex_destroy(&pager->sync_mutex);
+    free(pager->directory);
+    free(pager);
+    cp_error_restore(&saved);
+}
+
+static int open_engine(struct cp_pager *pager, const struct cp_pager_options *options)
+{
+    const struct cp_engine_setup setup = {
+        .options = options,
+        .io = pager->io,
+        .file = pager->file,
+        .format = &pager->format,
+        .gate = NULL,
+        .file_bytes = pager->file_bytes,
+        .page_count = pager->superblock.page_count,
+    };
+    int code = options->engine == CP_ENGINE_POOL ? cp_pager__pool_open(&setup, &pager->engine)
+                                                 : cp_pager__mmap_open(&setup, &pager->engine);
+    if (code == 0)
+        code = cp_pager__map_load(pager);
+    return code;
+}
+
+int cp_pager_open(const char *directory, const struct cp_pager_options *options,
+                  struct cp_pager **out_pager)
+{
+    struct cp_pager_options filled = {0};
+    if (directory == NULL || directory[0] == '\0')
+        return cp_error_set(-EINVAL, directory, CP_NO_PAGE, CP_NO_LSN, "name a directory",
+                            "open a store");
+    if (options != NULL)
+        filled = *options;
+    fill_defaults(&filled);
+    int code = check_options(directory, &filled);
+    if (code != 0)
+        return code;
+    struct cp_pager *pager = calloc(1, sizeof *pager);
+    if (pager == NULL)
+        return cp_error_set(-ENOMEM, directory, CP_NO_PAGE, CP_NO_LSN, NULL, "open a store");
+    pager->lock.fd = -1;
+    pager->read_only = filled.read_only;
+    pager->io = filled.io;
+    pthread_mutex_init(&pager->sync_mutex, NULL);
+    pthread_mutex_init(&pager->alloc_mutex, NULL);
+    pthread_mutex_init(&pager->superblock_mutex, NULL);
+    pager->directory = copy_directory(directory);
+    code = pager->directory == NULL ? -ENOMEM : cp_fork_guard_init(&pager->fork_guard);
+    if (code != 0)
+        code = cp_error_set(code, directory, CP_NO_PAGE, CP_NO_LSN, NULL, "open a store");
+    if (code == 0 && pager->io == NULL) {
+        const struct cp_io_options io_options = {.kind = CP_IO_AUTO};
+        code = cp_io_create(&io_options, &pager->io);
+        pager->owns_io = code == 0;
+    }
+    if (code == 0)
+        code = cp_pager__store_open(pager, &filled);
+    if (code == 0)
+        code = open_engine(pager, &filled);
+    if (code != 0) {
+        struct cp_error saved = *cp_error_info();
+        if (pager->engine != NULL)
+            pager->engine->ops->close(pager->engine);
+        free_pager(pager);
+        return cp_error_restore(&saved);
+    }
+    *out_pager = pager;
+    return 0;
+}
+
+int cp_pager_close(struct cp_pager *pager)
+{
+    int code = cp_pager__check_process(pager);
+    if (code != 0)
+        return code;
+    if (pager->engine->ops->any_pinned(pager->engine)) {
+        struct cp_pin pin;
+        uint64_t page =
+            pager->engine->ops->list_pins(pager->engine, &pin, 1) > 0 ? pin.page : CP_NO_PAGE;
+        return cp_error_set(CP_EPINNED, pager->data_path, page, CP_NO_LSN,
+                            "unfix all pages first; cp_pager_list_pins names them",
+                            "close the store");
+    }
+    code = cp_pager__finish(pager);
+    cp_pager_abandon(pager);
+    return code;
+}
+
+void cp_pager_abandon(struct cp_pager *pager)
+{
+    struct cp_error saved = *cp_error_info();
+    if (!cp_fork_guard_same(&pager->fork_guard))
+        return; /* the parent's: nothing of it is ours to close */
+    pager->engine->ops->close(pager->engine);
+    free_pager(pager);
+    cp_error_restore(&saved);
+}
+
+/* ---- numbers ----------------------------------------------------------------------------------
+ */
+
+uint32_t cp_pager_page_size(const struct cp_pager *pager)
+{
+    return pager->page_size;
+}
+
+uint32_t cp_pager_payload_size(const struct cp_pager *pager)
+{
+    return pager->payload_size;
+}
+
+uint64_t cp_pager_page_count(const struct cp_pager *pager)
+{
+    return cp_pager__page_count(pager);
+}
+
+uint64_t cp_pager_first_page(const struct cp_pager *pager)
+{
+    return pager->first_map_page + 1;
+}
+
+int cp_pager__no_page(const struct cp_pager *pager, uint64_t page)
+{
+    const uint64_t page_count = cp_pager__page_count(pager);
+    if (page >= page_count)
+        return cp_error_set(CP_ENOPAGE, pager->data_path, page, CP_NO_LSN,
+                            "allocate pages before using them", "the store ends before page %llu",
+                            (unsigned long long)page_count);
+    return cp_error_set(CP_ENOPAGE, pager->data_path, page, CP_NO_LSN,
+                        "use page numbers that an allocation returned",
+                        "the page belongs to the store itself");
+}
+
+int cp_pager__check_process(const struct cp_pager *pager)
+{
+    if (cp_fork_guard_same(&pager->fork_guard))
+        return 0;
+    return cp_error_set(CP_EFORKED, pager->data_path, CP_NO_PAGE, CP_NO_LSN,
+                        "open the store again in the child", "use the store");
+}
+
+/* The first change since opening: the superblock says unclean before any page can reach the disk.
+ */
+static int write_unclean(struct cp_pager *pager)
+{
+    int code = 0;
+    pthread_mutex_lock(&pager->superblock_mutex);
+    if (!atomic_load_explicit(&pager->unclean_written, memory_order_relaxed)) {
+        code =
+            cp_pager__superblock_write(pager, CP_FORMAT_FLAG_UNCLEAN, pager->superblock.page_count);
+        if (code == 0) /* release: pairs with the acquire in begin_write */
+            atomic_store_explicit(&pager->unclean_written, true, memory_order_release);
+    }
+    pthread_mutex_unlock(&pager->superblock_mutex);
+    return code;
+}
+
+int cp_pager__begin_write(struct cp_pager *pager)
+{
+    if (__builtin_expect(atomic_load_explicit(&pager->failed, memory_order_relaxed), 0))
+        return cp_error_set(CP_EFAILED, pager->data_path, CP_NO_PAGE, CP_NO_LSN,
+                            "close the store, check the device, open it again",
+                            "an earlier sync of the data file failed");
+    /* acquire: pairs with the release in write_unclean */
+    if (__builtin_expect(atomic_load_explicit(&pager->unclean_written, memory_order_acquire), 1))
+        return cp_pager__check_process(pager);
+    if (pager->read_only)
+        return cp_error_set(CP_EREADONLY, pager->data_path, CP_NO_PAGE, CP_NO_LSN,
+                            "open it without options.read_only", "change the store");
+    int code = cp_pager__check_process(pager);
+    return code != 0 ? code : write_unclean(pager);
+}
+
+/* ---- allocation -------------------------------------------------------------------------------
+ */
+
+int cp_pager_allocate(struct cp_pager *pager, struct cp_fix *out_fix)
+{
+    uint64_t page = 0;
+    int code = cp_pager__begin_write(pager);
+    if (code != 0)
+        return code;
+    pthread_mutex_lock(&pager->alloc_mutex);
+    code = cp_pager__map_allocate(pager, 1, &page);
+    pthread_mutex_unlock(&pager->alloc_mutex);
+    if (code != 0)
+        return code;
+    /* Outside the mutex: this may wait for a frame, and for somebody who still holds the page. */
+    code = pager->engine->ops->fix_new(pager->engine, page, out_fix);
+    if (code != 0) {
+        struct cp_error saved = *cp_error_info();
+        pthread_mutex_lock(&pager->alloc_mutex);
+        (void)!cp_pager__map_free(pager, page, 1); /* else it stays allocated: lost, not wrong */
+        pthread_mutex_unlock(&pager->alloc_mutex);
+        cp_error_restore(&saved);
+    }
+    return code;
+}
+
+int cp_pager_allocate_run(struct cp_pager *pager, uint64_t count, uint64_t *out_first)
+{
+    int code = cp_pager__begin_write(pager);
+    if (code != 0)
+        return code;
+    pthread_mutex_lock(&pager->alloc_mutex);
+    code = cp_pager__map_allocate(pager, count, out_first);
+    pthread_mutex_unlock(&pager->alloc_mutex);
+    return code;
+}
+
+/* alloc_mutex held. */
+static int free_locked(struct cp_pager *pager, uint64_t first, uint64_t count)
+{
+    const struct cp_engine_ops *ops = pager->engine->ops;
+    int allocated = cp_pager__map_test(pager, first, count);
+    if (allocated == 1) {
+        for (uint64_t page = first; page < first + count; page++) {
+            if (ops->page_pinned(pager->engine, page))
+                return cp_error_set(CP_EPINNED, pager->data_path, page, CP_NO_LSN,
+                                    "unfix the page first; cp_pager_list_pins tells who holds it",
+                                    "free a page");
+        }
+    }
+    int code = cp_pager__map_free(pager, first, count); /* names what is not allocated */
+    if (code != 0)
+        return code;
+    /* Their bytes matter no more. A page that a write-back holds just now stays in the cache; the
+     * next allocation of its number starts with zeros anyway. */
+    for (uint64_t page = first; page < first + count; page++)
+        (void)ops->discard(pager->engine, page, 1);
+    return 0;
+}
+
+int cp_pager_free(struct cp_pager *pager, uint64_t first, uint64_t count)
+{
+    if (count == 0)
+        return cp_error_set(-EINVAL, pager->data_path, first, CP_NO_LSN, "free at least one page",
+                            "free no pages");
+    int code = cp_pager__begin_write(pager);
+    if (code != 0)
+        return code;
+    pthread_mutex_lock(&pager->alloc_mutex);
+    code = free_locked(pager, first, count);
+    pthread_mutex_unlock(&pager->alloc_mutex);
+    return code;
+}
+
+int cp_pager_is_allocated(struct cp_pager *pager, uint64_t page)
+{
+    int code = cp_pager__check_process(pager);
+    if (code != 0)
+        return code;
+    pthread_mutex_lock(&pager->alloc_mutex);
+    code = cp_pager__map_test(pager, page, 1);
+    pthread_mutex_unlock(&pager->alloc_mutex);
+    return code;
+}
+
+/* ---- pages ------------------------------------------------------------------------------------
+ */
+
+int cp_pager_fix(struct cp_pager *pager, uint64_t page, enum cp_latch_mode mode,
+                 struct cp_fix *out_fix)
+{
+    if (__builtin_expect(!cp_pager__page_valid(pager, page), 0))
+        return cp_pager__no_page(pager, page);
+    return pager->engine->ops->fix(pager->engine, page, mode, out_fix);
+}
+
+int cp_pager_fix_new(struct cp_pager *pager, uint64_t page, struct cp_fix *out_fix)
+{
+    if (!cp_pager__page_valid(pager, page))
+        return cp_pager__no_page(pager, page);
+    int code = cp_pager__begin_write(pager);
+    return code != 0 ? code : pager->engine->ops->fix_new(pager->engine, page, out_fix);
+}
+
+void cp_pager_unfix(struct cp_pager *pager, struct cp_fix *fix)
+{
+    pager->engine->ops->unfix(pager->engine, fix);
+}
+
+int cp_pager_mark_dirty(struct cp_pager *pager, struct cp_fix *fix)
+{
+    int code = cp_pager__begin_write(pager);
+    if (__builtin_expect(code != 0, 0))
+        return code;
+    pager->engine->ops->mark_dirty(pager->engine, fix, 0);
+    return 0;
+}
+
+int cp_pager_read(struct cp_pager *pager, uint64_t page, uint32_t offset_bytes, void *buffer,
+                  uint32_t size_bytes)
+{
+    if (__builtin_expect(!cp_pager__page_valid(pager, page), 0))
+        return cp_pager__no_page(pager, page);
+    if (__builtin_expect(offset_bytes > pager->payload_size ||
+                             size_bytes > pager->payload_size - offset_bytes,
+                         0))
+        return cp_error_set(-EINVAL, pager->data_path, page, CP_NO_LSN,
+                            "stay within cp_pager_payload_size()",
+                            "read %u bytes at offset %u of a page", size_bytes, offset_bytes);
+    return pager->engine->ops->read(pager->engine, page, offset_bytes, buffer, size_bytes);
+}
+
+static int check_many(const struct cp_pager *pager, const uint64_t *pages, uint32_t count)
+{
+    if (count > CP_BUFPOOL_FIX_MANY_MAX)
+        return cp_error_set(-EINVAL, pager->data_path, CP_NO_PAGE, CP_NO_LSN,
+                            "ask for at most 1024 pages in one call", "fix %u pages", count);
+    for (uint32_t i = 0; i < count; i++) {
+        if (!cp_pager__page_valid(pager, pages[i]))
+            return cp_pager__no_page(pager, pages[i]);
+    }
+    return 0;
+}
+
+int cp_pager_fix_many(struct cp_pager *pager, const uint64_t *pages, uint32_t count,
+                      enum cp_latch_mode mode, struct cp_fix *out_fixes)
+{
+    int code = check_many(pager, pages, count);
+    if (code != 0 || count == 0)
+        return code;
+    return pager->engine->ops->fix_many(pager->engine, pages, count, mode, out_fixes);
+}
+
+void cp_pager_unfix_many(struct cp_pager *pager, struct cp_fix *fixes, uint32_t count)
+{
+    pager->engine->ops->unfix_many(pager->engine, fixes, count);
+}
+
+int cp_pager_prefetch(struct cp_pager *pager, const uint64_t *pages, uint32_t count)
+{
+    int code = check_many(pager, pages, count);
+    if (code != 0 || count == 0)
+        return code;
+    return pager->engine->ops->prefetch(pager->engine, pages, count);
+}
+
+int cp_pager_begin(struct cp_pager *pager, const uint64_t *pages, uint32_t count,
+                   enum cp_latch_mode mode, struct cp_ticket *out_tickets)
+{
+    int code = check_many(pager, pages, count);
+    if (code != 0 || count == 0)
+        return code;
+    return pager->engine->ops->begin(pager->engine, pages, count, mode, out_tickets);
+}
+
+bool cp_pager_poll(struct cp_pager *pager, struct cp_ticket *ticket)
+{
+    return pager->engine->ops->poll(pager->engine, ticket);
+}
+
+int cp_pager_wait(struct cp_pager *pager, struct cp_ticket *ticket)
+{
+    return pager->engine->ops->wait(pager->engine, ticket);
+}
+
+void cp_pager_cancel(struct cp_pager *pager, struct cp_ticket *ticket)
+{
+    pager->engine->ops->cancel(pager->engine, ticket);
+}
+
+const struct cp_page_map *cp_pager_page_map(const struct cp_pager *pager)
+{
+    return pager->engine->ops->page_map(pager->engine);
+}
+
+int cp_pager_resize(struct cp_pager *pager, uint64_t budget_bytes)
+{
+    int code = cp_pager__check_process(pager);
+    return code != 0 ? code : pager->engine->ops->resize(pager->engine, budget_bytes);
+}
+
+uint32_t cp_pager_list_pins(struct cp_pager *pager, struct cp_pin *pins, uint32_t capacity)
+{
+    return pager->engine->ops->list_pins(pager->engine, pins, capacity);
+}

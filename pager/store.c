@@ -1,0 +1,521 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The store's files: creation, opening, superblocks.
+ *
+ * Creation is all or nothing. A new directory is built under a temporary name beside its final one
+ * and renamed; in an existing empty directory the data file is built under a temporary name and
+ * renamed last. `data` present means that the store exists; everything in it was synced before it
+ * got that name.
+ *
+ * Superblocks are written alternately, so that the one that is valid now is never the one that is
+ * being overwritten.
+ */
+#include "internal.h"
+
+#include <clockpool/base/assert.h>
+#include <clockpool/base/bits.h>
+#include <clockpool/base/error.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TEMPORARY_ATTEMPTS 16 /* random names; each is taken with a chance of one in 2^64 */
+#define DATA_TEMPORARY     "data.tmp-"
+
+/* ---- paths ------------------------------------------------------------------------------------
+ */
+
+/* A new string, NULL when memory is out. */
+static char *join(const char *directory, const char *name)
+{
+    char *path = NULL;
+    return asprintf(&path, "%s/%s", directory, name) < 0 ? NULL : path;
+}
+
+static int random_u64(uint64_t *out_value)
+{
+    uint64_t value = 0;
+    do {
+        ssize_t got = getrandom(&value, sizeof value, 0);
+        if (got < 0 && errno != EINTR)
+            return cp_error_set(-errno, NULL, CP_NO_PAGE, CP_NO_LSN, NULL, "getrandom");
+    } while (value == 0); /* ends: nearly always at once */
+    *out_value = value;
+    return 0;
+}
+
+/* "parent/.name.tmp-random" beside directory, and the parent. Both are new strings. */
+static int temporary_beside(const char *directory, char **out_temporary, char **out_parent)
+{
+    uint64_t number;
+    int code = random_u64(&number);
+    if (code != 0)
+        return code;
+    const char *slash = strrchr(directory, '/');
+    const char *name = slash != NULL ? slash + 1 : directory;
+    char *parent = slash == NULL        ? strdup(".")
+                   : slash == directory ? strdup("/")
+                                        : strndup(directory, (size_t)(slash - directory));
+    char *temporary = NULL;
+    if (parent == NULL ||
+        asprintf(&temporary, "%s/.%s.tmp-%016llx", parent, name, (unsigned long long)number) < 0) {
+        free(parent);
+        return cp_error_set(-ENOMEM, directory, CP_NO_PAGE, CP_NO_LSN, NULL, "name the store");
+    }
+    *out_temporary = temporary;
+    *out_parent = parent;
+    return 0;
+}
+
+/* ---- superblocks ------------------------------------------------------------------------------
+ */
+
+static uint64_t slot_offset(unsigned slot)
+{
+    return slot == 0 ? 0 : CP_FORMAT_SLOT_B_OFFSET;
+}
+
+int cp_pager__file_sync(struct cp_pager *pager)
+{
+    int code = cp_io_file_sync(pager->file);
+    if (code == 0)
+        return 0;
+    /* The kernel may have dropped what it could not write and call it clean: trust nothing. */
+    atomic_store_explicit(&pager->failed, true, memory_order_relaxed);
+    return cp_error_set(code, pager->data_path, CP_NO_PAGE, CP_NO_LSN,
+                        "changes since the last sync may be lost: close the store, check the "
+                        "device, open it again",
+                        "sync the data file");
+}
+
+int cp_pager__superblock_write(struct cp_pager *pager, uint32_t flags, uint64_t page_count)
+{
+    struct cp_superblock next = pager->superblock;
+    unsigned slot = 1 - pager->slot;
+
+    next.flags = flags;
+    next.page_count = page_count;
+    next.generation++;
+    cp_pager__superblock_seal(&next);
+    memcpy(pager->block, &next, sizeof next);
+    int code = cp_io_write(pager->file, pager->block, sizeof next, slot_offset(slot));
+    if (code != 0)
+        return code;
+    code = cp_pager__file_sync(pager);
+    if (code != 0)
+        return code;
+    pager->superblock = next;
+    pager->slot = slot;
+    return 0;
+}
+
+/* ---- creation ---------------------------------------------------------------------------------
+ */
+
+static void fill_new_superblock(struct cp_superblock *block, uint64_t store_id, uint32_t page_size)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    memset(block, 0, sizeof *block);
+    block->magic = CP_FORMAT_MAGIC;
+    block->version = CP_FORMAT_VERSION;
+    block->page_size = page_size;
+    block->header_bytes = CP_FORMAT_HEADER_BYTES;
+    block->store_id = store_id;
+    block->page_count = cp_format_first_map_page(page_size) + 1;
+    block->created_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Both slots and the first page of the space map, in which only its own bit is set. */
+static int write_new_data(struct cp_io_file *file, const char *path, uint32_t page_size)
+{
+    uint64_t store_id, first = cp_format_first_map_page(page_size);
+    int code = random_u64(&store_id);
+    if (code != 0)
+        return code;
+    unsigned char *page = aligned_alloc(CP_PAGE_SIZE_MAX, CP_PAGE_SIZE_MAX);
+    if (page == NULL)
+        return cp_error_set(-ENOMEM, path, CP_NO_PAGE, CP_NO_LSN, NULL, "create the data file");
+    code = cp_io_file_allocate(file, 0, (first + 1) * page_size);
+    for (unsigned slot = 0; code == 0 && slot < 2; slot++) {
+        struct cp_superblock *block = (struct cp_superblock *)(void *)page;
+        if (slot == 0)
+            fill_new_superblock(block, store_id, page_size);
+        block->generation = slot + 1;
+        cp_pager__superblock_seal(block);
+        code = cp_io_write(file, block, sizeof *block, slot_offset(slot));
+    }
+    if (code == 0) {
+        struct cp_page_format format = {page_size, store_id, path};
+        memset(page, 0, page_size);
+        page[0] = 1;
+        cp_pager__page_seal(&format, page, first, 0);
+        code = cp_io_write(file, page, page_size, first * page_size);
+    }
+    if (code == 0)
+        code = cp_io_file_sync(file);
+    free(page);
+    return code;
+}
+
+static int create_data(struct cp_io *io, const char *path, uint32_t page_size)
+{
+    const struct cp_io_file_options options = {.create = true,
+                                               .exclusive = true,
+                                               .mode = 0600,
+                                               .caching = CP_IO_BUFFERED,
+                                               .block_bytes = CP_FORMAT_BLOCK_BYTES};
+    struct cp_io_file *file;
+    int code = cp_io_file_open(io, path, &options, &file);
+    if (code != 0)
+        return code;
+    code = write_new_data(file, path, page_size);
+    int closed = cp_io_file_close(file);
+    return code != 0 ? code : closed;
+}
+
+/* Remove a file by the backend, and by the system should the backend refuse. Nothing to report. */
+static void remove_file(struct cp_io *io, const char *path)
+{
+    if (cp_io_unlink(io, path) != 0)
+        (void)unlink(path);
+}
+
+static int create_empty_file(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return cp_error_set(-errno, path, CP_NO_PAGE, CP_NO_LSN, NULL, "create the lock file");
+    close(fd);
+    return 0;
+}
+
+/* Everything into a new directory named temporary; on an error it is gone again. */
+static int build_directory(struct cp_io *io, const char *temporary, uint32_t page_size)
+{
+    char *data = join(temporary, "data"), *wal = join(temporary, "wal");
+    char *lock = join(temporary, "lock");
+    int code = -ENOMEM;
+    if (data == NULL || wal == NULL || lock == NULL) {
+        cp_error_set(code, temporary, CP_NO_PAGE, CP_NO_LSN, NULL, "create the store");
+        goto out;
+    }
+    code = cp_io_mkdir(io, temporary, 0700);
+    if (code != 0)
+        goto out;
+    code = cp_io_mkdir(io, wal, 0700);
+    if (code == 0)
+        code = create_empty_file(lock);
+    if (code == 0)
+        code = create_data(io, data, page_size);
+    if (code == 0)
+        code = cp_io_directory_sync(io, temporary);
+    if (code != 0) {
+        struct cp_error saved = *cp_error_info();
+        remove_file(io, data);
+        (void)unlink(lock);
+        (void)rmdir(wal);
+        (void)rmdir(temporary);
+        cp_error_restore(&saved);
+    }
+out:
+    free(data);
+    free(wal);
+    free(lock);
+    return code;
+}
+
+static void remove_directory(struct cp_io *io, const char *directory)
+{
+    char *data = join(directory, "data"), *wal = join(directory, "wal");
+    char *lock = join(directory, "lock");
+    if (data != NULL)
+        remove_file(io, data);
+    if (lock != NULL)
+        (void)unlink(lock);
+    if (wal != NULL)
+        (void)rmdir(wal);
+    (void)rmdir(directory);
+    free(data);
+    free(wal);
+    free(lock);
+}
+
+/* The directory does not exist. -EEXIST when another process was faster. */
+static int create_beside(struct cp_io *io, const char *directory, uint32_t page_size)
+{
+    char *temporary = NULL, *parent = NULL;
+    int code = -EEXIST;
+    for (unsigned attempt = 0; code == -EEXIST && attempt < TEMPORARY_ATTEMPTS; attempt++) {
+        free(temporary);
+        free(parent);
+        temporary = parent = NULL;
+        code = temporary_beside(directory, &temporary, &parent);
+        if (code == 0)
+            code = build_directory(io, temporary, page_size);
+    }
+    if (code == 0) {
+        code = cp_io_rename(io, temporary, directory);
+        if (code != 0) {
+            struct cp_error saved = *cp_error_info();
+            remove_directory(io, temporary);
+            cp_error_restore(&saved);
+            if (code == -ENOTEMPTY)
+                code = -EEXIST;
+        } else {
+            code = cp_io_directory_sync(io, parent);
+        }
+    }
+    free(temporary);
+    free(parent);
+    return code;
+}
+
+/* An existing directory may become a store when it holds nothing but a failed creation's remains.
+ * These are removed; the caller holds the lock. */
+static int check_empty(struct cp_io *io, const char *directory)
+{
+    DIR *stream = opendir(directory);
+    if (stream == NULL)
+        return cp_error_set(-errno, directory, CP_NO_PAGE, CP_NO_LSN, NULL, "read the directory");
+    int code = 0;
+    const struct dirent *entry;
+    while (code == 0 && (entry = readdir(stream)) != NULL) {
+        const char *name = entry->d_name;
+        if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strcmp(name, "lock") == 0 ||
+            strcmp(name, "wal") == 0 || strcmp(name, "lost+found") == 0)
+            continue;
+        if (strncmp(name, DATA_TEMPORARY, strlen(DATA_TEMPORARY)) == 0) {
+            char *path = join(directory, name);
+            if (path != NULL)
+                remove_file(io, path);
+            free(path);
+        } else {
+            code = cp_error_set(-ENOTEMPTY, directory, CP_NO_PAGE, CP_NO_LSN,
+                                "name a new directory, or an empty one",
+                                "create a store: the directory holds other files (%.64s)", name);
+        }
+    }
+    closedir(stream);
+    return code;
+}
+
+/* The directory exists, without `data`, and is locked by us. */
+static int create_inside(struct cp_io *io, const char *directory, const char *data,
+                         uint32_t page_size)
+{
+    uint64_t number = 0;
+    char *temporary = NULL, *wal = join(directory, "wal");
+    int code = check_empty(io, directory);
+    if (code == 0)
+        code = random_u64(&number);
+    if (code == 0 && (wal == NULL || asprintf(&temporary, "%s/" DATA_TEMPORARY "%016llx", directory,
+                                              (unsigned long long)number) < 0)) {
+        temporary = NULL;
+        code = cp_error_set(-ENOMEM, directory, CP_NO_PAGE, CP_NO_LSN, NULL, "create the store");
+    }
+    if (code != 0)
+        goto out;
+    code = cp_io_mkdir(io, wal, 0700);
+    bool made_wal = code == 0;
+    if (code == -EEXIST)
+        code = 0;
+    if (code == 0)
+        code = create_data(io, temporary, page_size);
+    if (code == 0)
+        code = cp_io_directory_sync(io, directory);
+    if (code == 0)
+        code = cp_io_rename(io, temporary, data);
+    if (code != 0) {
+        struct cp_error saved = *cp_error_info();
+        remove_file(io, temporary);
+        if (made_wal)
+            (void)rmdir(wal);
+        cp_error_restore(&saved);
+    } else {
+        code = cp_io_directory_sync(io, directory);
+    }
+out:
+    free(temporary);
+    free(wal);
+    return code;
+}
+
+/* ---- opening ----------------------------------------------------------------------------------
+ */
+
+/* 1 when `data` is there as a regular file, 0 when it is not, or a code. */
+static int data_exists(const char *data)
+{
+    struct stat status;
+    if (stat(data, &status) != 0) {
+        if (errno == ENOENT)
+            return 0;
+        return cp_error_set(-errno, data, CP_NO_PAGE, CP_NO_LSN, NULL, "look for the store");
+    }
+    if (!S_ISREG(status.st_mode))
+        return cp_error_set(CP_EFORMAT, data, CP_NO_PAGE, CP_NO_LSN,
+                            "check the path: this is not a store",
+                            "the data file is not a regular file");
+    return 1;
+}
+
+/* Lock the store; when it does not exist and should, create it. */
+static int create_and_lock(struct cp_pager *pager, const struct cp_pager_options *options,
+                           const char *lock_path)
+{
+    const uint32_t page_size =
+        options->page_size != 0 ? options->page_size : CP_PAGER_PAGE_SIZE_DEFAULT;
+    const char *directory = pager->directory;
+    struct stat status;
+    int exists = data_exists(pager->data_path);
+    if (exists < 0)
+        return exists;
+    if (exists == 0 && !options->create)
+        return cp_error_set(-ENOENT, directory, CP_NO_PAGE, CP_NO_LSN,
+                            "check the path, or create the store (options.create)",
+                            "there is no store");
+    if (exists == 0 && stat(directory, &status) != 0 && errno == ENOENT) {
+        int code = create_beside(pager->io, directory, page_size);
+        if (code == 0)
+            return cp_pager__lock_acquire(lock_path, options->read_only, &pager->lock);
+        if (code != -EEXIST)
+            return code;
+        exists = data_exists(pager->data_path);
+        if (exists < 0)
+            return exists;
+    }
+    int code = 0;
+    if (exists == 0) {
+        bool had_lock = access(lock_path, F_OK) == 0;
+        code = cp_pager__lock_acquire(lock_path, false, &pager->lock);
+        if (code != 0)
+            return code;
+        exists = data_exists(pager->data_path); /* another process may have been faster */
+        if (exists == 0) {
+            code = create_inside(pager->io, directory, pager->data_path, page_size);
+            if (code != 0 && !had_lock)
+                (void)unlink(lock_path);
+            return code;
+        }
+        cp_pager__lock_release(&pager->lock);
+        if (exists < 0)
+            return exists;
+    }
+    if (options->create && options->exclusive)
+        return cp_error_set(-EEXIST, directory, CP_NO_PAGE, CP_NO_LSN,
+                            "open it without options.exclusive, or name another directory",
+                            "the store exists already");
+    return cp_pager__lock_acquire(lock_path, options->read_only, &pager->lock);
+}
+
+static int read_superblocks(struct cp_pager *pager)
+{
+    uint64_t size_bytes;
+    int code = cp_io_file_size(pager->file, &size_bytes);
+    if (code != 0)
+        return code;
+    if (size_bytes < CP_FORMAT_HEADER_BYTES)
+        return cp_error_set(CP_EFORMAT, pager->data_path, CP_NO_PAGE, CP_NO_LSN,
+                            "the file was cut, or is no data file; restore from a backup",
+                            "the file has %llu bytes, a data file has at least %u",
+                            (unsigned long long)size_bytes, CP_FORMAT_HEADER_BYTES);
+    struct cp_superblock *slots = aligned_alloc(CP_FORMAT_BLOCK_BYTES, 2 * sizeof *slots);
+    if (slots == NULL)
+        return cp_error_set(-ENOMEM, pager->data_path, CP_NO_PAGE, CP_NO_LSN, NULL,
+                            "read the superblocks");
+    for (unsigned slot = 0; slot < 2; slot++) {
+        /* A slot that cannot be read is a damaged one; the other may do. */
+        if (cp_io_read(pager->file, &slots[slot], sizeof *slots, slot_offset(slot)) != 0)
+            memset(&slots[slot], 0, sizeof *slots);
+    }
+    code = cp_pager__superblock_choose(&slots[0], &slots[1], pager->data_path, &pager->superblock,
+                                       &pager->slot);
+    free(slots);
+    if (code != 0)
+        return code;
+    const struct cp_superblock *block = &pager->superblock;
+    uint64_t needed = block->page_count * block->page_size; /* both in range: no overflow */
+    if (size_bytes < needed)
+        return cp_error_set(CP_EFORMAT, pager->data_path, CP_NO_PAGE, CP_NO_LSN,
+                            "the file was cut: restore from a backup",
+                            "the file has %llu bytes, its superblock says %llu",
+                            (unsigned long long)size_bytes, (unsigned long long)needed);
+    pager->file_bytes = cp_align_down(size_bytes, block->page_size);
+    return 0;
+}
+
+/* What follows from the page size; constant while the store is open. */
+static void derive_constants(struct cp_pager *pager)
+{
+    const uint32_t page_size = pager->superblock.page_size;
+    pager->page_size = page_size;
+    pager->payload_size = page_size - CP_PAGER_TRAILER_BYTES;
+    pager->first_map_page = cp_format_first_map_page(page_size);
+    pager->span = cp_format_span(page_size);
+    pager->span_shift = (uint32_t)__builtin_ctzll(pager->span);
+    uint64_t odd = pager->span >> pager->span_shift;
+    uint64_t inverse = odd; /* Newton: each step doubles the number of right bits, from 3 */
+    for (unsigned step = 0; step < 5; step++)
+        inverse *= 2 - odd * inverse;
+    pager->span_inverse = inverse;
+    pager->span_limit = UINT64_MAX / pager->span;
+    pager->was_unclean = (pager->superblock.flags & CP_FORMAT_FLAG_UNCLEAN) != 0;
+    pager->format.page_size = page_size;
+    pager->format.store_id = pager->superblock.store_id;
+    pager->format.path = pager->data_path;
+}
+
+int cp_pager__store_open(struct cp_pager *pager, const struct cp_pager_options *options)
+{
+    const struct cp_io_file_options file_options = {
+        .read_only = options->read_only,
+        .caching = options->engine == CP_ENGINE_MMAP ? CP_IO_BUFFERED : options->caching,
+        .block_bytes = CP_FORMAT_BLOCK_BYTES,
+    };
+    char *lock_path = join(pager->directory, "lock");
+    pager->data_path = join(pager->directory, "data");
+    pager->block = aligned_alloc(CP_FORMAT_BLOCK_BYTES, CP_FORMAT_BLOCK_BYTES);
+    int code = 0;
+    if (lock_path == NULL || pager->data_path == NULL || pager->block == NULL)
+        code =
+            cp_error_set(-ENOMEM, pager->directory, CP_NO_PAGE, CP_NO_LSN, NULL, "open the store");
+    if (code == 0)
+        code = create_and_lock(pager, options, lock_path);
+    if (code == 0)
+        code = cp_io_file_open(pager->io, pager->data_path, &file_options, &pager->file);
+    if (code == 0)
+        code = read_superblocks(pager);
+    if (code == 0 && options->page_size != 0 && options->page_size != pager->superblock.page_size)
+        code = cp_error_set(-EINVAL, pager->data_path, CP_NO_PAGE, CP_NO_LSN,
+                            "open the store with options.page_size 0, which takes what it has",
+                            "the store has pages of %u bytes, not %u", pager->superblock.page_size,
+                            options->page_size);
+    if (code == 0)
+        derive_constants(pager);
+    else
+        cp_pager__store_close(pager);
+    free(lock_path);
+    return code;
+}
+
+void cp_pager__store_close(struct cp_pager *pager)
+{
+    struct cp_error saved = *cp_error_info();
+    (void)cp_io_file_close(pager->file);
+    pager->file = NULL;
+    cp_pager__lock_release(&pager->lock);
+    free(pager->block);
+    free(pager->data_path);
+    pager->block = NULL;
+    pager->data_path = NULL;
+    cp_error_restore(&saved);
+}
