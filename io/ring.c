@@ -630,12 +630,10 @@ static int create_raw(struct cp_io_ring *ring, const struct cp_io_ring_options *
 {
     const struct cp_io_backend *backend = ring->io->backend;
 
-    ring->facts.buffers_reason = "nothing to register was given";
-    if (backend->ring_create == NULL) {
-        if (options->buffer_bytes != 0)
-            ring->facts.buffers_reason = "the synchronous backend registers nothing";
+    ring->facts.buffers_reason = options->buffer_bytes == 0 ? "nothing to register was given"
+                                                            : "the backend registers nothing";
+    if (backend->ring_create == NULL)
         return 0;
-    }
     ring->queued = calloc(ring->facts.depth, sizeof(struct cp_io_request *));
     if (ring->queued == NULL)
         return cp_error_set(-ENOMEM, NULL, CP_NO_PAGE, CP_NO_LSN, NULL, "creating a ring");

@@ -181,7 +181,10 @@ struct cp_io_ring_stats {
 
 CP_API int cp_io_ring_create(struct cp_io *io, const struct cp_io_ring_options *options,
                              struct cp_io_ring **out_ring) CP_MUST_CHECK;
-/* Waits for what is in flight (its callbacks run), then frees the ring. NULL is allowed. */
+/*
+ * Waits for what is in flight (its callbacks run), then frees the ring. No other thread may be
+ * inside a function of this ring. NULL is allowed.
+ */
 CP_API void cp_io_ring_destroy(struct cp_io_ring *ring);
 
 /*
@@ -202,7 +205,8 @@ CP_API uint32_t cp_io_ring_poll(struct cp_io_ring *ring);
  * reaps for all; the others sleep until their own condition holds or the role is handed to them, so
  * nobody sleeps on another thread's page. done is called often, from any waiting thread, with the
  * ring's lock held: it must be quick and must not call into the ring. It must depend on nothing but
- * completions of this ring; a change from elsewhere is told by cp_io_ring_notify.
+ * completions of this ring; a change from elsewhere is told by cp_io_ring_notify. In a forked child
+ * it completes with CP_EFORKED what was put there and returns, whatever done says.
  */
 CP_API void cp_io_ring_wait(struct cp_io_ring *ring, bool (*done)(void *ctx), void *ctx);
 
