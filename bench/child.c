@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The process of one engine: open it, warm up, run the cells, report.
+ *
+ * Equal memory. Each engine's process has a limit of mem_bytes and some slack for code, stacks and
+ * tables. The pool is told mem_bytes; an engine that caches in the page cache would use what is
+ * left of the slack too. So there the slack is filled with ballast: memory that is touched, locked
+ * where allowed, and never used.
+ */
+#include "job.h"
+
+#include <clockpool/base/bits.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define WARM_THREADS       16u /* enough to keep a device busy, whatever the engine */
+#define WARM_SCAN_THREADS  2u
+#define THREAD_ROOM_BYTES  (UINT64_C(96) << 10) /* stack, worker and histogram of a thread */
+#define BALLAST_ROOM_BYTES (UINT64_C(3) << 20)  /* the engine's own tables and page tables */
+
+struct child {
+    struct bench_job job;
+    const struct bench_engine *engine;
+    int out_fd;
+    const char *phase;
+    void *handle;
+    struct bench_dist dist;
+    uint64_t ballast_bytes;
+};
+
+/* Write one line and free the object. A closed pipe means that the parent is gone. */
+static int answer(struct child *child, json_t *object)
+{
+    char *text = json_dumps(object, JSON_COMPACT);
+    json_decref(object);
+    if (text == NULL)
+        return -1;
+    int result = dprintf(child->out_fd, "%s\n", text) < 0 ? -1 : 0;
+    free(text);
+    return result;
+}
+
+static int answer_error(struct child *child, const struct bench_error *error)
+{
+    answer(child, json_pack("{s:s}", "error", error->text));
+    return 1;
+}
+
+static int report_progress(void *ctx, double fraction, double ops_per_s)
+{
+    struct child *child = ctx;
+    return answer(child, json_pack("{s:f,s:s,s:f}", "progress", fraction, "phase", child->phase,
+                                   "ops_per_s", ops_per_s));
+}
+
+/* ---- creating a data set
+ * ------------------------------------------------------------------------- */
+
+struct create_progress {
+    struct child *child;
+    double last;
+};
+
+static int report_create(void *ctx, uint64_t done, uint64_t total)
+{
+    struct create_progress *progress = ctx;
+    double fraction = (double)done / (double)total;
+    if (fraction - progress->last < 0.02 && done != total)
+        return 0;
+    progress->last = fraction;
+    return report_progress(progress->child, fraction, 0);
+}
+
+static int create_data(struct child *child)
+{
+    struct create_progress progress = {child, 0};
+    struct bench_progress_sink sink = {report_create, &progress};
+    struct bench_error error = {""};
+    child->phase = "creating data";
+    if (child->engine->create(&child->job.setup.data, &sink, &error) != 0)
+        return answer_error(child, &error);
+    return answer(child, json_pack("{s:b,s:s}", "done", 1, "details", "")) == 0 ? 0 : 1;
+}
+
+/* ---- equal memory
+ * -------------------------------------------------------------------------------- */
+
+static uint64_t read_number(const char *path)
+{
+    uint64_t value = 0;
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return 0;
+    if (fscanf(file, "%" SCNu64, &value) != 1)
+        value = 0;
+    fclose(file);
+    return value;
+}
+
+static void take_ballast(struct child *child)
+{
+    if (child->job.usage_file[0] == '\0' || !child->engine->uses_page_cache)
+        return;
+    uint64_t used = read_number(child->job.usage_file) + BALLAST_ROOM_BYTES +
+                    child->job.setup.threads_max * THREAD_ROOM_BYTES;
+    if (used >= child->job.slack_bytes)
+        return;
+    uint64_t size = cp_align_down(child->job.slack_bytes - used, 4096);
+    char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return;
+    mlock(memory, size); /* against swapping, where there is swap; refused without privilege */
+    memset(memory, 1, size);
+    child->ballast_bytes = size;
+}
+
+/* ---- warming up
+ * ---------------------------------------------------------------------------------- */
+
+/* Read files into the page cache, in order, until budget bytes are used up. */
+static void fill_page_cache(const char *directory, uint64_t *budget)
+{
+    DIR *dir = opendir(directory);
+    char *buffer = malloc(1 << 20);
+    struct dirent *entry;
+    while (dir != NULL && buffer != NULL && *budget > 0 && (entry = readdir(dir)) != NULL) {
+        char path[PATH_MAX];
+        struct stat info;
+        if (entry->d_name[0] == '.' ||
+            snprintf(path, sizeof path, "%s/%s", directory, entry->d_name) >= (int)sizeof path ||
+            stat(path, &info) != 0)
+            continue;
+        if (S_ISDIR(info.st_mode)) {
+            fill_page_cache(path, budget);
+            continue;
+        }
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+            continue;
+        ssize_t n;
+        while (*budget > 0 && (n = read(fd, buffer, 1 << 20)) > 0)
+            *budget -= cp_min_u64(*budget, (uint64_t)n);
+        close(fd);
+    }
+    free(buffer);
+    if (dir != NULL)
+        closedir(dir);
+}
+
+static int warm_up(struct child *child, struct bench_error *error)
+{
+    const struct bench_setup *setup = &child->job.setup;
+    struct bench_cell_input input = {.engine = child->engine,
+                                     .handle = child->handle,
+                                     .setup = setup,
+                                     .dist = &child->dist,
+                                     .stream = UINT64_C(0xffffffff),
+                                     .seconds = child->job.warmup_seconds,
+                                     .report = report_progress,
+                                     .ctx = child};
+    child->phase = "warm-up";
+    if (report_progress(child, 0, 0) != 0)
+        return bench_fail(error, "interrupted");
+    if (child->engine->uses_page_cache) {
+        uint64_t budget = setup->fits ? UINT64_MAX : setup->mem_bytes;
+        fill_page_cache(setup->data.directory, &budget);
+    }
+    if (setup->fits) {
+        input.cell = (struct bench_cell){BENCH_FIX, WARM_SCAN_THREADS, 1};
+        return bench_scan_once(&input, error);
+    }
+    if (!child->engine->keeps_cache || child->job.warmup_seconds == 0)
+        return 0;
+    /* The page cache is full already: then a part of it suffices to leave the order of the files.
+     */
+    struct bench_cell_result ignored;
+    struct bench_setup warm = *setup;
+    if (setup->workload == BENCH_UPDATE_RANDOM)
+        warm.workload = BENCH_READ_RANDOM;
+    input.setup = &warm;
+    input.cell = (struct bench_cell){BENCH_FIX, WARM_THREADS, 1};
+    if (setup->workload == BENCH_READ_SCAN)
+        input.cell.threads = WARM_SCAN_THREADS;
+    input.until_read_bytes =
+        setup->mem_bytes / (child->engine->uses_page_cache ? 2 : 1) + setup->mem_bytes / 8;
+    return bench_cell_run(&input, &ignored, error);
+}
+
+/* ---- measuring
+ * ------------------------------------------------------------------------------------ */
+
+static json_t *result_json(const struct bench_cell_result *result)
+{
+    return json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:f}", "ops_per_s",
+                     result->ops_per_s, "p50_us", result->p50_us, "p99_us", result->p99_us,
+                     "p999_us", result->p999_us, "max_us", result->max_us, "cpu_us_per_op",
+                     result->cpu_us_per_op, "read_bytes_per_op", result->read_bytes_per_op,
+                     "written_bytes_per_op", result->written_bytes_per_op, "hit_ratio",
+                     result->hit_ratio, "ops", (json_int_t)result->op_count, "timed",
+                     (json_int_t)result->timed_count, "verified",
+                     (json_int_t)result->verified_count, "seconds", result->seconds);
+}
+
+static int run_cell(struct child *child, unsigned index)
+{
+    struct bench_error error = {""};
+    struct bench_cell_result result;
+    struct bench_cell_input input = {.engine = child->engine,
+                                     .handle = child->handle,
+                                     .setup = &child->job.setup,
+                                     .cell = child->job.cells[index],
+                                     .dist = &child->dist,
+                                     .stream = child->job.streams[index],
+                                     .seconds = child->job.seconds,
+                                     .report = report_progress,
+                                     .ctx = child};
+    child->phase = "measuring";
+    if (bench_cell_run(&input, &result, &error) != 0)
+        return answer(child, json_pack("{s:i,s:s}", "cell", (int)index, "error", error.text));
+    if (result.op_count == 0)
+        return answer(child, json_pack("{s:i,s:s}", "cell", (int)index, "error",
+                                       "no operation ended in the time given (--seconds)"));
+    return answer(child,
+                  json_pack("{s:i,s:o}", "cell", (int)index, "result", result_json(&result)));
+}
+
+static int run_engine(struct child *child)
+{
+    struct bench_error error = {""};
+    const struct bench_data *data = &child->job.setup.data;
+    bench_dist_init(&child->dist, child->job.zipf, child->job.theta, data->page_count, data->seed);
+    take_ballast(child);
+    child->phase = "opening";
+    if (child->engine->open(&child->job.setup, &child->handle, &error) != 0)
+        return answer_error(child, &error);
+    int result = 1;
+    if (warm_up(child, &error) != 0) {
+        answer_error(child, &error);
+        goto close_engine;
+    }
+    for (unsigned i = 0; i < child->job.cell_count; i++)
+        if (run_cell(child, i) != 0)
+            goto close_engine;
+    struct bench_engine_stats stats = {""};
+    child->engine->stats(child->handle, &stats);
+    result = answer(child, json_pack("{s:b,s:s,s:I}", "done", 1, "details", stats.details,
+                                     "ballast_bytes", (json_int_t)child->ballast_bytes)) == 0
+                 ? 0
+                 : 1;
+
+close_engine:
+    child->engine->close(child->handle);
+    return result;
+}
+
+static int read_job(int fd, struct bench_job *job)
+{
+    char *at = (char *)job;
+    size_t left = sizeof *job;
+    while (left > 0) {
+        ssize_t n = read(fd, at, left);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return -1;
+        at += n;
+        left -= (size_t)n;
+    }
+    return job->magic == BENCH_JOB_MAGIC && job->size_bytes == sizeof *job ? 0 : -1;
+}
+
+int bench_child_main(int in_fd, int out_fd)
+{
+    static struct child child;        /* static: too large for a small stack */
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a parent that was killed leaves no child behind */
+    child.out_fd = out_fd;
+    if (read_job(in_fd, &child.job) != 0)
+        return 2;
+    child.engine = bench_engine_find(child.job.engine);
+    if (child.engine == NULL || child.engine->not_built != NULL)
+        return 2;
+    return child.job.create ? create_data(&child) : run_engine(&child);
+}

@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: MIT */
+/* The small subcommands. Each takes its own argc and argv and returns the exit status. */
+#ifndef BENCH_COMMANDS_H
+#define BENCH_COMMANDS_H
+
+int bench_doctor_main(int argc, char **argv);
+int bench_list_main(int argc, char **argv);
+
+#endif

@@ -1,0 +1,590 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Engines "pool" and "mmap": Clockpool's pager with each of its two engines, over the same store.
+ *
+ * The data set is a store and, beside it, a file of extents that says which page numbers the pages
+ * of the data set were given (the pager's own pages lie between them).
+ *
+ * Keeping many reads in flight (pool): a ticket for each slot; with --access optimistic a look
+ * without a latch comes first. Updates are prefetched and then fixed one by one, oldest first:
+ * holding several exclusive fixes at once, in random order, two threads would wait for each other.
+ */
+#include "engine.h"
+
+#include <clockpool/clockpool.h>
+#include <clockpool/base/bits.h>
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static_assert(BENCH_TRAILER_BYTES == CP_PAGER_TRAILER_BYTES, "content fills a payload");
+
+#define CREATE_BUDGET_BYTES (UINT64_C(64) << 20)
+#define CREATE_RUN_PAGES    1024u
+#define EXTENTS_MAX         65536u
+#define SCAN_CHUNK_BYTES    (UINT32_C(1) << 20) /* one transfer of the device */
+#define SCAN_CHUNKS_AHEAD   4u
+#define UPDATE_REAP_DIVISOR 4u /* fix a quarter of the slots at a time, the rest keep coming */
+
+/* Pages first_page .. of the store hold pages first .. first+count-1 of the data set. */
+struct extent {
+    uint64_t first, count, first_page;
+};
+
+struct pager_engine {
+    const struct bench_setup *setup;
+    struct cp_pager *pager;
+    struct extent *extents;
+    unsigned extent_count;
+};
+
+struct pager_thread {
+    struct pager_engine *engine;
+    struct cp_pager *pager;
+    const struct cp_page_map *map; /* NULL with the mmap engine */
+    struct bench_thread_setup setup;
+    struct bench_op **ops;     /* of each slot */
+    struct cp_ticket *tickets; /* of each slot */
+    unsigned *flying;          /* slots in flight, oldest first */
+    unsigned flying_count;
+    unsigned prefetched; /* of these, the first so many were handed to prefetch (updates) */
+    uint64_t *pages;     /* scratch: as many as a batch, a depth or a scan's chunk needs */
+    struct cp_fix *fixes;
+};
+
+static const char *version(void)
+{
+    return cp_version();
+}
+
+static uint64_t disk_bytes(uint64_t page_count, uint32_t page_size)
+{
+    uint64_t bytes = page_count * page_size;
+    return bytes + bytes / 1000 + (UINT64_C(68) << 20); /* the file grows by up to 64 MiB */
+}
+
+/* Take over the library's description of the last error. */
+static int fail(struct bench_error *error, const char *what)
+{
+    char text[600];
+    return bench_fail(error, "%s: %s", what, cp_error_format(text, sizeof text));
+}
+
+/* ---- where pages went --------------------------------------------------------------------------
+ */
+
+static int join_path(char *path, const struct bench_data *data, const char *name,
+                     struct bench_error *error)
+{
+    int n = snprintf(path, PATH_MAX, "%s/%s", data->directory, name);
+    return n > 0 && n < PATH_MAX ? 0 : bench_fail(error, "the path is too long");
+}
+
+static int save_extents(const struct bench_data *data, const struct extent *extents, unsigned count,
+                        struct bench_error *error)
+{
+    char path[PATH_MAX];
+    if (join_path(path, data, "extents", error) != 0)
+        return -1;
+    FILE *file = fopen(path, "wxe");
+    if (file == NULL)
+        return bench_fail_errno(error, errno, "cannot create %s", path);
+    for (unsigned i = 0; i < count; i++)
+        fprintf(file, "%" PRIu64 " %" PRIu64 " %" PRIu64 "\n", extents[i].first, extents[i].count,
+                extents[i].first_page);
+    bool failed = ferror(file) != 0;
+    if (fclose(file) != 0 || failed)
+        return bench_fail_errno(error, errno, "cannot write %s", path);
+    return 0;
+}
+
+static int load_extents(struct pager_engine *engine, struct bench_error *error)
+{
+    char path[PATH_MAX];
+    if (join_path(path, &engine->setup->data, "extents", error) != 0)
+        return -1;
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return bench_fail_errno(error, errno, "cannot open %s", path);
+    engine->extents = calloc(EXTENTS_MAX, sizeof *engine->extents);
+    struct extent extent;
+    while (engine->extents != NULL && engine->extent_count < EXTENTS_MAX &&
+           fscanf(file, "%" SCNu64 " %" SCNu64 " %" SCNu64, &extent.first, &extent.count,
+                  &extent.first_page) == 3)
+        engine->extents[engine->extent_count++] = extent;
+    fclose(file);
+    if (engine->extent_count == 0)
+        return bench_fail(error, "%s has no extents", path);
+    return 0;
+}
+
+static const struct extent *find_extent(const struct pager_engine *engine, uint64_t page)
+{
+    /* Extents are nearly all as long as the first, so the guess is off by one or two at most. */
+    uint64_t guess = page / engine->extents[0].count;
+    const struct extent *extent =
+        &engine->extents[guess < engine->extent_count ? guess : engine->extent_count - 1];
+    while (page < extent->first)
+        extent--;
+    while (page - extent->first >= extent->count)
+        extent++;
+    return extent;
+}
+
+static uint64_t locate(void *handle, uint64_t page)
+{
+    const struct extent *extent = find_extent(handle, page);
+    return extent->first_page + (page - extent->first);
+}
+
+/* ---- creating ----------------------------------------------------------------------------------
+ */
+
+static int fill_run(struct cp_pager *pager, const struct bench_data *data, const struct extent *run,
+                    struct bench_error *error)
+{
+    for (uint64_t i = 0; i < run->count; i++) {
+        struct cp_fix fix;
+        if (cp_pager_fix_new(pager, run->first_page + i, &fix) != 0)
+            return fail(error, "cannot write a page");
+        bench_content_fill(fix.data, bench_content_size(data->page_size), data->seed,
+                           run->first + i);
+        int code = cp_pager_mark_dirty(pager, &fix);
+        cp_pager_unfix(pager, &fix);
+        if (code != 0)
+            return fail(error, "cannot write a page");
+    }
+    return 0;
+}
+
+static int fill_store(struct cp_pager *pager, const struct bench_data *data, struct extent *extents,
+                      unsigned *out_count, const struct bench_progress_sink *sink,
+                      struct bench_error *error)
+{
+    unsigned count = 0;
+    for (uint64_t page = 0; page < data->page_count;) {
+        struct extent run = {.first = page,
+                             .count = cp_min_u64(CREATE_RUN_PAGES, data->page_count - page)};
+        if (cp_pager_allocate_run(pager, run.count, &run.first_page) != 0)
+            return fail(error, "cannot allocate pages");
+        if (fill_run(pager, data, &run, error) != 0)
+            return -1;
+        struct extent *last = count > 0 ? &extents[count - 1] : NULL;
+        if (last != NULL && last->first_page + last->count == run.first_page)
+            last->count += run.count;
+        else if (count == EXTENTS_MAX)
+            return bench_fail(error, "the data set has too many extents");
+        else
+            extents[count++] = run;
+        page += run.count;
+        if (sink->report(sink->ctx, page, data->page_count) != 0)
+            return bench_fail(error, "interrupted");
+    }
+    *out_count = count;
+    return cp_pager_sync(pager) == 0 ? 0 : fail(error, "cannot sync the store");
+}
+
+static int create(const struct bench_data *data, const struct bench_progress_sink *sink,
+                  struct bench_error *error)
+{
+    char path[PATH_MAX];
+    if (join_path(path, data, "store", error) != 0)
+        return -1;
+    struct extent *extents = calloc(EXTENTS_MAX, sizeof *extents);
+    if (extents == NULL)
+        return bench_fail(error, "out of memory");
+    struct cp_pager_options options = {.engine = CP_ENGINE_POOL,
+                                       .create = true,
+                                       .exclusive = true,
+                                       .page_size = data->page_size,
+                                       .budget_bytes = CREATE_BUDGET_BYTES};
+    struct cp_pager *pager;
+    unsigned count = 0;
+    int result = -1;
+    if (cp_pager_open(path, &options, &pager) != 0) {
+        fail(error, "cannot create the store");
+        goto free_extents;
+    }
+    result = fill_store(pager, data, extents, &count, sink, error);
+    if (cp_pager_close(pager) != 0 && result == 0)
+        result = fail(error, "cannot close the store");
+    if (result == 0)
+        result = save_extents(data, extents, count, error);
+
+free_extents:
+    free(extents);
+    return result;
+}
+
+/* ---- opening -----------------------------------------------------------------------------------
+ */
+
+static void close_engine(void *handle)
+{
+    struct pager_engine *engine = handle;
+    if (engine->pager != NULL && cp_pager_close(engine->pager) != 0)
+        cp_pager_abandon(engine->pager); /* only pages that are still fixed keep it open */
+    free(engine->extents);
+    free(engine);
+}
+
+static int open_pager(const struct bench_setup *setup, enum cp_engine kind, void **out_engine,
+                      struct bench_error *error)
+{
+    static const enum cp_mmap_advice advice[] = {[BENCH_ADVICE_RANDOM] = CP_ADVICE_RANDOM,
+                                                 [BENCH_ADVICE_NORMAL] = CP_ADVICE_NORMAL,
+                                                 [BENCH_ADVICE_SEQUENTIAL] = CP_ADVICE_SEQUENTIAL};
+    struct pager_engine *engine = calloc(1, sizeof *engine);
+    char path[PATH_MAX];
+    if (engine == NULL)
+        return bench_fail(error, "out of memory");
+    engine->setup = setup;
+    if (join_path(path, &setup->data, "store", error) != 0 || load_extents(engine, error) != 0)
+        goto fail_engine;
+    struct cp_pager_options options = {.engine = kind,
+                                       .page_size = setup->data.page_size,
+                                       .read_only = setup->workload != BENCH_UPDATE_RANDOM,
+                                       .budget_bytes = setup->mem_bytes,
+                                       .advice = advice[setup->advice]};
+    /* The mmap engine's budget is for changed pages alone; the page cache needs the rest. */
+    if (kind == CP_ENGINE_MMAP)
+        options.budget_bytes = setup->mem_bytes / 4;
+    if (cp_pager_open(path, &options, &engine->pager) != 0) {
+        engine->pager = NULL;
+        fail(error, "cannot open the store");
+        goto fail_engine;
+    }
+    *out_engine = engine;
+    return 0;
+
+fail_engine:
+    close_engine(engine);
+    return -1;
+}
+
+static int open_pool(const struct bench_setup *setup, void **out_engine, struct bench_error *error)
+{
+    return open_pager(setup, CP_ENGINE_POOL, out_engine, error);
+}
+
+static int open_mmap(const struct bench_setup *setup, void **out_engine, struct bench_error *error)
+{
+    return open_pager(setup, CP_ENGINE_MMAP, out_engine, error);
+}
+
+static void pool_stats(void *handle, struct bench_engine_stats *out_stats)
+{
+    struct pager_engine *engine = handle;
+    struct cp_pager_stats stats;
+    cp_pager_stats(engine->pager, &stats);
+    snprintf(out_stats->details, sizeof out_stats->details,
+             "%s; %s, %u ring%s, buffers %s; budget %" PRIu64 " MiB, used at most %.1f MiB",
+             stats.direct ? "O_DIRECT" : stats.direct_reason, stats.pool.io_backend,
+             stats.pool.ring_count, stats.pool.ring_count == 1 ? "" : "s",
+             stats.pool.buffers_registered ? "registered" : stats.pool.buffers_reason,
+             stats.pool.budget_bytes >> 20, (double)stats.pool.peak_bytes / 1048576.0);
+}
+
+static void mmap_stats(void *handle, struct bench_engine_stats *out_stats)
+{
+    static const char *const names[] = {[BENCH_ADVICE_RANDOM] = "random",
+                                        [BENCH_ADVICE_NORMAL] = "normal",
+                                        [BENCH_ADVICE_SEQUENTIAL] = "sequential"};
+    struct pager_engine *engine = handle;
+    snprintf(out_stats->details, sizeof out_stats->details,
+             "read-only map, advice %s; changed pages in private frames",
+             names[engine->setup->advice]);
+}
+
+/* ---- threads -----------------------------------------------------------------------------------
+ */
+
+static void thread_end(void *handle)
+{
+    struct pager_thread *thread = handle;
+    free(thread->ops);
+    free(thread->tickets);
+    free(thread->flying);
+    free(thread->pages);
+    free(thread->fixes);
+    free(thread);
+}
+
+static int thread_begin(void *handle, const struct bench_thread_setup *setup, void **out_thread)
+{
+    struct pager_engine *engine = handle;
+    struct pager_thread *thread = calloc(1, sizeof *thread);
+    if (thread == NULL)
+        return bench_fail(setup->error, "out of memory");
+    thread->engine = engine;
+    thread->pager = engine->pager;
+    thread->map = cp_pager_page_map(engine->pager);
+    thread->setup = *setup;
+    size_t scratch = SCAN_CHUNK_BYTES / engine->setup->data.page_size;
+    if (scratch < setup->batch)
+        scratch = setup->batch;
+    if (scratch < setup->depth)
+        scratch = setup->depth;
+    thread->ops = calloc(setup->depth, sizeof *thread->ops);
+    thread->tickets = calloc(setup->depth, sizeof *thread->tickets);
+    thread->flying = calloc(setup->depth, sizeof *thread->flying);
+    thread->pages = calloc(scratch, sizeof *thread->pages);
+    thread->fixes = calloc(scratch, sizeof *thread->fixes);
+    if (thread->ops == NULL || thread->tickets == NULL || thread->flying == NULL ||
+        thread->pages == NULL || thread->fixes == NULL) {
+        thread_end(thread);
+        return bench_fail(setup->error, "out of memory");
+    }
+    *out_thread = thread;
+    return 0;
+}
+
+/* ---- one at a time, and batches
+ * ------------------------------------------------------------------ */
+
+static int read_fail(struct pager_thread *thread)
+{
+    return fail(thread->setup.error, "cannot read a page");
+}
+
+/* Look at a resident page without a latch. False: absent, or it changed meanwhile. */
+static inline bool look(const struct cp_page_map *map, struct bench_op *op)
+{
+    uint64_t word;
+    const char *data = cp_optimistic_begin(map, op->where, &word);
+    if (__builtin_expect(data == NULL, 0))
+        return false;
+    uint64_t value = __atomic_load_n((const uint64_t *)(const void *)(data + op->offset_bytes),
+                                     __ATOMIC_RELAXED);
+    if (__builtin_expect(!cp_optimistic_validate(map, op->where, word), 0))
+        return false;
+    op->value = value;
+    return true;
+}
+
+static int read_optimistic(struct pager_thread *thread, struct bench_op *ops, unsigned count)
+{
+    const struct cp_page_map *map = thread->map;
+    for (unsigned i = 0; i < count; i++) {
+        if (map != NULL && look(map, &ops[i]))
+            continue;
+        if (cp_pager_read(thread->pager, ops[i].where, ops[i].offset_bytes, &ops[i].value, 8) != 0)
+            return read_fail(thread);
+    }
+    return 0;
+}
+
+static int read_fix(struct pager_thread *thread, struct bench_op *ops, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        struct cp_fix fix;
+        if (cp_pager_fix(thread->pager, ops[i].where, CP_SHARED, &fix) != 0)
+            return read_fail(thread);
+        memcpy(&ops[i].value, (const char *)fix.data + ops[i].offset_bytes, 8);
+        cp_pager_unfix(thread->pager, &fix);
+    }
+    return 0;
+}
+
+static int read_batch(struct pager_thread *thread, struct bench_op *ops, unsigned count)
+{
+    for (unsigned at = 0; at < count; at += thread->setup.batch) {
+        unsigned n = (unsigned)cp_min_u64(thread->setup.batch, count - at);
+        for (unsigned i = 0; i < n; i++)
+            thread->pages[i] = ops[at + i].where;
+        if (cp_pager_fix_many(thread->pager, thread->pages, n, CP_SHARED, thread->fixes) != 0)
+            return read_fail(thread);
+        for (unsigned i = 0; i < n; i++)
+            memcpy(&ops[at + i].value,
+                   (const char *)thread->fixes[i].data + ops[at + i].offset_bytes, 8);
+        cp_pager_unfix_many(thread->pager, thread->fixes, n);
+    }
+    return 0;
+}
+
+static int read_ops(void *handle, struct bench_op *ops, unsigned count)
+{
+    struct pager_thread *thread = handle;
+    switch (thread->setup.access) {
+    case BENCH_OPTIMISTIC:
+        return read_optimistic(thread, ops, count);
+    case BENCH_BATCH:
+        return read_batch(thread, ops, count);
+    case BENCH_FIX:
+        break;
+    }
+    return read_fix(thread, ops, count);
+}
+
+static int update_op(void *handle, struct bench_op *op)
+{
+    struct pager_thread *thread = handle;
+    struct cp_fix fix;
+    if (cp_pager_fix(thread->pager, op->where, CP_EXCLUSIVE, &fix) != 0)
+        return fail(thread->setup.error, "cannot fix a page for writing");
+    int code = 0;
+    if (bench_check_update(thread->setup.check, op->page, fix.data))
+        code = cp_pager_mark_dirty(thread->pager, &fix);
+    cp_pager_unfix(thread->pager, &fix);
+    return code == 0 ? 0 : fail(thread->setup.error, "cannot mark a page dirty");
+}
+
+/* ---- many at a time (pool)
+ * ------------------------------------------------------------------------ */
+
+static int start_op(void *handle, unsigned slot, struct bench_op *op)
+{
+    struct pager_thread *thread = handle;
+    if (thread->setup.workload != BENCH_UPDATE_RANDOM) {
+        if (thread->setup.access == BENCH_OPTIMISTIC && look(thread->map, op))
+            return 1;
+        if (cp_pager_begin(thread->pager, &op->where, 1, CP_SHARED, &thread->tickets[slot]) != 0)
+            return read_fail(thread);
+    }
+    thread->ops[slot] = op;
+    thread->flying[thread->flying_count++] = slot;
+    return 0;
+}
+
+static int finish_ticket(struct pager_thread *thread, unsigned slot)
+{
+    struct cp_ticket *ticket = &thread->tickets[slot];
+    struct bench_op *op = thread->ops[slot];
+    if (cp_pager_wait(thread->pager, ticket) != 0)
+        return read_fail(thread);
+    memcpy(&op->value, (const char *)ticket->fix.data + op->offset_bytes, 8);
+    cp_pager_unfix(thread->pager, &ticket->fix);
+    return 0;
+}
+
+/* The oldest ticket is waited for, the others are taken when they are ready. */
+static int reap_reads(struct pager_thread *thread, unsigned *out_slots, unsigned capacity)
+{
+    unsigned done = 0, kept = 0;
+    for (unsigned i = 0; i < thread->flying_count; i++) {
+        unsigned slot = thread->flying[i];
+        bool take =
+            done < capacity && (i == 0 || cp_pager_poll(thread->pager, &thread->tickets[slot]));
+        if (!take) {
+            thread->flying[kept++] = slot;
+            continue;
+        }
+        if (finish_ticket(thread, slot) != 0)
+            return -1;
+        out_slots[done++] = slot;
+    }
+    thread->flying_count = kept;
+    return (int)done;
+}
+
+static int reap_updates(struct pager_thread *thread, unsigned *out_slots, unsigned capacity)
+{
+    unsigned fresh = thread->flying_count - thread->prefetched;
+    for (unsigned i = 0; i < fresh; i++)
+        thread->pages[i] = thread->ops[thread->flying[thread->prefetched + i]]->where;
+    if (fresh > 0 && cp_pager_prefetch(thread->pager, thread->pages, fresh) < 0)
+        return fail(thread->setup.error, "cannot prefetch pages");
+    unsigned count = thread->flying_count / UPDATE_REAP_DIVISOR;
+    count = (unsigned)cp_min_u64(count == 0 ? 1 : count, capacity);
+    for (unsigned i = 0; i < count; i++) {
+        if (update_op(thread, thread->ops[thread->flying[i]]) != 0)
+            return -1;
+        out_slots[i] = thread->flying[i];
+    }
+    thread->flying_count -= count;
+    thread->prefetched = thread->flying_count;
+    memmove(thread->flying, thread->flying + count, thread->flying_count * sizeof *thread->flying);
+    return (int)count;
+}
+
+static int reap_ops(void *handle, unsigned *out_slots, unsigned capacity)
+{
+    struct pager_thread *thread = handle;
+    if (thread->setup.workload == BENCH_UPDATE_RANDOM)
+        return reap_updates(thread, out_slots, capacity);
+    return reap_reads(thread, out_slots, capacity);
+}
+
+/* ---- scanning
+ * --------------------------------------------------------------------------------------- */
+
+static unsigned list_pages(struct pager_thread *thread, uint64_t first, uint64_t end)
+{
+    uint32_t chunk = SCAN_CHUNK_BYTES / thread->engine->setup->data.page_size;
+    unsigned count = 0;
+    for (uint64_t page = first; page < end && count < chunk; page++)
+        thread->pages[count++] = locate(thread->engine, page);
+    return count;
+}
+
+static int scan_pages(void *handle, uint64_t first, uint64_t count)
+{
+    struct pager_thread *thread = handle;
+    uint64_t end = first + count, ahead = first;
+    uint32_t chunk = SCAN_CHUNK_BYTES / thread->engine->setup->data.page_size;
+    while (first < end) {
+        for (; ahead < end && ahead - first <= (uint64_t)SCAN_CHUNKS_AHEAD * chunk;
+             ahead += chunk) {
+            unsigned n = list_pages(thread, ahead, end);
+            if (cp_pager_prefetch(thread->pager, thread->pages, n) < 0)
+                return fail(thread->setup.error, "cannot prefetch pages");
+        }
+        unsigned n = list_pages(thread, first, end);
+        if (cp_pager_fix_many(thread->pager, thread->pages, n, CP_SHARED, thread->fixes) != 0)
+            return read_fail(thread);
+        bool more = true;
+        for (unsigned i = 0; i < n && more; i++)
+            more = bench_check_scan(thread->setup.check, first + i, thread->fixes[i].data);
+        cp_pager_unfix_many(thread->pager, thread->fixes, n);
+        if (!more)
+            return 0;
+        first += n;
+    }
+    return 0;
+}
+
+const struct bench_engine bench_engine_pool = {
+    .name = "pool",
+    .summary = "Clockpool's buffer pool: clock sweep, O_DIRECT, io_uring",
+    .format = "store",
+    .deep = true,
+    .keeps_cache = true,
+    .version = version,
+    .disk_bytes = disk_bytes,
+    .create = create,
+    .open = open_pool,
+    .close = close_engine,
+    .locate = locate,
+    .stats = pool_stats,
+    .thread_begin = thread_begin,
+    .thread_end = thread_end,
+    .read = read_ops,
+    .start = start_op,
+    .reap = reap_ops,
+    .update = update_op,
+    .scan = scan_pages,
+};
+
+const struct bench_engine bench_engine_mmap = {
+    .name = "mmap",
+    .summary = "Clockpool's mmap engine: the file mapped, the kernel's page cache caching",
+    .format = "store",
+    .uses_page_cache = true,
+    .keeps_cache = true,
+    .version = version,
+    .disk_bytes = disk_bytes,
+    .create = create,
+    .open = open_mmap,
+    .close = close_engine,
+    .locate = locate,
+    .stats = mmap_stats,
+    .thread_begin = thread_begin,
+    .thread_end = thread_end,
+    .read = read_ops,
+    .update = update_op,
+    .scan = scan_pages,
+};

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/* The list of engines. A new one is added here and in CMakeLists.txt, and nowhere else. */
+#include "engine.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Engines of the tests (tests/bench/engine_test.c), linked into the tests' copy of the tool. */
+extern const struct bench_engine *const bench_engines_extra[] __attribute__((weak));
+
+static const struct bench_engine *const engines[] = {
+    &bench_engine_raw,
+    &bench_engine_pool,
+    &bench_engine_mmap,
+    &bench_engine_lmdb,
+};
+
+#define ENGINE_COUNT (sizeof engines / sizeof *engines)
+
+const struct bench_engine *bench_engine_at(unsigned index)
+{
+    if (index < ENGINE_COUNT)
+        return engines[index];
+    if (bench_engines_extra == NULL)
+        return NULL;
+    for (unsigned i = 0; bench_engines_extra[i] != NULL; i++)
+        if (i == index - ENGINE_COUNT)
+            return bench_engines_extra[i];
+    return NULL;
+}
+
+const struct bench_engine *bench_engine_find(const char *name)
+{
+    for (unsigned i = 0; bench_engine_at(i) != NULL; i++)
+        if (strcmp(bench_engine_at(i)->name, name) == 0)
+            return bench_engine_at(i);
+    return NULL;
+}
+
+int bench_fail(struct bench_error *error, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(error->text, sizeof error->text, format, args);
+    va_end(args);
+    return -1;
+}
+
+int bench_fail_errno(struct bench_error *error, int code, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(error->text, sizeof error->text, format, args);
+    va_end(args);
+    size_t length = strlen(error->text);
+    snprintf(error->text + length, sizeof error->text - length, ": %s", strerror(code));
+    return -1;
+}

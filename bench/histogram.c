@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/* Log-linear histogram: merging and quantiles. Recording is inline in the header. */
+#include "histogram.h"
+
+#include <math.h>
+
+void bench_histogram_merge(struct bench_histogram *histogram, const struct bench_histogram *from)
+{
+    for (unsigned i = 0; i < BENCH_HISTOGRAM_BUCKETS; i++)
+        histogram->buckets[i] += from->buckets[i];
+    histogram->count += from->count;
+    if (from->max > histogram->max)
+        histogram->max = from->max;
+}
+
+/* The largest value that falls into a bucket. */
+static uint64_t bucket_top(unsigned bucket)
+{
+    unsigned group = bucket >> BENCH_HISTOGRAM_SUB_BITS;
+    uint64_t sub = bucket & ((1u << BENCH_HISTOGRAM_SUB_BITS) - 1);
+    if (group == 0)
+        return sub;
+    return ((sub + (1u << BENCH_HISTOGRAM_SUB_BITS) + 1) << (group - 1)) - 1;
+}
+
+uint64_t bench_histogram_quantile(const struct bench_histogram *histogram, double fraction)
+{
+    if (histogram->count == 0)
+        return 0;
+    uint64_t rank = (uint64_t)ceil(fraction * (double)histogram->count);
+    if (rank < 1)
+        rank = 1;
+    uint64_t seen = 0;
+    for (unsigned i = 0; i < BENCH_HISTOGRAM_BUCKETS; i++) {
+        seen += histogram->buckets[i];
+        if (seen >= rank)
+            return cp_min_u64(bucket_top(i), histogram->max);
+    }
+    return histogram->max;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A job: what one process of an engine is to do. The parent writes the struct into a pipe, the
+ * child (the same program, started with the internal subcommand BENCH_CHILD_COMMAND) answers with
+ * lines of JSON:
+ *
+ *     {"progress": 0.4, "phase": "warm-up", "ops_per_s": 61000.0}
+ *     {"cell": 2, "result": {...}}        or {"cell": 2, "error": "..."}
+ *     {"done": true, "details": "...", "ballast_bytes": 0}
+ *     {"error": "..."}                    the whole job failed
+ */
+#ifndef BENCH_JOB_H
+#define BENCH_JOB_H
+
+#include "workload.h"
+
+#define BENCH_CHILD_COMMAND "internal-child"
+#define BENCH_CELLS_MAX     256u
+#define BENCH_JOB_MAGIC     UINT32_C(0x626a6f62)
+
+struct bench_job {
+    uint32_t magic, size_bytes; /* of this struct: parent and child must be the same program */
+    char engine[32];
+    bool create; /* write the data set and nothing else */
+    bool zipf;
+    double theta;
+    struct bench_setup setup;
+    struct bench_cell cells[BENCH_CELLS_MAX];
+    uint64_t streams[BENCH_CELLS_MAX];
+    unsigned cell_count;
+    double seconds, warmup_seconds;
+    uint64_t slack_bytes;      /* what the limit allows beyond mem_bytes; 0: no limit in force */
+    char usage_file[PATH_MAX]; /* the cgroup's present use; empty: no limit in force */
+};
+
+/* Do the job that is read from in_fd, answer to out_fd. The process's exit code. */
+int bench_child_main(int in_fd, int out_fd);
+
+#endif

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/* clockpool-bench: compares page engines on real files. Subcommands run, doctor, list. */
+#include "commands.h"
+#include "job.h"
+#include "plan.h"
+#include "runner.h"
+
+#include <clockpool/clockpool.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char help_text[] =
+    "usage: clockpool-bench run [options]      compare engines; the defaults take 2 to 3 minutes\n"
+    "       clockpool-bench doctor [options]   check what decides whether figures are fair\n"
+    "       clockpool-bench list [--json]      engines, workloads, distributions, ways of access\n"
+    "       clockpool-bench help [COMMAND]     this text, or that of a command\n"
+    "       clockpool-bench --version\n"
+    "\n"
+    "Each command has --help with its options, their defaults and examples.\n"
+    "\n"
+    "exit status: 0 done; 1 something failed, or a page had wrong bytes; 2 wrong usage\n"
+    "\n"
+    "examples:\n"
+    "  clockpool-bench doctor\n"
+    "  clockpool-bench run --size 8G --mem 1G --threads 1,8,32 --depth 1,32 --json out.json\n";
+
+static int run_main(int argc, char **argv, int full_argc, char **full_argv)
+{
+    static struct bench_plan plan; /* static: too large for a small stack */
+    bench_plan_defaults(&plan);
+    int code = bench_plan_parse(&plan, argc, argv);
+    if (code != 0)
+        return code == 1 ? 0 : code;
+    return bench_run(&plan, full_argc, full_argv);
+}
+
+static int command_main(const char *command, int argc, char **argv, int full_argc, char **full_argv)
+{
+    if (strcmp(command, "run") == 0)
+        return run_main(argc, argv, full_argc, full_argv);
+    if (strcmp(command, "doctor") == 0)
+        return bench_doctor_main(argc, argv);
+    if (strcmp(command, "list") == 0)
+        return bench_list_main(argc, argv);
+    fprintf(stderr,
+            "clockpool-bench: unknown command \"%s\"; commands are run, doctor, list and help\n",
+            command);
+    return 2;
+}
+
+static int help_main(int argc, char **argv)
+{
+    char help[] = "--help";
+    if (argc < 3) {
+        fputs(help_text, stdout);
+        return 0;
+    }
+    char *arguments[] = {argv[2], help, NULL};
+    return command_main(argv[2], 2, arguments, argc, argv);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        fputs(help_text, stderr);
+        return 2;
+    }
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
+        printf("clockpool-bench %s\n", cp_version());
+        return 0;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        fputs(help_text, stdout);
+        return 0;
+    }
+    if (strcmp(argv[1], "help") == 0)
+        return help_main(argc, argv);
+    if (strcmp(argv[1], BENCH_CHILD_COMMAND) == 0 && argc == 3)
+        return bench_child_main(STDIN_FILENO, atoi(argv[2]));
+    return command_main(argv[1], argc - 1, argv + 1, argc, argv);
+}

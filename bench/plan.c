@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: MIT */
+/* The options of `run`: defaults, parsing, what cells they make. */
+#include "plan.h"
+
+#include <clockpool/base/bits.h>
+
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const bench_workload_names[3] = {"read-random", "read-scan", "update-random"};
+const char *const bench_access_names[3] = {"optimistic", "fix", "batch"};
+const char *const bench_advice_names[3] = {"random", "normal", "sequential"};
+
+static const char help_text[] =
+    "usage: clockpool-bench run [options]\n"
+    "\n"
+    "Compare engines on files of their own: each in its own process, under the same memory limit,\n"
+    "taking turns. Prints a table; --json writes everything that was measured.\n"
+    "\n"
+    "  --engines LIST     engines to compare (raw,pool,mmap,lmdb); see clockpool-bench list\n"
+    "  --workload LIST    read-random | read-scan | update-random (read-random)\n"
+    "  --dist LIST        uniform | zipf:THETA, THETA from 0 to 10 (uniform)\n"
+    "  --size LIST        bytes of data: 8G, 512M, 4K... (768M,2G)\n"
+    "  --mem LIST         bytes of memory for each engine: one for all sizes, or one for each\n"
+    "                     size (1G,256M). Data up to 0.9 of it count as fitting in memory\n"
+    "  --page-size SIZE   4K, 8K, 16K, 32K or 64K (4K)\n"
+    "  --threads LIST     threads, 1 to 256 (1,8)\n"
+    "  --depth LIST       reads one thread keeps in flight, 1 to 1024 (1,32). Engines that cannot\n"
+    "                     (mmap, lmdb) run at depth 1\n"
+    "  --access LIST      how pages are accessed: optimistic | fix | batch (optimistic)\n"
+    "  --batch N          pages of one batch, 1 to 256 (16); at depth above 1 the depth\n"
+    "  --advice ADVICE    random | normal | sequential: what mmap and lmdb tell the kernel about\n"
+    "                     read-ahead (random; lmdb: MDB_NORDAHEAD)\n"
+    "  --seconds S        length of a measurement (1)\n"
+    "  --warmup S         longest warm-up before an engine's measurements (10)\n"
+    "  --repeat N         repetitions; the table shows medians (3)\n"
+    "  --dir DIR          where to work, on a real file system ($TMPDIR, /var/tmp or .)\n"
+    "  --json FILE        write results and environment to FILE; - is standard output\n"
+    "  --seed N           of the page sequences and the content (1)\n"
+    "  --slack SIZE       memory allowed beyond --mem for code and stacks, the same for every\n"
+    "                     engine (48M)\n"
+    "  --quiet            no progress\n"
+    "  --help             this text\n"
+    "\n"
+    "Sizes are powers of 1024. Lists are separated by commas.\n"
+    "\n"
+    "exit status: 0 all measured; 1 something failed or a page had wrong bytes; 2 wrong usage\n"
+    "\n"
+    "examples:\n"
+    "  clockpool-bench run\n"
+    "  clockpool-bench run --size 8G --mem 1G --threads 1,8,32 --depth 1,32 --seconds 10\n"
+    "  clockpool-bench run --size 1G --mem 2G --dist uniform,zipf:0.99 --access optimistic,fix\n"
+    "  clockpool-bench run --workload read-scan --size 512M,1G,4G --mem 1G --json scan.json\n";
+
+enum option_id {
+    OPT_ENGINES = 256,
+    OPT_WORKLOAD,
+    OPT_DIST,
+    OPT_SIZE,
+    OPT_MEM,
+    OPT_PAGE_SIZE,
+    OPT_THREADS,
+    OPT_DEPTH,
+    OPT_ACCESS,
+    OPT_BATCH,
+    OPT_ADVICE,
+    OPT_SECONDS,
+    OPT_WARMUP,
+    OPT_REPEAT,
+    OPT_DIR,
+    OPT_JSON,
+    OPT_SEED,
+    OPT_SLACK,
+    OPT_QUIET,
+    OPT_HELP,
+};
+
+static const struct option options[] = {
+    {"engines", required_argument, NULL, OPT_ENGINES},
+    {"workload", required_argument, NULL, OPT_WORKLOAD},
+    {"dist", required_argument, NULL, OPT_DIST},
+    {"size", required_argument, NULL, OPT_SIZE},
+    {"mem", required_argument, NULL, OPT_MEM},
+    {"page-size", required_argument, NULL, OPT_PAGE_SIZE},
+    {"threads", required_argument, NULL, OPT_THREADS},
+    {"depth", required_argument, NULL, OPT_DEPTH},
+    {"access", required_argument, NULL, OPT_ACCESS},
+    {"batch", required_argument, NULL, OPT_BATCH},
+    {"advice", required_argument, NULL, OPT_ADVICE},
+    {"seconds", required_argument, NULL, OPT_SECONDS},
+    {"warmup", required_argument, NULL, OPT_WARMUP},
+    {"repeat", required_argument, NULL, OPT_REPEAT},
+    {"dir", required_argument, NULL, OPT_DIR},
+    {"json", required_argument, NULL, OPT_JSON},
+    {"seed", required_argument, NULL, OPT_SEED},
+    {"slack", required_argument, NULL, OPT_SLACK},
+    {"quiet", no_argument, NULL, OPT_QUIET},
+    {"help", no_argument, NULL, OPT_HELP},
+    {NULL, 0, NULL, 0},
+};
+
+/* AddressSanitizer's shadow alone is larger than the slack of a normal build. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SLACK_BYTES (UINT64_C(1) << 30)
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SLACK_BYTES (UINT64_C(1) << 30)
+#endif
+#endif
+#ifndef SLACK_BYTES
+#define SLACK_BYTES (UINT64_C(48) << 20)
+#endif
+
+static int usage_error(const char *option, const char *value, const char *accepted, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static int usage_error(const char *option, const char *value, const char *accepted, ...)
+{
+    va_list args;
+    fprintf(stderr, "clockpool-bench run: option --%s: \"%s\" is not accepted; ", option, value);
+    va_start(args, accepted);
+    vfprintf(stderr, accepted, args);
+    va_end(args);
+    fputc('\n', stderr);
+    return 2;
+}
+
+void bench_plan_defaults(struct bench_plan *plan)
+{
+    memset(plan, 0, sizeof *plan);
+    for (unsigned i = 0; bench_engine_at(i) != NULL && i < 4; i++)
+        if (bench_engine_at(i)->not_built == NULL)
+            plan->engines[plan->engine_count++] = bench_engine_at(i);
+    plan->workloads[0] = BENCH_READ_RANDOM;
+    plan->workload_count = 1;
+    snprintf(plan->dists[0].name, sizeof plan->dists[0].name, "uniform");
+    plan->dist_count = 1;
+    plan->sizes[0] = UINT64_C(768) << 20;
+    plan->mems[0] = UINT64_C(1) << 30;
+    plan->sizes[1] = UINT64_C(2) << 30;
+    plan->mems[1] = UINT64_C(256) << 20;
+    plan->size_count = 2;
+    plan->accesses[0] = BENCH_OPTIMISTIC;
+    plan->access_count = 1;
+    plan->threads[0] = 1;
+    plan->threads[1] = 8;
+    plan->thread_list_count = 2;
+    plan->depths[0] = 1;
+    plan->depths[1] = 32;
+    plan->depth_count = 2;
+    plan->page_size = 4096;
+    plan->batch = 16;
+    plan->repeat = 3;
+    plan->seconds = 1;
+    plan->warmup_seconds = 10;
+    plan->seed = 1;
+    plan->slack_bytes = SLACK_BYTES;
+}
+
+/* ---- values
+ * --------------------------------------------------------------------------------------- */
+
+/* The index of a name, or -1. */
+static int find_name(const char *const *names, unsigned count, const char *name)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (strcmp(names[i], name) == 0)
+            return (int)i;
+    return -1;
+}
+
+static int parse_engines(struct bench_plan *plan, char **items, unsigned count)
+{
+    char known[256] = "";
+    for (unsigned i = 0; bench_engine_at(i) != NULL; i++)
+        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i > 0 ? ", " : "",
+                 bench_engine_at(i)->name);
+    plan->engine_count = 0;
+    for (unsigned i = 0; i < count; i++) {
+        const struct bench_engine *engine = bench_engine_find(items[i]);
+        if (engine == NULL)
+            return usage_error("engines", items[i], "engines are %s", known);
+        if (engine->not_built != NULL)
+            return usage_error("engines", items[i], "it is %s", engine->not_built);
+        for (unsigned j = 0; j < plan->engine_count; j++)
+            if (plan->engines[j] == engine)
+                return usage_error("engines", items[i], "each engine may be named once");
+        plan->engines[plan->engine_count++] = engine;
+    }
+    return 0;
+}
+
+static int parse_dists(struct bench_plan *plan, char **items, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        struct bench_plan_dist dist = {.zipf = strncmp(items[i], "zipf:", 5) == 0};
+        if (dist.zipf ? !bench_parse_real(items[i] + 5, 0, 10, &dist.theta)
+                      : strcmp(items[i], "uniform") != 0)
+            return usage_error("dist", items[i],
+                               "use uniform or zipf:THETA with THETA from 0 to 10"
+                               ", such as zipf:0.99");
+        snprintf(dist.name, sizeof dist.name, "%.31s", items[i]);
+        plan->dists[i] = dist;
+    }
+    plan->dist_count = count;
+    return 0;
+}
+
+static int parse_sizes(const char *option, uint64_t *sizes, unsigned *out_count, char **items,
+                       unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (!bench_parse_size(items[i], &sizes[i]))
+            return usage_error(option, items[i], "use a size such as 4K, 512M or 8G");
+    *out_count = count;
+    return 0;
+}
+
+static int parse_numbers(const char *option, unsigned max, unsigned *numbers, unsigned *out_count,
+                         char **items, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t value;
+        if (!bench_parse_number(items[i], 1, max, &value))
+            return usage_error(option, items[i], "use whole numbers from 1 to %u", max);
+        numbers[i] = (unsigned)value;
+    }
+    *out_count = count;
+    return 0;
+}
+
+static int parse_enums(const char *option, const char *const *names, unsigned *values,
+                       unsigned *out_count, char **items, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        int index = find_name(names, 3, items[i]);
+        if (index < 0)
+            return usage_error(option, items[i], "use %s, %s or %s", names[0], names[1], names[2]);
+        values[i] = (unsigned)index;
+    }
+    *out_count = count;
+    return 0;
+}
+
+static int parse_list(struct bench_plan *plan, int id, const char *option, char *value,
+                      unsigned *mem_count)
+{
+    char *items[BENCH_LIST_MAX];
+    unsigned values[BENCH_LIST_MAX];
+    unsigned count = bench_split_list(value, items, BENCH_LIST_MAX);
+    int code;
+    if (count == 0)
+        return usage_error(option, value, "use a list of up to %u values separated by commas",
+                           BENCH_LIST_MAX);
+    switch (id) {
+    case OPT_ENGINES:
+        return parse_engines(plan, items, count);
+    case OPT_DIST:
+        return parse_dists(plan, items, count);
+    case OPT_SIZE:
+        return parse_sizes(option, plan->sizes, &plan->size_count, items, count);
+    case OPT_MEM:
+        return parse_sizes(option, plan->mems, mem_count, items, count);
+    case OPT_THREADS:
+        return parse_numbers(option, BENCH_THREADS_MAX, plan->threads, &plan->thread_list_count,
+                             items, count);
+    case OPT_DEPTH:
+        return parse_numbers(option, BENCH_DEPTH_MAX, plan->depths, &plan->depth_count, items,
+                             count);
+    case OPT_WORKLOAD:
+        code =
+            parse_enums(option, bench_workload_names, values, &plan->workload_count, items, count);
+        for (unsigned i = 0; code == 0 && i < count; i++)
+            plan->workloads[i] = (enum bench_workload)values[i];
+        return code;
+    default: /* OPT_ACCESS */
+        code = parse_enums(option, bench_access_names, values, &plan->access_count, items, count);
+        for (unsigned i = 0; code == 0 && i < count; i++)
+            plan->accesses[i] = (enum bench_access)values[i];
+        return code;
+    }
+}
+
+static int parse_page_size(struct bench_plan *plan, const char *option, const char *value)
+{
+    uint64_t size;
+    if (!bench_parse_size(value, &size) || size < 4096 || size > 65536 || !cp_is_power_of_two(size))
+        return usage_error(option, value, "use 4K, 8K, 16K, 32K or 64K");
+    plan->page_size = (uint32_t)size;
+    return 0;
+}
+
+static int parse_unsigned(const char *option, const char *value, uint64_t min, uint64_t max,
+                          uint64_t *out_value)
+{
+    if (!bench_parse_number(value, min, max, out_value))
+        return usage_error(option, value, "use a whole number from %llu to %llu",
+                           (unsigned long long)min, (unsigned long long)max);
+    return 0;
+}
+
+static int parse_scalar(struct bench_plan *plan, int id, const char *option, char *value)
+{
+    uint64_t number = 0;
+    int code = 0;
+    switch (id) {
+    case OPT_PAGE_SIZE:
+        return parse_page_size(plan, option, value);
+    case OPT_BATCH:
+        code = parse_unsigned(option, value, 1, BENCH_ROUND, &number);
+        plan->batch = (unsigned)number;
+        return code;
+    case OPT_REPEAT:
+        code = parse_unsigned(option, value, 1, BENCH_REPEAT_MAX, &number);
+        plan->repeat = (unsigned)number;
+        return code;
+    case OPT_SEED:
+        return parse_unsigned(option, value, 0, UINT64_MAX, &plan->seed);
+    case OPT_SECONDS:
+        if (!bench_parse_real(value, 0.01, 86400, &plan->seconds))
+            return usage_error(option, value, "use seconds from 0.01 to 86400");
+        return 0;
+    case OPT_WARMUP:
+        if (!bench_parse_real(value, 0, 86400, &plan->warmup_seconds))
+            return usage_error(option, value, "use seconds from 0 to 86400");
+        return 0;
+    case OPT_SLACK:
+        if (!bench_parse_size(value, &plan->slack_bytes))
+            return usage_error(option, value, "use a size such as 48M");
+        return 0;
+    case OPT_ADVICE: {
+        int index = find_name(bench_advice_names, 3, value);
+        if (index < 0)
+            return usage_error(option, value, "use random, normal or sequential");
+        plan->advice = (enum bench_advice)index;
+        return 0;
+    }
+    default:
+        return 2;
+    }
+}
+
+/* Sizes in whole pages, one memory for each size. */
+static int settle_sizes(struct bench_plan *plan, unsigned mem_count)
+{
+    char text[32];
+    if (mem_count == 1)
+        for (unsigned i = 1; i < plan->size_count; i++)
+            plan->mems[i] = plan->mems[0];
+    else if (mem_count != plan->size_count) {
+        fprintf(stderr,
+                "clockpool-bench run: option --mem: %u values for %u sizes (--size); give one for "
+                "all sizes or one for each\n",
+                mem_count, plan->size_count);
+        return 2;
+    }
+    for (unsigned i = 0; i < plan->size_count; i++) {
+        plan->sizes[i] = cp_align_down(plan->sizes[i], plan->page_size);
+        if (plan->sizes[i] < (uint64_t)64 * plan->page_size)
+            return usage_error("size", bench_format_size(text, sizeof text, plan->sizes[i]),
+                               "data must have at least 64 pages");
+        if (plan->mems[i] < UINT64_C(2) << 20)
+            return usage_error("mem", bench_format_size(text, sizeof text, plan->mems[i]),
+                               "at least 2M are needed");
+    }
+    return 0;
+}
+
+int bench_plan_parse(struct bench_plan *plan, int argc, char **argv)
+{
+    unsigned mem_count = 0;
+    bool sized = false;
+    int id, index = 0, code = 0;
+    optind = 1;
+    opterr = 0;
+    while (code == 0 && (id = getopt_long(argc, argv, ":", options, &index)) != -1) {
+        const char *option = id >= 256 ? options[id - OPT_ENGINES].name : "";
+        switch (id) {
+        case OPT_HELP:
+            fputs(help_text, stdout);
+            return 1;
+        case OPT_QUIET:
+            plan->quiet = true;
+            break;
+        case OPT_DIR:
+            plan->dir = optarg;
+            break;
+        case OPT_JSON:
+            plan->json_path = optarg;
+            break;
+        case OPT_ENGINES:
+        case OPT_WORKLOAD:
+        case OPT_DIST:
+        case OPT_SIZE:
+        case OPT_MEM:
+        case OPT_THREADS:
+        case OPT_DEPTH:
+        case OPT_ACCESS:
+            sized = sized || id == OPT_SIZE;
+            code = parse_list(plan, id, option, optarg, &mem_count);
+            break;
+        case ':':
+            fprintf(stderr, "clockpool-bench run: option %s needs a value; see run --help\n",
+                    argv[optind - 1]);
+            return 2;
+        case '?':
+            fprintf(stderr,
+                    "clockpool-bench run: unknown option %s; clockpool-bench run --help lists "
+                    "all\n",
+                    argv[optind - 1]);
+            return 2;
+        default:
+            code = parse_scalar(plan, id, option, optarg);
+        }
+    }
+    if (code == 0 && optind < argc) {
+        fprintf(stderr, "clockpool-bench run: \"%s\" is not an option; see run --help\n",
+                argv[optind]);
+        return 2;
+    }
+    if (mem_count == 0) { /* --size alone: as much memory for each as the first default has */
+        mem_count = sized ? 1 : plan->size_count;
+    }
+    return code != 0 ? code : settle_sizes(plan, mem_count);
+}
+
+/* ---- cells
+ * ------------------------------------------------------------------------------------------ */
+
+bool bench_plan_fits(uint64_t size_bytes, uint64_t mem_bytes)
+{
+    return size_bytes <= mem_bytes / 10 * 9;
+}
+
+const char *bench_plan_access_name(const struct bench_engine *engine, enum bench_workload workload,
+                                   enum bench_access access)
+{
+    if (engine->access != NULL)
+        return engine->access;
+    if (workload == BENCH_READ_SCAN)
+        return "scan";
+    if (workload == BENCH_UPDATE_RANDOM)
+        return "exclusive";
+    return bench_access_names[access];
+}
+
+unsigned bench_plan_cells(const struct bench_plan *plan, const struct bench_engine *engine,
+                          enum bench_workload workload, struct bench_cell *out_cells)
+{
+    bool many_ways = engine->access == NULL && workload == BENCH_READ_RANDOM;
+    bool deep = engine->deep && workload != BENCH_READ_SCAN;
+    unsigned count = 0;
+    for (unsigned a = 0; a < (many_ways ? plan->access_count : 1); a++)
+        for (unsigned t = 0; t < plan->thread_list_count; t++)
+            for (unsigned d = 0; d < (deep ? plan->depth_count : 1); d++)
+                if (count < BENCH_CELLS_MAX)
+                    out_cells[count++] =
+                        (struct bench_cell){.access = many_ways ? plan->accesses[a] : BENCH_FIX,
+                                            .threads = plan->threads[t],
+                                            .depth = deep ? plan->depths[d] : 1};
+    return count;
+}

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT */
+/* Rows: collecting repetitions, medians, the ratio to raw, JSON. */
+#include "results.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void bench_results_fini(struct bench_results *results)
+{
+    for (unsigned i = 0; i < results->count; i++)
+        free(results->rows[i].runs);
+    free(results->rows);
+    memset(results, 0, sizeof *results);
+}
+
+int bench_results_add(struct bench_results *results, const struct bench_row *row)
+{
+    if (results->count == results->capacity) {
+        unsigned capacity = results->capacity == 0 ? 64 : results->capacity * 2;
+        struct bench_row *rows = realloc(results->rows, capacity * sizeof *rows);
+        if (rows == NULL)
+            return -1;
+        results->rows = rows;
+        results->capacity = capacity;
+    }
+    results->rows[results->count] = *row;
+    results->rows[results->count].runs = NULL;
+    results->rows[results->count].run_count = 0;
+    return (int)results->count++;
+}
+
+int bench_results_add_run(struct bench_row *row, const struct bench_cell_result *run)
+{
+    struct bench_cell_result *runs = realloc(row->runs, (row->run_count + 1) * sizeof *runs);
+    if (runs == NULL)
+        return -1;
+    runs[row->run_count++] = *run;
+    row->runs = runs;
+    return 0;
+}
+
+void bench_results_fail(struct bench_row *row, const char *text)
+{
+    if (row->failed[0] == '\0')
+        snprintf(row->failed, sizeof row->failed, "%s", text);
+}
+
+/* The median of one figure, a double at an offset of struct bench_cell_result. */
+static double median_of(const struct bench_row *row, size_t offset)
+{
+    double values[BENCH_REPEAT_MAX];
+    for (unsigned i = 0; i < row->run_count; i++)
+        memcpy(&values[i], (const char *)&row->runs[i] + offset, sizeof values[i]);
+    return bench_summarize(values, row->run_count).median;
+}
+
+static void summarize(struct bench_row *row)
+{
+    static const size_t figures[] = {
+        offsetof(struct bench_cell_result, ops_per_s),
+        offsetof(struct bench_cell_result, p50_us),
+        offsetof(struct bench_cell_result, p99_us),
+        offsetof(struct bench_cell_result, p999_us),
+        offsetof(struct bench_cell_result, max_us),
+        offsetof(struct bench_cell_result, cpu_us_per_op),
+        offsetof(struct bench_cell_result, read_bytes_per_op),
+        offsetof(struct bench_cell_result, written_bytes_per_op),
+        offsetof(struct bench_cell_result, hit_ratio),
+    };
+    double values[BENCH_REPEAT_MAX];
+    for (unsigned i = 0; i < row->run_count; i++) {
+        values[i] = row->runs[i].ops_per_s;
+        if (row->runs[i].max_us > row->max_us)
+            row->max_us = row->runs[i].max_us;
+    }
+    row->ops_per_s = bench_summarize(values, row->run_count);
+    for (unsigned i = 0; i < sizeof figures / sizeof *figures; i++) {
+        double median = median_of(row, figures[i]);
+        memcpy((char *)&row->median + figures[i], &median, sizeof median);
+    }
+}
+
+static bool same_place(const struct bench_row *a, const struct bench_row *b)
+{
+    return a->workload == b->workload && a->dist_index == b->dist_index &&
+           a->size_index == b->size_index && a->cell.threads == b->cell.threads &&
+           a->cell.depth == b->cell.depth;
+}
+
+void bench_results_finish(struct bench_results *results)
+{
+    results->failed_count = 0;
+    for (unsigned i = 0; i < results->count; i++) {
+        struct bench_row *row = &results->rows[i];
+        if (row->run_count == 0)
+            bench_results_fail(row, "not measured");
+        if (row->failed[0] != '\0')
+            results->failed_count++;
+        else
+            summarize(row);
+    }
+    for (unsigned i = 0; i < results->count; i++) {
+        struct bench_row *row = &results->rows[i];
+        for (unsigned j = 0; j < results->count && row->failed[0] == '\0'; j++) {
+            const struct bench_row *raw = &results->rows[j];
+            if (raw->engine == &bench_engine_raw && raw->failed[0] == '\0' &&
+                same_place(row, raw) && raw->ops_per_s.median > 0)
+                row->ratio_to_raw = row->ops_per_s.median / raw->ops_per_s.median;
+        }
+    }
+}
+
+/* ---- JSON
+ * -------------------------------------------------------------------------------------------- */
+
+static json_t *notes_json(const struct bench_row *row, const struct bench_plan *plan,
+                          bool equal_memory)
+{
+    json_t *notes = json_array();
+    bool deep_asked = false;
+    for (unsigned i = 0; i < plan->depth_count; i++)
+        deep_asked = deep_asked || plan->depths[i] > 1;
+    if (!row->engine->deep && deep_asked && row->workload != BENCH_READ_SCAN)
+        json_array_append_new(
+            notes, json_string("this engine cannot keep several reads in flight: depth 1 only"));
+    if (row->workload == BENCH_UPDATE_RANDOM)
+        json_array_append_new(notes, json_string("updates are not durable"));
+    if (!equal_memory && row->engine->uses_page_cache)
+        json_array_append_new(
+            notes, json_string("no memory cgroup: this engine could use all the machine's memory"));
+    if (row->fits && row->workload != BENCH_READ_SCAN && row->cell.depth == 1)
+        json_array_append_new(notes, json_string("latency is sampled, one operation in 257"));
+    return notes;
+}
+
+/* Sets name to a number, or to null in a failed row. */
+static void set_real(json_t *object, const struct bench_row *row, const char *name, double value)
+{
+    json_object_set_new(object, name, row->failed[0] == '\0' ? json_real(value) : json_null());
+}
+
+static void set_text(json_t *object, const char *name, const char *value)
+{
+    json_object_set_new(object, name, json_string(value));
+}
+
+static void set_integer(json_t *object, const char *name, uint64_t value)
+{
+    json_object_set_new(object, name, json_integer((json_int_t)value));
+}
+
+static json_t *row_json(const struct bench_row *row, const struct bench_plan *plan,
+                        bool equal_memory)
+{
+    json_t *object = json_object(), *runs = json_array();
+    const struct bench_cell_result *median = &row->median;
+    uint64_t ops = 0, timed = 0, verified = 0;
+    for (unsigned i = 0; i < row->run_count; i++) {
+        json_array_append_new(runs, json_real(row->runs[i].ops_per_s));
+        ops += row->runs[i].op_count;
+        timed += row->runs[i].timed_count;
+        verified += row->runs[i].verified_count;
+    }
+    set_text(object, "engine", row->engine->name);
+    set_text(object, "workload", bench_workload_names[row->workload]);
+    set_text(object, "dist", row->dist);
+    set_text(object, "access", row->access);
+    set_integer(object, "threads", row->cell.threads);
+    set_integer(object, "depth", row->cell.depth);
+    set_integer(object, "size_bytes", row->size_bytes);
+    set_integer(object, "mem_bytes", row->mem_bytes);
+    set_real(object, row, "ops_per_s", row->ops_per_s.median);
+    set_real(object, row, "ops_per_s_min", row->ops_per_s.min);
+    set_real(object, row, "ops_per_s_max", row->ops_per_s.max);
+    json_object_set_new(object, "ratio_to_raw",
+                        row->ratio_to_raw > 0 ? json_real(row->ratio_to_raw) : json_null());
+    set_real(object, row, "p50_us", median->p50_us);
+    set_real(object, row, "p99_us", median->p99_us);
+    set_real(object, row, "p999_us", median->p999_us);
+    set_real(object, row, "max_us", row->max_us);
+    set_real(object, row, "cpu_us_per_op", median->cpu_us_per_op);
+    set_real(object, row, "read_bytes_per_op", median->read_bytes_per_op);
+    set_real(object, row, "hit_ratio", median->hit_ratio);
+    set_integer(object, "peak_mem_bytes", row->peak_mem_bytes);
+    /* beyond what is promised */
+    set_real(object, row, "written_bytes_per_op", median->written_bytes_per_op);
+    set_real(object, row, "spread", row->ops_per_s.spread);
+    set_integer(object, "page_size_bytes", plan->page_size);
+    json_object_set_new(object, "fits_in_memory", json_boolean(row->fits));
+    set_integer(object, "repeats", row->run_count);
+    json_object_set_new(object, "ops_per_s_runs", runs);
+    set_integer(object, "ops", ops);
+    set_integer(object, "latencies", timed);
+    set_integer(object, "verified_words", verified);
+    set_text(object, "details", row->details);
+    json_object_set_new(object, "notes", notes_json(row, plan, equal_memory));
+    json_object_set_new(object, "failed",
+                        row->failed[0] == '\0' ? json_null() : json_string(row->failed));
+    return object;
+}
+
+json_t *bench_results_json(const struct bench_results *results, const struct bench_plan *plan,
+                           bool equal_memory)
+{
+    json_t *array = json_array();
+    for (unsigned i = 0; array != NULL && i < results->count; i++)
+        json_array_append_new(array, row_json(&results->rows[i], plan, equal_memory));
+    return array;
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/* What was measured: one row per engine, workload, distribution, size, access, threads and depth.
+ */
+#ifndef BENCH_RESULTS_H
+#define BENCH_RESULTS_H
+
+#include <jansson.h>
+#include "plan.h"
+#include "summary.h"
+
+struct bench_row {
+    /* what */
+    const struct bench_engine *engine;
+    enum bench_workload workload;
+    char dist[32]; /* "sequential" for scans */
+    unsigned size_index, dist_index;
+    uint64_t size_bytes, mem_bytes;
+    bool fits;
+    struct bench_cell cell;
+    const char *access;
+    /* measured, by repetition */
+    struct bench_cell_result *runs;
+    unsigned run_count;
+    uint64_t peak_mem_bytes; /* the largest */
+    char details[400];
+    char failed[700]; /* empty, or why: then the summary below means nothing */
+    /* computed by bench_results_finish */
+    struct bench_summary ops_per_s;
+    struct bench_cell_result median; /* each figure's own median */
+    double max_us;                   /* of all repetitions */
+    double ratio_to_raw;             /* 0: there is no such row of raw */
+};
+
+struct bench_results {
+    struct bench_row *rows;
+    unsigned count, capacity;
+    unsigned failed_count; /* valid after finish */
+};
+
+void bench_results_fini(struct bench_results *results);
+
+/* Add a row without measurements. Its index, or -1 when out of memory. */
+int bench_results_add(struct bench_results *results, const struct bench_row *row);
+/* Add one repetition's figures. 0, or -1 when out of memory. */
+int bench_results_add_run(struct bench_row *row, const struct bench_cell_result *run);
+/* Note a failure; the first one stays. */
+void bench_results_fail(struct bench_row *row, const char *text);
+
+/* Compute medians and ratios. A row without measurements is failed. */
+void bench_results_finish(struct bench_results *results);
+
+/* The array results[] of the JSON output; the caller owns it. NULL when out of memory. */
+json_t *bench_results_json(const struct bench_results *results, const struct bench_plan *plan,
+                           bool equal_memory);
+
+#endif

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+/* Printing results. Grouped by workload, distribution and size; rows in the order of the engines.
+ */
+#include "table.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Footnotes, printed when a row carries the letter. */
+enum note {
+    NOTE_DEPTH = 0,
+    NOTE_GET,
+    NOTE_NOT_DURABLE,
+    NOTE_NOT_EQUAL,
+    NOTE_SAMPLED,
+    NOTE_NO_CACHE,
+    NOTE_BATCH,
+    NOTE_SCAN,
+    NOTE_COUNT,
+};
+
+static const char *const note_texts[NOTE_COUNT] = {
+    [NOTE_DEPTH] = "cannot keep several reads in flight from one thread: runs at depth 1 only",
+    [NOTE_GET] = "the access is always mdb_get, whatever --access says",
+    [NOTE_NOT_DURABLE] = "updates are not durable: nothing is synced",
+    [NOTE_NOT_EQUAL] = "not under a memory limit: could use all the machine's memory as page cache",
+    [NOTE_SAMPLED] = "data in memory: ops/s counts the engine's own time; latency is sampled, one "
+                     "operation in 257",
+    [NOTE_NO_CACHE] = "raw keeps no page in memory here: an engine with hits can be faster than it",
+    [NOTE_BATCH] = "pages of a batch are fetched together: the latency is that of the whole batch",
+    [NOTE_SCAN] = "an operation is a page; the latency is the time from page to page",
+};
+
+static bool deep_asked(const struct bench_plan *plan)
+{
+    for (unsigned i = 0; i < plan->depth_count; i++)
+        if (plan->depths[i] > 1)
+            return true;
+    return false;
+}
+
+/* The row's footnotes as letters, and which were used. */
+static void row_notes(const struct bench_row *row, const struct bench_plan *plan,
+                      const struct bench_table_facts *facts, char *letters, bool *used)
+{
+    bool random = row->workload == BENCH_READ_RANDOM;
+    bool has[NOTE_COUNT] = {
+        [NOTE_DEPTH] = !row->engine->deep && deep_asked(plan) && row->workload != BENCH_READ_SCAN,
+        [NOTE_GET] =
+            random && row->engine->access != NULL && strcmp(row->engine->access, "get") == 0,
+        [NOTE_NOT_DURABLE] = row->workload == BENCH_UPDATE_RANDOM,
+        [NOTE_NOT_EQUAL] = !facts->equal_memory && row->engine->uses_page_cache,
+        [NOTE_SAMPLED] = row->fits && row->workload != BENCH_READ_SCAN && row->cell.depth == 1,
+        [NOTE_NO_CACHE] = !row->fits && !row->engine->keeps_cache,
+        [NOTE_BATCH] = random && row->engine->access == NULL && row->cell.access == BENCH_BATCH,
+        [NOTE_SCAN] = row->workload == BENCH_READ_SCAN,
+    };
+    size_t length = 0;
+    for (unsigned i = 0; i < NOTE_COUNT; i++) {
+        if (!has[i])
+            continue;
+        used[i] = true;
+        letters[length++] = (char)('a' + i);
+    }
+    letters[length] = '\0';
+}
+
+static void print_heading(FILE *out, const struct bench_row *row, const struct bench_plan *plan)
+{
+    char size[32], mem[32], page[32];
+    fprintf(out, "\n%s · %s · %s of data on %s of memory (%s) · pages of %s\n\n",
+            bench_workload_names[row->workload], row->dist,
+            bench_format_size(size, sizeof size, row->size_bytes),
+            bench_format_size(mem, sizeof mem, row->mem_bytes),
+            row->fits                           ? "fits"
+            : row->size_bytes <= row->mem_bytes ? "just does not fit with its metadata"
+                                                : "does not fit",
+            bench_format_size(page, sizeof page, plan->page_size));
+    fprintf(out, "%-8s %-10s %4s %5s %11s %4s %6s %8s %8s %8s %8s %7s %7s %5s %6s\n", "engine",
+            "access", "thr", "depth", row->workload == BENCH_READ_SCAN ? "pages/s" : "ops/s", "±%",
+            "of raw", "p50 µs", " p99 µs", "p99.9 µs", " max µs", "CPU µs", "read B", "hit %",
+            "peak M");
+}
+
+static void print_row(FILE *out, const struct bench_row *row, const char *letters)
+{
+    char rate[32], ratio[32] = "-", p50[32], p99[32], p999[32], max[32], cpu[32], read[32];
+    const struct bench_cell_result *m = &row->median;
+    fprintf(out, "%-8s %-10s %4u %5u ", row->engine->name, row->access, row->cell.threads,
+            row->cell.depth);
+    if (row->failed[0] != '\0') {
+        fprintf(out, "FAILED: %s\n", row->failed);
+        return;
+    }
+    if (row->ratio_to_raw > 0)
+        snprintf(ratio, sizeof ratio, row->ratio_to_raw < 0.1 ? "%.3f" : "%.2f", row->ratio_to_raw);
+    fprintf(out, "%11s %4.0f %6s %7s %7s %8s %7s %7s %7s %5.1f %6.0f %s\n",
+            bench_format_thousands(rate, sizeof rate, row->ops_per_s.median),
+            row->ops_per_s.spread * 100, ratio, bench_format_short(p50, sizeof p50, m->p50_us),
+            bench_format_short(p99, sizeof p99, m->p99_us),
+            bench_format_short(p999, sizeof p999, m->p999_us),
+            bench_format_short(max, sizeof max, row->max_us),
+            bench_format_short(cpu, sizeof cpu, m->cpu_us_per_op),
+            bench_format_thousands(read, sizeof read, m->read_bytes_per_op), m->hit_ratio * 100,
+            (double)row->peak_mem_bytes / 1048576.0, letters);
+}
+
+static void print_scan_rate(FILE *out, const struct bench_row *row, const struct bench_plan *plan)
+{
+    char rate[32];
+    if (row->workload == BENCH_READ_SCAN && row->failed[0] == '\0')
+        fprintf(out, "%-8s %-10s %4u       = %s MB/s\n", "", "", row->cell.threads,
+                bench_format_thousands(rate, sizeof rate,
+                                       row->ops_per_s.median * plan->page_size / 1e6));
+}
+
+static bool same_group(const struct bench_row *a, const struct bench_row *b)
+{
+    return a->workload == b->workload && a->dist_index == b->dist_index &&
+           a->size_index == b->size_index;
+}
+
+void bench_table_print(FILE *out, const struct bench_results *results,
+                       const struct bench_plan *plan, const struct bench_table_facts *facts)
+{
+    bool used[NOTE_COUNT] = {false};
+    for (unsigned i = 0; i < results->count; i++) {
+        const struct bench_row *row = &results->rows[i];
+        char letters[NOTE_COUNT + 1];
+        if (i == 0 || !same_group(row, &results->rows[i - 1]))
+            print_heading(out, row, plan);
+        row_notes(row, plan, facts, letters, used);
+        print_row(out, row, letters);
+        print_scan_rate(out, row, plan);
+    }
+    fprintf(out,
+            "\nMedians of %u; ±%% is half the range over the median. of raw: against raw at the "
+            "same threads and depth.\nCPU, read: per operation. hit: pages found in memory. "
+            "peak: memory of the process with its page cache, MiB.\n",
+            plan->repeat);
+    if (facts->equal_memory) {
+        char slack[32];
+        fprintf(out,
+                "Each engine ran in its own process under a memory limit of --mem plus %s for "
+                "code and stacks.\n",
+                bench_format_size(slack, sizeof slack, plan->slack_bytes));
+    } else {
+        fprintf(out, "NOT AN EQUAL COMPARISON: no memory limit could be set (%s).\n",
+                facts->equal_reason);
+    }
+    for (unsigned i = 0; i < NOTE_COUNT; i++)
+        if (used[i])
+            fprintf(out, "  %c  %s\n", (char)('a' + i), note_texts[i]);
+}

@@ -1,0 +1,554 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The workloads: choose pages, have the engine fetch them, verify, time. See workload.h.
+ *
+ * Threads: each worker owns its struct worker; main reads `op_count` (relaxed, for progress) while
+ * it runs and everything after the join. `gate` holds the workers back until all have begun.
+ */
+#include "workload.h"
+
+#include <clockpool/base/thread.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#define REPORT_PERIOD_NS     UINT64_C(100000000)
+#define SCAN_SAMPLE_RESIDENT 64u /* of resident pages scanned, one in so many is timed */
+#define GATE_WAIT            0u
+#define GATE_GO              1u
+#define GATE_LEAVE           2u
+
+struct run {
+    const struct bench_cell_input *input;
+    _Atomic int stop;
+    uint32_t gate; /* futex word */
+    _Atomic uint32_t begun;
+    uint64_t clock_ns; /* what reading the clock twice costs */
+};
+
+struct worker {
+    struct run *run;
+    unsigned index;
+    pthread_t thread;
+    int result;
+    struct bench_error error;
+    struct bench_check check;
+    struct bench_random random;
+    void *driver;
+    _Atomic uint64_t op_count; /* one writer */
+    uint64_t busy_ns;          /* what the rate is counted over */
+    uint64_t page_time_ns;     /* scan: when the last page came */
+    struct bench_histogram histogram;
+    struct bench_op ops[BENCH_DEPTH_MAX]; /* a round or a batch; with slots: the ops to come */
+    struct bench_op slots[BENCH_DEPTH_MAX];
+    uint64_t started_ns[BENCH_DEPTH_MAX];
+    unsigned free_slots[BENCH_DEPTH_MAX];
+    unsigned finished[BENCH_DEPTH_MAX];
+};
+
+void bench_process_io(uint64_t *out_read_bytes, uint64_t *out_written_bytes)
+{
+    char line[128];
+    *out_read_bytes = *out_written_bytes = 0;
+    FILE *file = fopen("/proc/self/io", "re");
+    if (file == NULL)
+        return;
+    while (fgets(line, sizeof line, file) != NULL) {
+        sscanf(line, "read_bytes: %" SCNu64, out_read_bytes);
+        sscanf(line, "write_bytes: %" SCNu64, out_written_bytes);
+    }
+    fclose(file);
+}
+
+static double cpu_seconds(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1e-6;
+}
+
+static uint64_t clock_cost_ns(void)
+{
+    uint64_t best = UINT64_MAX;
+    for (unsigned i = 0; i < 1000; i++) {
+        uint64_t begin = cp_now_ns(), cost = cp_now_ns() - begin;
+        if (cost < best)
+            best = cost;
+    }
+    return best;
+}
+
+static bool stopping(const struct worker *worker)
+{
+    /* relaxed: the flag carries no data */
+    return atomic_load_explicit(&worker->run->stop, memory_order_relaxed) != 0;
+}
+
+static void count_ops(struct worker *worker, uint64_t count)
+{
+    /* relaxed: main reads it for progress only until the thread is joined */
+    uint64_t so_far = atomic_load_explicit(&worker->op_count, memory_order_relaxed);
+    atomic_store_explicit(&worker->op_count, so_far + count, memory_order_relaxed);
+}
+
+/* ---- choosing and verifying ---------------------------------------------------------------------
+ */
+
+static void make_ops(struct worker *worker, struct bench_op *ops, unsigned count)
+{
+    const struct bench_cell_input *input = worker->run->input;
+    uint32_t words = worker->check.content_size / 8 - BENCH_WORD_STABLE;
+    for (unsigned i = 0; i < count; i++) {
+        ops[i].page = bench_dist_next(input->dist, &worker->random);
+        uint64_t word = BENCH_WORD_STABLE + bench_random_below(&worker->random, words);
+        ops[i].offset_bytes = (uint32_t)word * 8;
+        ops[i].value = 0;
+        ops[i].where = input->engine->locate == NULL
+                           ? ops[i].page
+                           : input->engine->locate(input->handle, ops[i].page);
+    }
+}
+
+static bool verify_ops(struct worker *worker, const struct bench_op *ops, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (!bench_check_word(&worker->check, ops[i].page, ops[i].offset_bytes / 8, 0,
+                              ops[i].value))
+            return false;
+    return true;
+}
+
+static void record(struct worker *worker, uint64_t ns)
+{
+    uint64_t cost = worker->run->clock_ns;
+    bench_histogram_add(&worker->histogram, ns > cost ? ns - cost : 0);
+}
+
+/* ---- random reads and updates, one at a time
+ * ------------------------------------------------------ */
+
+/* Fetch ops: read them, or update each. */
+static int fetch(struct worker *worker, struct bench_op *ops, unsigned count)
+{
+    const struct bench_engine *engine = worker->run->input->engine;
+    if (worker->run->input->setup->workload != BENCH_UPDATE_RANDOM)
+        return engine->read(worker->driver, ops, count);
+    for (unsigned i = 0; i < count; i++)
+        if (engine->update(worker->driver, &ops[i]) != 0)
+            return -1;
+    return 0;
+}
+
+static bool check_ops(struct worker *worker, const struct bench_op *ops, unsigned count)
+{
+    if (worker->run->input->setup->workload != BENCH_UPDATE_RANDOM)
+        verify_ops(worker, ops, count);
+    return !worker->check.failed;
+}
+
+/* Operations that are one call to the engine: a batch, or one. */
+static unsigned unit_size(const struct bench_cell_input *input)
+{
+    if (input->cell.access != BENCH_BATCH || input->engine->access != NULL ||
+        input->setup->workload != BENCH_READ_RANDOM)
+        return 1;
+    return input->cell.depth > 1 ? input->cell.depth : input->setup->batch;
+}
+
+/* Resident data: rounds, and one timed operation after each. */
+static int run_rounds(struct worker *worker)
+{
+    unsigned unit = unit_size(worker->run->input);
+    while (!stopping(worker)) {
+        make_ops(worker, worker->ops, BENCH_ROUND);
+        uint64_t begin = cp_now_ns();
+        if (fetch(worker, worker->ops, BENCH_ROUND) != 0)
+            return -1;
+        worker->busy_ns += cp_now_ns() - begin;
+        if (!check_ops(worker, worker->ops, BENCH_ROUND))
+            return 0;
+        count_ops(worker, BENCH_ROUND);
+
+        make_ops(worker, worker->ops, unit);
+        begin = cp_now_ns();
+        if (fetch(worker, worker->ops, unit) != 0)
+            return -1;
+        record(worker, cp_now_ns() - begin);
+        if (!check_ops(worker, worker->ops, unit))
+            return 0;
+    }
+    return 0;
+}
+
+/* Data larger than memory: each operation (or batch) timed. */
+static int run_singles(struct worker *worker)
+{
+    unsigned unit = unit_size(worker->run->input);
+    uint64_t begin = cp_now_ns(), now = begin;
+    while (!stopping(worker)) {
+        make_ops(worker, worker->ops, unit);
+        uint64_t asked = cp_now_ns();
+        if (fetch(worker, worker->ops, unit) != 0)
+            return -1;
+        now = cp_now_ns();
+        record(worker, now - asked);
+        if (!check_ops(worker, worker->ops, unit))
+            return 0;
+        count_ops(worker, unit);
+    }
+    worker->busy_ns = now - begin;
+    return 0;
+}
+
+/* ---- many in flight
+ * ------------------------------------------------------------------------------- */
+
+struct flight {
+    struct worker *worker;
+    unsigned depth, free_count, next; /* next: of worker->ops, the first not yet started */
+    uint64_t excluded_ns;             /* resident data: time spent making and checking ops */
+    bool resident;
+};
+
+/* One slot has finished. False: wrong bytes. */
+static bool land(struct flight *flight, unsigned slot, uint64_t now)
+{
+    struct worker *worker = flight->worker;
+    record(worker, now - worker->started_ns[slot]);
+    flight->worker->free_slots[flight->free_count++] = slot;
+    return check_ops(worker, &worker->slots[slot], 1);
+}
+
+/* Start ops in all free slots. Returns how many were finished at once, or -1. */
+static int take_off(struct flight *flight)
+{
+    struct worker *worker = flight->worker;
+    const struct bench_engine *engine = worker->run->input->engine;
+    uint64_t now = cp_now_ns();
+    int finished = 0;
+    for (unsigned tries = flight->free_count; tries > 0; tries--) {
+        if (flight->next == BENCH_ROUND) {
+            make_ops(worker, worker->ops, BENCH_ROUND);
+            flight->next = 0;
+            uint64_t later = cp_now_ns();
+            flight->excluded_ns += later - now;
+            now = later;
+        }
+        unsigned slot = worker->free_slots[--flight->free_count];
+        worker->slots[slot] = worker->ops[flight->next++];
+        worker->started_ns[slot] = now;
+        int state = engine->start(worker->driver, slot, &worker->slots[slot]);
+        if (state < 0)
+            return -1;
+        if (state == 0)
+            continue;
+        finished++;
+        if (!land(flight, slot, flight->resident ? now : cp_now_ns()))
+            return finished;
+    }
+    return finished;
+}
+
+static int run_slots(struct worker *worker)
+{
+    const struct bench_cell_input *input = worker->run->input;
+    struct flight flight = {.worker = worker,
+                            .depth = input->cell.depth,
+                            .next = BENCH_ROUND,
+                            .resident = input->setup->fits};
+    for (unsigned i = 0; i < flight.depth; i++)
+        worker->free_slots[flight.free_count++] = i;
+    uint64_t begin = cp_now_ns(), now = begin;
+    while (!stopping(worker) && !worker->check.failed) {
+        int done = take_off(&flight);
+        if (done < 0)
+            return -1;
+        if (done == 0) {
+            done = input->engine->reap(worker->driver, worker->finished, flight.depth);
+            if (done < 0)
+                return -1;
+            now = cp_now_ns();
+            for (int i = 0; i < done; i++)
+                land(&flight, worker->finished[i], now);
+        }
+        count_ops(worker, (uint64_t)done);
+    }
+    now = cp_now_ns();
+    worker->busy_ns = now - begin - (flight.resident ? flight.excluded_ns : 0);
+    while (flight.free_count < flight.depth) { /* ends: the engine finishes what is in flight */
+        int done = input->engine->reap(worker->driver, worker->finished, flight.depth);
+        if (done < 0)
+            return -1;
+        for (int i = 0; i < done; i++)
+            worker->free_slots[flight.free_count++] = worker->finished[i];
+    }
+    return 0;
+}
+
+/* ---- scanning
+ * --------------------------------------------------------------------------------------- */
+
+static void note_page(void *ctx)
+{
+    struct worker *worker = ctx;
+    count_ops(worker, 1);
+    uint64_t count = atomic_load_explicit(&worker->op_count, memory_order_relaxed);
+    bool resident = worker->run->input->setup->fits;
+    uint64_t now = 0;
+    if (!resident || count % SCAN_SAMPLE_RESIDENT < 2)
+        now = cp_now_ns();
+    if (now != 0 && worker->page_time_ns != 0)
+        record(worker, now - worker->page_time_ns);
+    worker->page_time_ns = now;
+}
+
+/* Each thread walks its own part of the pages, again and again. */
+static int run_scan(struct worker *worker, bool once)
+{
+    const struct bench_cell_input *input = worker->run->input;
+    uint64_t pages = input->setup->data.page_count;
+    uint64_t first = pages * worker->index / input->cell.threads;
+    uint64_t end = pages * (worker->index + 1) / input->cell.threads;
+    uint64_t begin = cp_now_ns();
+    worker->check.stop = &worker->run->stop;
+    worker->check.on_page = note_page;
+    worker->check.ctx = worker;
+    while (end > first && !stopping(worker) && !worker->check.failed) {
+        if (input->engine->scan(worker->driver, first, end - first) != 0)
+            return -1;
+        if (once)
+            break;
+    }
+    worker->busy_ns = cp_now_ns() - begin;
+    return 0;
+}
+
+/* ---- a cell
+ * -------------------------------------------------------------------------------------------- */
+
+static int run_worker(struct worker *worker)
+{
+    const struct bench_cell_input *input = worker->run->input;
+    if (input->setup->workload == BENCH_READ_SCAN)
+        return run_scan(worker, false);
+    bool batch = input->cell.access == BENCH_BATCH && input->engine->access == NULL;
+    if (input->cell.depth > 1 && input->engine->deep && !batch)
+        return run_slots(worker);
+    return input->setup->fits ? run_rounds(worker) : run_singles(worker);
+}
+
+static void *worker_main(void *arg)
+{
+    struct worker *worker = arg;
+    struct run *run = worker->run;
+    const struct bench_cell_input *input = run->input;
+    bool once = input->seconds == 0;
+    struct bench_thread_setup setup = {.workload = once ? BENCH_READ_SCAN : input->setup->workload,
+                                       .access = input->cell.access,
+                                       .depth = input->cell.depth,
+                                       .batch = input->setup->batch,
+                                       .index = worker->index,
+                                       .check = &worker->check,
+                                       .error = &worker->error};
+    if (setup.access == BENCH_BATCH && setup.depth > 1)
+        setup.batch = setup.depth;
+    bool begun = input->engine->thread_begin(input->handle, &setup, &worker->driver) == 0;
+    if (!begun)
+        worker->result = -1;
+    /* acq_rel: pairs with the acquire load in await_workers, which then sees worker->result */
+    atomic_fetch_add_explicit(&run->begun, 1, memory_order_acq_rel);
+    uint32_t gate;
+    /* acquire: pairs with the release store in open_gate; ends when main has decided */
+    while ((gate = __atomic_load_n(&run->gate, __ATOMIC_ACQUIRE)) == GATE_WAIT)
+        cp_futex_wait(&run->gate, GATE_WAIT, 0);
+    if (begun && gate == GATE_GO)
+        worker->result = once ? run_scan(worker, true) : run_worker(worker);
+    if (worker->result != 0 || worker->check.failed) /* nothing to wait for: let the others stop */
+        atomic_store_explicit(&run->stop, 1, memory_order_relaxed);
+    if (begun)
+        input->engine->thread_end(worker->driver);
+    return NULL;
+}
+
+static void await_workers(struct run *run, unsigned threads)
+{
+    struct timespec pause = {.tv_nsec = 200000};
+    /* acquire: pairs with the acq_rel increment of each worker; ends when all have begun */
+    while (atomic_load_explicit(&run->begun, memory_order_acquire) < threads)
+        nanosleep(&pause, NULL);
+}
+
+static void open_gate(struct run *run, unsigned threads, uint32_t gate)
+{
+    /* release: pairs with the acquire load in worker_main */
+    __atomic_store_n(&run->gate, gate, __ATOMIC_RELEASE);
+    cp_futex_wake(&run->gate, threads);
+}
+
+static uint64_t total_ops(struct worker *const *workers, unsigned count)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < count; i++)
+        sum += atomic_load_explicit(&workers[i]->op_count, memory_order_relaxed);
+    return sum;
+}
+
+/* Sleep until the time is over, or enough was read, or somebody stops. */
+static void supervise(struct run *run, struct worker *const *workers)
+{
+    const struct bench_cell_input *input = run->input;
+    uint64_t begin = cp_now_ns(), length_ns = (uint64_t)(input->seconds * 1e9);
+    uint64_t read_before, read_now, written;
+    bench_process_io(&read_before, &written);
+    while (atomic_load_explicit(&run->stop, memory_order_relaxed) == 0) {
+        uint64_t elapsed = cp_now_ns() - begin;
+        if (elapsed >= length_ns)
+            break;
+        uint64_t left = length_ns - elapsed;
+        struct timespec pause = {.tv_nsec =
+                                     (long)(left < REPORT_PERIOD_NS ? left : REPORT_PERIOD_NS)};
+        nanosleep(&pause, NULL);
+        elapsed = cp_now_ns() - begin;
+        if (input->report != NULL && input->report(input->ctx, (double)elapsed / (double)length_ns,
+                                                   (double)total_ops(workers, input->cell.threads) *
+                                                       1e9 / (double)elapsed) != 0)
+            break;
+        if (input->until_read_bytes > 0) {
+            bench_process_io(&read_now, &written);
+            if (read_now - read_before >= input->until_read_bytes)
+                break;
+        }
+    }
+    atomic_store_explicit(&run->stop, 1, memory_order_relaxed);
+}
+
+static int first_failure(const struct bench_cell_input *input, struct worker *const *workers,
+                         unsigned count, struct bench_error *error)
+{
+    for (unsigned i = 0; i < count; i++) {
+        const struct bench_check *check = &workers[i]->check;
+        if (check->failed)
+            return bench_fail(error,
+                              "wrong bytes: engine %s, page %" PRIu64 ", offset %" PRIu32
+                              ": expected 0x%016" PRIx64 ", found 0x%016" PRIx64,
+                              input->engine->name, check->page, check->offset_bytes,
+                              check->expected, check->found);
+        if (workers[i]->result != 0)
+            return bench_fail(error, "%s", workers[i]->error.text);
+    }
+    return 0;
+}
+
+static void add_up(struct worker *const *workers, unsigned count, uint32_t page_size,
+                   struct bench_cell_result *result)
+{
+    struct bench_histogram *histogram = &workers[0]->histogram;
+    double scale = 1e-3; /* ns to us */
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t ops = atomic_load_explicit(&workers[i]->op_count, memory_order_relaxed);
+        result->op_count += ops;
+        result->verified_count += workers[i]->check.verified_count;
+        if (workers[i]->busy_ns > 0)
+            result->ops_per_s += (double)ops * 1e9 / (double)workers[i]->busy_ns;
+        if (i > 0)
+            bench_histogram_merge(histogram, &workers[i]->histogram);
+    }
+    result->timed_count = histogram->count;
+    result->p50_us = (double)bench_histogram_quantile(histogram, 0.5) * scale;
+    result->p99_us = (double)bench_histogram_quantile(histogram, 0.99) * scale;
+    result->p999_us = (double)bench_histogram_quantile(histogram, 0.999) * scale;
+    result->max_us = (double)histogram->max * scale;
+    if (result->op_count == 0)
+        return;
+    result->cpu_us_per_op /= (double)result->op_count;
+    result->read_bytes_per_op /= (double)result->op_count;
+    result->written_bytes_per_op /= (double)result->op_count;
+    double missed = result->read_bytes_per_op / page_size;
+    result->hit_ratio = missed < 1.0 ? 1.0 - missed : 0.0;
+}
+
+/* Run the workers and wait for them. busy: the part that is measured. */
+static int run_workers(const struct bench_cell_input *input, struct worker **workers,
+                       struct bench_cell_result *result, struct bench_error *error)
+{
+    struct run run = {.input = input, .clock_ns = clock_cost_ns()};
+    unsigned started = 0;
+    int code = 0;
+    for (; started < input->cell.threads; started++) {
+        struct worker *worker = workers[started];
+        worker->run = &run;
+        worker->index = started;
+        worker->check.seed = input->setup->data.seed;
+        worker->check.content_size = bench_content_size(input->setup->data.page_size);
+        bench_random_init(&worker->random, input->setup->data.seed,
+                          (input->stream << 16) + started);
+        code = pthread_create(&worker->thread, NULL, worker_main, worker);
+        if (code != 0)
+            break;
+    }
+    await_workers(&run, started);
+    uint64_t read_before, written_before, read_after, written_after, begin = cp_now_ns();
+    bench_process_io(&read_before, &written_before);
+    double cpu_before = cpu_seconds();
+    open_gate(&run, started, started == input->cell.threads ? GATE_GO : GATE_LEAVE);
+    if (code == 0 && input->seconds > 0)
+        supervise(&run, workers);
+    for (unsigned i = 0; i < started; i++)
+        pthread_join(workers[i]->thread, NULL);
+    result->cpu_us_per_op = (cpu_seconds() - cpu_before) * 1e6;
+    bench_process_io(&read_after, &written_after);
+    result->read_bytes_per_op = (double)(read_after - read_before);
+    result->written_bytes_per_op = (double)(written_after - written_before);
+    result->seconds = (double)(cp_now_ns() - begin) * 1e-9;
+    if (code != 0)
+        return bench_fail_errno(error, code, "cannot start thread %u of %u", started + 1,
+                                input->cell.threads);
+    return first_failure(input, workers, started, error);
+}
+
+int bench_cell_run(const struct bench_cell_input *input, struct bench_cell_result *out_result,
+                   struct bench_error *error)
+{
+    unsigned count = input->cell.threads;
+    struct bench_cell_result result = {0};
+    int code = -1;
+    struct worker **workers = calloc(count, sizeof *workers);
+    if (workers == NULL)
+        return bench_fail(error, "out of memory");
+    for (unsigned i = 0; i < count; i++) {
+        workers[i] = calloc(1, sizeof **workers);
+        if (workers[i] == NULL) {
+            bench_fail(error, "out of memory");
+            goto free_workers;
+        }
+    }
+    code = run_workers(input, workers, &result, error);
+    if (code == 0) {
+        add_up(workers, count, input->setup->data.page_size, &result);
+        *out_result = result;
+    }
+
+free_workers:
+    for (unsigned i = 0; i < count; i++)
+        free(workers[i]);
+    free(workers);
+    return code;
+}
+
+int bench_scan_once(const struct bench_cell_input *input, struct bench_error *error)
+{
+    struct bench_cell_input scan = *input;
+    struct bench_cell_result ignored;
+    scan.seconds = 0;
+    scan.cell.depth = 1;
+    return bench_cell_run(&scan, &ignored, error);
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Running one cell: an opened engine, a number of threads and a depth, for some seconds.
+ *
+ * What is timed. Data that do not fit in memory: every operation, from asking for the page to
+ * having its bytes. Data that fit: an operation takes a few tens of nanoseconds, as much as reading
+ * the clock, so operations are run in rounds of BENCH_ROUND and only one after each round is timed
+ * on its own; the rate counts the rounds' time alone, without making page numbers and checking
+ * bytes.
+ */
+#ifndef BENCH_WORKLOAD_H
+#define BENCH_WORKLOAD_H
+
+#include "engine.h"
+#include "histogram.h"
+
+#define BENCH_ROUND 256u
+
+struct bench_cell {
+    enum bench_access access;
+    unsigned threads, depth;
+};
+
+struct bench_cell_input {
+    const struct bench_engine *engine;
+    void *handle; /* of the opened engine */
+    const struct bench_setup *setup;
+    struct bench_cell cell;
+    const struct bench_dist *dist;
+    uint64_t stream; /* tells this cell's page sequence from others; not the engine */
+    double seconds;
+    uint64_t until_read_bytes; /* warm-up: stop early when so much was read; 0: never */
+    /* Called about ten times a second; nonzero: stop. May be NULL. */
+    int (*report)(void *ctx, double fraction, double ops_per_s);
+    void *ctx;
+};
+
+struct bench_cell_result {
+    double ops_per_s;
+    double p50_us, p99_us, p999_us, max_us;
+    double cpu_us_per_op, read_bytes_per_op, written_bytes_per_op, hit_ratio;
+    uint64_t op_count, timed_count, verified_count;
+    double seconds;
+};
+
+/* 0, or -1 with a description: an engine's error, or wrong bytes with page, offset and values. */
+int bench_cell_run(const struct bench_cell_input *input, struct bench_cell_result *out_result,
+                   struct bench_error *error);
+
+/* Read every page once with several threads, for warming up. */
+int bench_scan_once(const struct bench_cell_input *input, struct bench_error *error);
+
+/* Bytes this process has had read from and written to devices so far (/proc/self/io). */
+void bench_process_io(uint64_t *out_read_bytes, uint64_t *out_written_bytes);
+
+#endif
