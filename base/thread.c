@@ -23,15 +23,14 @@ static pthread_once_t slot_once = PTHREAD_ONCE_INIT;
 static pthread_key_t slot_key;
 static bool slot_key_valid;
 
-/* 0: not asked yet; otherwise the slot number plus 1. */
-static _Thread_local unsigned slot_plus_one;
+__thread unsigned cp_thread_slot_plus_one;
 
 static void return_slot(void *value)
 {
     unsigned slot = (unsigned)(uintptr_t)value - 1;
     /* release: pairs with the acquire in take_slot of the next owner */
     atomic_fetch_and_explicit(&slots_taken, ~(UINT64_C(1) << slot), memory_order_release);
-    slot_plus_one = CP_THREAD_SLOT_SHARED + 1;
+    cp_thread_slot_plus_one = CP_THREAD_SLOT_SHARED + 1;
 }
 
 static void make_slot_key(void)
@@ -60,11 +59,10 @@ static unsigned take_slot(void)
     return CP_THREAD_SLOT_SHARED;
 }
 
-unsigned cp_thread_slot(void)
+unsigned cp_thread_slot_take(void)
 {
-    if (__builtin_expect(slot_plus_one == 0, 0))
-        slot_plus_one = take_slot() + 1;
-    return slot_plus_one - 1;
+    cp_thread_slot_plus_one = take_slot() + 1;
+    return cp_thread_slot_plus_one - 1;
 }
 
 bool cp_futex_wait(const uint32_t *address, uint32_t expected, uint64_t timeout_ns)

@@ -10,19 +10,20 @@
 #include <errno.h>
 #include <string.h>
 
-void cp_fix__fill(struct cp_bufpool_file *file, uint64_t page, uint64_t word,
-                  enum cp_latch_mode mode, struct cp_fix *out_fix)
+/* Fill in a fix for a word that the caller has latched. */
+static inline void fill_fix(struct cp_bufpool_file *file, uint64_t page, uint64_t word,
+                            enum cp_latch_mode mode, struct cp_fix *out_fix)
 {
     out_fix->data = file->map.frames + ((word >> file->map.frame_shift) << CP_UNIT_SHIFT);
     out_fix->owner = file;
     out_fix->page = page;
     out_fix->mode = mode;
-    out_fix->pin =
-        __builtin_expect(file->pool->pins != NULL, 0) ? cp_pins__add(file, page, mode) : 0;
+    out_fix->pin = __builtin_expect(file->track_pins, 0) ? cp_pins__add(file, page, mode) : 0;
 }
 
-bool cp_fix__try(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
-                 struct cp_fix *out_fix)
+static inline __attribute__((always_inline)) bool try_latch(struct cp_bufpool_file *file,
+                                                            uint64_t page, enum cp_latch_mode mode,
+                                                            struct cp_fix *out_fix)
 {
     if (__builtin_expect(page >= file->map.page_limit, 0))
         return false;
@@ -31,24 +32,30 @@ bool cp_fix__try(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode
 
     for (;;) { /* ends: a failed swap means that another thread's succeeded */
         uint64_t next;
-        if (seen == 0)
+        if (__builtin_expect(seen == 0, 0))
             return false;
         if (mode == CP_SHARED) {
-            if (cp_word_latch(seen) >= CP_LATCH_SHARED_MAX)
+            if (__builtin_expect(cp_word_latch(seen) >= CP_LATCH_SHARED_MAX, 0))
                 return false;
             next = (seen + 1) | CP_WORD_REF;
         } else {
-            if (cp_word_latch(seen) != CP_LATCH_FREE)
+            if (__builtin_expect(cp_word_latch(seen) != CP_LATCH_FREE, 0))
                 return false;
             next = seen | CP_LATCH_EXCLUSIVE | CP_WORD_REF;
         }
         if (__builtin_expect(cp_word_cas(word, &seen, next), 1)) {
             if (CP_POISONS)
                 cp_shield__raise(file->pool, word, next);
-            cp_fix__fill(file, page, next, mode, out_fix);
+            fill_fix(file, page, next, mode, out_fix);
             return true;
         }
     }
+}
+
+bool cp_fix__try(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
+                 struct cp_fix *out_fix)
+{
+    return try_latch(file, page, mode, out_fix);
 }
 
 /* ---- waiting ------------------------------------------------------------------------------------
@@ -145,7 +152,7 @@ static int load_page(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_
         }
     }
     cp_load__publish(pool, frame, mode == CP_EXCLUSIVE ? CP_LATCH_EXCLUSIVE : 1);
-    cp_fix__fill(file, page, cp_word_load(&file->map.words[page]), mode, out_fix);
+    fill_fix(file, page, cp_word_load(&file->map.words[page]), mode, out_fix);
     *out_done = true;
     return 0;
 }
@@ -194,7 +201,7 @@ fix_slowly(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
 int cp_bufpool_fix(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
                    struct cp_fix *out_fix)
 {
-    if (__builtin_expect(cp_fix__try(file, page, mode, out_fix), 1)) {
+    if (__builtin_expect(try_latch(file, page, mode, out_fix), 1)) {
         cp_bufpool__count(file->pool, CP_COUNT_HITS, 1);
         return 0;
     }
@@ -235,9 +242,9 @@ void cp_bufpool_unfix(struct cp_fix *fix)
         else
             cp_shield__release_shared(file->pool, word);
     } else if (fix->mode == CP_EXCLUSIVE) {
-        cp_latch_release_exclusive(word, file->pool->version_width);
+        cp_latch_release_exclusive_fast(word, file->version_width);
     } else {
-        cp_latch_release_shared(word);
+        cp_latch_release_shared_fast(word);
     }
 }
 

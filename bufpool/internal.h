@@ -159,9 +159,13 @@ struct cp_pin_entry {
 };
 
 struct cp_bufpool_file {
-    struct cp_page_map map;
-    struct cp_page_map shared_map; /* what callers get: without pages where readers need latches */
+    /* The hit path needs one cache line: */
+    _Alignas(64) struct cp_page_map map;
     struct cp_bufpool *pool;
+    uint32_t version_width; /* as the pool's */
+    bool track_pins;
+    /* The rest. */
+    struct cp_page_map shared_map; /* what callers get: without pages where readers need latches */
     struct cp_io_file *io_file;
     const char *path;
     uint32_t page_size;
@@ -448,10 +452,6 @@ bool cp_fix__try(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode
                  struct cp_fix *out_fix);
 /* Wait until the word may have changed from seen, reaping I/O where that is what it waits for. */
 void cp_fix__wait_word(struct cp_bufpool_file *file, uint64_t *word, uint64_t seen);
-/* Fill in a fix for a word that is already latched for the caller. */
-void cp_fix__fill(struct cp_bufpool_file *file, uint64_t page, uint64_t word,
-                  enum cp_latch_mode mode, struct cp_fix *out_fix);
-
 /* ---- pins.c ------------------------------------------------------------------------------------
  */
 

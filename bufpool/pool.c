@@ -235,12 +235,13 @@ int cp_bufpool_attach(struct cp_bufpool *pool, const struct cp_bufpool_file_opti
     int status = check_file_options(options);
     if (status != 0)
         return status;
-    struct cp_bufpool_file *file = calloc(1, sizeof *file);
+    struct cp_bufpool_file *file = aligned_alloc(64, cp_align_up(sizeof *file, 64));
     if (file == NULL)
         return cp_error_set(-ENOMEM, NULL, CP_NO_PAGE, CP_NO_LSN, NULL, "attaching a file");
+    *file = (struct cp_bufpool_file){.pool = pool, .version_width = pool->version_width};
     struct cp_io_file_info info;
     cp_io_file_info(options->file, &info);
-    file->pool = pool;
+    file->track_pins = pool->pins != NULL;
     file->io_file = options->file;
     file->path = info.path;
     file->page_size = options->page_size;

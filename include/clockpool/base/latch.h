@@ -86,6 +86,22 @@ static inline uint64_t cp_word_load(const uint64_t *word)
 CP_API void cp_latch_release_shared(uint64_t *word);
 CP_API void cp_latch_release_exclusive(uint64_t *word, unsigned version_width);
 
+/* The same, without a call where nobody waits and nobody interferes. */
+static inline void cp_latch_release_shared_fast(uint64_t *word)
+{
+    uint64_t old = __atomic_load_n(word, __ATOMIC_RELAXED);
+    if (__builtin_expect((old & CP_WORD_WAITERS) != 0 || !cp_word_cas(word, &old, old - 1), 0))
+        cp_latch_release_shared(word);
+}
+
+static inline void cp_latch_release_exclusive_fast(uint64_t *word, unsigned version_width)
+{
+    uint64_t old = __atomic_load_n(word, __ATOMIC_RELAXED);
+    uint64_t next = cp_word_next_version(old, version_width) & ~CP_WORD_LATCH;
+    if (__builtin_expect((old & CP_WORD_WAITERS) != 0 || !cp_word_cas(word, &old, next), 0))
+        cp_latch_release_exclusive(word, version_width);
+}
+
 /* Set a word that the caller holds (loading or exclusive) to desired and wake its waiters. */
 CP_API void cp_latch_publish(uint64_t *word, uint64_t desired);
 
