@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: MIT */
+/* Life of a store: creation, opening, locks, sizes, what survives closing. */
+#include "helpers.h"
+
+#include <sys/wait.h>
+
+static int try_open(const struct cp_pager_options *options, const char *path)
+{
+    struct cp_pager *pager = NULL;
+    int code = cp_pager_open(path, options, &pager);
+    if (code == 0)
+        assert_ok(cp_pager_close(pager));
+    return code;
+}
+
+static void open_missing_gives_enoent(void **state)
+{
+    (void)state;
+    struct cp_pager_options options = options_of(0, 0);
+    assert_code(try_open(&options, new_store()), -ENOENT);
+    assert_string_equal(cp_error_info()->path, store_path());
+    assert_true(cp_error_info()->hint[0] != '\0');
+    assert_int_not_equal(access(store_path(), F_OK), 0);
+}
+
+static void create_makes_private_files_and_no_leftovers(void **state)
+{
+    (void)state;
+    const char *path = new_store();
+    unsigned before = count_entries(in_directory("."));
+    assert_ok(cp_pager_close(create_store(path, 0, 0)));
+    struct stat status;
+    assert_int_equal(stat(store_path(), &status), 0);
+    assert_int_equal(status.st_mode & 0777, 0700);
+    assert_int_equal(stat(data_path(), &status), 0);
+    assert_int_equal(status.st_mode & 0777, 0600);
+    assert_int_equal(count_entries(store_path()), 3);
+    assert_int_equal(count_entries(in_directory(".")), before + 1);
+}
+
+static void create_exclusive_twice_gives_eexist(void **state)
+{
+    (void)state;
+    struct cp_pager_options options = options_of(0, 0);
+    options.create = options.exclusive = true;
+    assert_ok(try_open(&options, new_store()));
+    assert_code(try_open(&options, store_path()), -EEXIST);
+    options.exclusive = false;
+    assert_ok(try_open(&options, store_path()));
+}
+
+static void create_in_empty_directory_works_in_a_full_one_not(void **state)
+{
+    (void)state;
+    struct cp_pager_options options = options_of(0, 0);
+    options.create = true;
+    const char *path = new_store();
+    char file[400];
+    assert_int_equal(mkdir(path, 0755), 0);
+    assert_ok(try_open(&options, path));
+    assert_int_equal(count_entries(path), 3);
+    path = new_store();
+    assert_int_equal(mkdir(path, 0755), 0);
+    snprintf(file, sizeof file, "%s/thesis.txt", path);
+    fclose(fopen(file, "w"));
+    assert_code(try_open(&options, path), -ENOTEMPTY);
+    assert_int_equal(count_entries(path), 1);
+    unlink(file);
+    snprintf(file, sizeof file, "%s/data.tmp-0123", path); /* a creation that crashed */
+    fclose(fopen(file, "w"));
+    assert_ok(try_open(&options, path));
+    assert_int_equal(count_entries(path), 3);
+}
+
+static void create_without_parent_fails_cleanly(void **state)
+{
+    (void)state;
+    struct cp_pager_options options = options_of(0, 0);
+    char path[400];
+    options.create = true;
+    snprintf(path, sizeof path, "%s/inner", new_store());
+    assert_code(try_open(&options, path), -ENOENT);
+}
+
+static void open_bad_options_give_einval(void **state)
+{
+    (void)state;
+    const char *path = new_store();
+    struct cp_pager_options options = options_of(5000, 0);
+    options.create = true;
+    assert_code(try_open(&options, path), -EINVAL);
+    options.page_size = 2048;
+    assert_code(try_open(&options, path), -EINVAL);
+    options.page_size = 131072;
+    assert_code(try_open(&options, path), -EINVAL);
+    options.page_size = 0;
+    options.read_only = true;
+    assert_code(try_open(&options, path), -EINVAL);
+    options.read_only = false;
+    options.budget_bytes = 4096;
+    assert_code(try_open(&options, path), CP_EBUDGET);
+    assert_code(try_open(&options, ""), -EINVAL);
+}
+
+static void open_with_other_page_size_gives_einval(void **state)
+{
+    (void)state;
+    assert_ok(cp_pager_close(create_store(new_store(), 8192, 0)));
+    struct cp_pager_options options = options_of(4096, 0);
+    assert_code(try_open(&options, store_path()), -EINVAL);
+    assert_non_null(strstr(cp_error_info()->what, "8192"));
+    options.page_size = 8192;
+    assert_ok(try_open(&options, store_path()));
+}
+
+static void open_twice_gives_elocked_naming_the_holder(void **state)
+{
+    (void)state;
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    struct cp_pager_options options = options_of(0, 0);
+    assert_code(try_open(&options, store_path()), CP_ELOCKED);
+    assert_non_null(strstr(cp_error_info()->hint, "this process"));
+    char pid[32];
+    snprintf(pid, sizeof pid, "process %d", (int)getpid());
+    pid_t child = fork();
+    if (child == 0) {
+        int code = try_open(&options, store_path());
+        bool named = strstr(cp_error_info()->hint, pid) != NULL;
+        _exit(code == CP_ELOCKED && named ? 0 : 1);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    assert_int_equal(status, 0);
+    assert_ok(cp_pager_close(pager));
+    assert_ok(try_open(&options, store_path()));
+}
+
+static void forked_child_is_refused(void **state)
+{
+    (void)state;
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    uint64_t page = allocate_filled(pager, 1);
+    pid_t child = fork();
+    if (child == 0) {
+        struct cp_fix fix;
+        bool good = cp_pager_fix(pager, page, CP_SHARED, &fix) == CP_EFORKED &&
+                    cp_pager_allocate(pager, &fix) == CP_EFORKED &&
+                    cp_pager_sync(pager) == CP_EFORKED && cp_pager_close(pager) == CP_EFORKED;
+        _exit(good ? 0 : 1);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    assert_int_equal(status, 0);
+    assert_true(check_page(pager, page, 1));
+    assert_ok(cp_pager_close(pager));
+}
+
+static void read_only_readers_share_and_writers_wait(void **state)
+{
+    (void)state;
+    struct cp_pager *pager = create_store(new_store(), 0, 0), *second = NULL;
+    uint64_t page = allocate_filled(pager, 7);
+    struct cp_pager_options options = options_of(0, 0);
+    struct cp_fix fix;
+    assert_ok(cp_pager_close(pager));
+    options.read_only = true;
+    assert_ok(cp_pager_open(store_path(), &options, &pager));
+    assert_ok(cp_pager_open(store_path(), &options, &second));
+    options.read_only = false;
+    assert_code(try_open(&options, store_path()), CP_ELOCKED);
+    assert_true(check_page(pager, page, 7));
+    assert_true(check_page(second, page, 7));
+    assert_code(cp_pager_allocate(pager, &fix), CP_EREADONLY);
+    assert_code(cp_pager_free(pager, page, 1), CP_EREADONLY);
+    assert_code(cp_pager_fix_new(pager, page, &fix), CP_EREADONLY);
+    assert_ok(cp_pager_fix(pager, page, CP_EXCLUSIVE, &fix));
+    assert_code(cp_pager_mark_dirty(pager, &fix), CP_EREADONLY);
+    cp_pager_unfix(pager, &fix);
+    assert_ok(cp_pager_sync(pager));
+    assert_ok(cp_pager_close(second));
+    assert_ok(cp_pager_close(pager));
+}
+
+static void pages_survive_reopening_at_every_page_size(void **state)
+{
+    (void)state;
+    for (uint32_t page_size = 4096; page_size <= 65536; page_size *= 2) {
+        struct cp_pager *pager = create_store(new_store(), page_size, 0);
+        struct cp_pager_stats stats;
+        uint64_t pages[40];
+        assert_int_equal(cp_pager_page_size(pager), page_size);
+        assert_int_equal(cp_pager_first_page(pager), 131072 / page_size + 1);
+        for (unsigned i = 0; i < 40; i++) {
+            pages[i] = allocate_filled(pager, i);
+            assert_int_equal(pages[i], cp_pager_first_page(pager) + i);
+        }
+        assert_ok(cp_pager_close(pager));
+        pager = open_store(store_path());
+        cp_pager_stats(pager, &stats);
+        assert_false(stats.unclean);
+        assert_int_equal(stats.allocated_pages, 40);
+        assert_int_equal(stats.free_pages, 0);
+        assert_int_equal(stats.page_size, page_size);
+        for (unsigned i = 0; i < 40; i++)
+            assert_true(check_page(pager, pages[i], i));
+        assert_int_equal(cp_pager_check(pager, NULL, NULL, NULL), 0);
+        assert_ok(cp_pager_close(pager));
+    }
+}
+
+static void abandon_drops_what_was_not_synced_and_says_unclean(void **state)
+{
+    (void)state;
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    struct cp_pager_stats stats;
+    uint64_t page = allocate_filled(pager, 1);
+    assert_ok(cp_pager_sync(pager));
+    update_page(pager, page, 2);
+    cp_pager_abandon(pager);
+    pager = open_store(store_path());
+    cp_pager_stats(pager, &stats);
+    assert_true(stats.unclean);
+    assert_true(check_page(pager, page, 1));
+    update_page(pager, page, 3);
+    assert_ok(cp_pager_close(pager));
+    pager = open_store(store_path());
+    cp_pager_stats(pager, &stats);
+    assert_false(stats.unclean);
+    assert_true(check_page(pager, page, 3));
+    assert_ok(cp_pager_close(pager));
+}
+
+static void opening_and_closing_writes_nothing(void **state)
+{
+    (void)state;
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    struct cp_pager_stats first, second;
+    cp_pager_stats(pager, &first);
+    assert_ok(cp_pager_close(pager));
+    pager = open_store(store_path());
+    cp_pager_stats(pager, &second);
+    assert_int_equal(first.generation, second.generation);
+    assert_int_equal(first.store_id, second.store_id);
+    assert_ok(cp_pager_close(pager));
+}
+
+static void close_with_a_fixed_page_gives_epinned_and_stays_open(void **state)
+{
+    (void)state;
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    struct cp_pin pins[4];
+    struct cp_fix fix;
+    assert_ok(cp_pager_allocate(pager, &fix));
+    assert_code(cp_pager_close(pager), CP_EPINNED);
+    assert_int_equal(cp_error_info()->page, fix.page);
+    assert_int_equal(cp_pager_list_pins(pager, pins, 4), 1);
+    assert_int_equal(pins[0].page, fix.page);
+    assert_int_equal(pins[0].mode, CP_EXCLUSIVE);
+    cp_pager_unfix(pager, &fix);
+    assert_ok(cp_pager_close(pager));
+}
+
+static void tracked_pins_have_owner_and_age(void **state)
+{
+    (void)state;
+    struct cp_pager_options options = options_of(0, 0);
+    struct cp_pager *pager = NULL;
+    struct cp_pin pins[4];
+    struct cp_fix first, second;
+    options.create = options.track_pins = true;
+    assert_ok(cp_pager_open(new_store(), &options, &pager));
+    assert_ok(cp_pager_allocate(pager, &first));
+    assert_ok(cp_pager_allocate(pager, &second));
+    assert_int_equal(cp_pager_list_pins(pager, pins, 4), 2);
+    assert_int_equal(pins[0].page, first.page);
+    assert_int_equal(pins[1].page, second.page);
+    assert_int_equal(pins[0].owner_tid, getpid());
+    assert_true(pins[0].age_ns >= pins[1].age_ns);
+    assert_string_equal(pins[0].path, data_path());
+    cp_pager_unfix(pager, &first);
+    assert_int_equal(cp_pager_list_pins(pager, pins, 1), 1);
+    assert_int_equal(pins[0].page, second.page);
+    cp_pager_unfix(pager, &second);
+    assert_int_equal(cp_pager_list_pins(pager, pins, 4), 0);
+    assert_ok(cp_pager_close(pager));
+}
+
+static void pages_outside_give_enopage_with_path_and_hint(void **state)
+{
+    (void)state;
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    uint64_t page = allocate_filled(pager, 1), bad[] = {0, 1, 31, 32, 0, UINT64_MAX};
+    struct cp_fix fix;
+    char byte;
+    bad[4] = page + 1;
+    for (unsigned i = 0; i < 6; i++) {
+        assert_code(cp_pager_fix(pager, bad[i], CP_SHARED, &fix), CP_ENOPAGE);
+        assert_int_equal(cp_error_info()->page, bad[i]);
+        assert_string_equal(cp_error_info()->path, data_path());
+        assert_true(cp_error_info()->hint[0] != '\0');
+        assert_code(cp_pager_fix_new(pager, bad[i], &fix), CP_ENOPAGE);
+        assert_code(cp_pager_read(pager, bad[i], 0, &byte, 1), CP_ENOPAGE);
+        assert_code(cp_pager_free(pager, bad[i], 1), CP_ENOPAGE);
+        assert_int_equal(cp_pager_is_allocated(pager, bad[i]), 0);
+    }
+    assert_code(cp_pager_read(pager, page, 4064, &byte, 1), -EINVAL);
+    assert_code(cp_pager_read(pager, page, UINT32_MAX, &byte, 2), -EINVAL);
+    assert_ok(cp_pager_read(pager, page, 4063, &byte, 1));
+    assert_ok(cp_pager_close(pager));
+}
+
+static void many_at_a_time_read_the_same_as_one(void **state)
+{
+    (void)state;
+    enum { COUNT = 64 };
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    uint64_t pages[COUNT], twice[2], version;
+    struct cp_fix fixes[COUNT];
+    struct cp_ticket tickets[COUNT];
+    for (unsigned i = 0; i < COUNT; i++)
+        pages[i] = allocate_filled(pager, i);
+    assert_ok(cp_pager_close(pager));
+    pager = open_store(store_path());
+    assert_true(cp_pager_prefetch(pager, pages, COUNT / 2) >= 0);
+    assert_ok(cp_pager_fix_many(pager, pages, COUNT, CP_SHARED, fixes));
+    for (unsigned i = 0; i < COUNT; i++) {
+        assert_int_equal(fixes[i].page, pages[i]);
+        assert_true(page_is(fixes[i].data, 4064, pages[i], i));
+    }
+    cp_pager_unfix_many(pager, fixes, COUNT);
+    assert_ok(cp_pager_begin(pager, pages, COUNT, CP_EXCLUSIVE, tickets));
+    for (unsigned i = 0; i < COUNT; i++) {
+        (void)cp_pager_poll(pager, &tickets[i]);
+        if (i % 3 == 0) {
+            cp_pager_cancel(pager, &tickets[i]);
+            continue;
+        }
+        assert_ok(cp_pager_wait(pager, &tickets[i]));
+        assert_true(page_is(tickets[i].fix.data, 4064, pages[i], i));
+        cp_pager_unfix(pager, &tickets[i].fix);
+    }
+    twice[0] = twice[1] = pages[3];
+    assert_code(cp_pager_fix_many(pager, twice, 2, CP_EXCLUSIVE, fixes), -EINVAL);
+    assert_ok(cp_pager_fix_many(pager, twice, 2, CP_SHARED, fixes));
+    cp_pager_unfix_many(pager, fixes, 2);
+    twice[1] = UINT64_MAX;
+    assert_code(cp_pager_fix_many(pager, twice, 2, CP_SHARED, fixes), CP_ENOPAGE);
+    assert_ok(cp_pager_read(pager, pages[5], 8, &version, 8));
+    assert_true((cp_pager_page_map(pager) != NULL) == (test_engine == CP_ENGINE_POOL));
+    assert_ok(cp_pager_close(pager));
+}
+
+static void close_right_after_prefetch_is_not_pinned(void **state)
+{
+    (void)state;
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    uint64_t pages[32];
+    for (unsigned i = 0; i < 32; i++)
+        pages[i] = allocate_filled(pager, i);
+    assert_ok(cp_pager_close(pager));
+    pager = open_store(store_path());
+    assert_true(cp_pager_prefetch(pager, pages, 32) >= 0);
+    assert_ok(cp_pager_close(pager));
+}
+
+static void resize_keeps_the_pages_and_the_limit(void **state)
+{
+    (void)state;
+    struct cp_pager *pager = create_store(new_store(), 0, UINT64_C(2) << 20);
+    struct cp_pager_stats stats;
+    uint64_t first = cp_pager_first_page(pager);
+    for (unsigned i = 0; i < 400; i++)
+        allocate_filled(pager, i);
+    assert_ok(cp_pager_resize(pager, UINT64_C(1) << 20));
+    cp_pager_stats(pager, &stats);
+    assert_true(stats.pool.used_bytes <= UINT64_C(1) << 20);
+    for (unsigned i = 0; i < 400; i++)
+        assert_true(check_page(pager, first + i, i));
+    assert_ok(cp_pager_resize(pager, UINT64_C(6) << 20));
+    for (unsigned i = 0; i < 400; i++)
+        update_page(pager, first + i, i + 1);
+    assert_code(cp_pager_resize(pager, UINT64_C(1) << 40), CP_EBUDGET);
+    assert_code(cp_pager_resize(pager, 4096), CP_EBUDGET);
+    assert_ok(cp_pager_close(pager));
+    pager = open_store(store_path());
+    for (unsigned i = 0; i < 400; i++)
+        assert_true(check_page(pager, first + i, i + 1));
+    assert_ok(cp_pager_close(pager));
+}
+
+static void exclusive_fix_without_mark_changes_nothing(void **state)
+{
+    (void)state;
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    uint64_t page = allocate_filled(pager, 1);
+    struct cp_fix fix;
+    struct cp_pager_stats stats;
+    assert_ok(cp_pager_sync(pager));
+    assert_ok(cp_pager_fix(pager, page, CP_EXCLUSIVE, &fix));
+    cp_pager_unfix(pager, &fix);
+    assert_null(fix.data);
+    cp_pager_stats(pager, &stats);
+    assert_int_equal(stats.pool.pages_dirty, 0);
+    assert_int_equal(stats.private_pages, 0);
+    assert_true(check_page(pager, page, 1));
+    assert_ok(cp_pager_close(pager));
+}
+
+static void first_change_says_unclean_on_disk_at_once(void **state)
+{
+    (void)state;
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    unsigned char slots[2][16];
+    uint64_t page = allocate_filled(pager, 1);
+    (void)page;
+    read_file(data_path(), 0, slots[0], 16);
+    read_file(data_path(), 65536, slots[1], 16);
+    assert_int_equal(slots[0][12] + slots[1][12], 1); /* flags: one of them says unclean */
+    assert_ok(cp_pager_close(pager));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(open_missing_gives_enoent),
+        cmocka_unit_test(create_makes_private_files_and_no_leftovers),
+        cmocka_unit_test(create_exclusive_twice_gives_eexist),
+        cmocka_unit_test(create_in_empty_directory_works_in_a_full_one_not),
+        cmocka_unit_test(create_without_parent_fails_cleanly),
+        cmocka_unit_test(open_bad_options_give_einval),
+        cmocka_unit_test(open_with_other_page_size_gives_einval),
+        cmocka_unit_test(open_twice_gives_elocked_naming_the_holder),
+        cmocka_unit_test(forked_child_is_refused),
+        cmocka_unit_test(read_only_readers_share_and_writers_wait),
+        cmocka_unit_test(pages_survive_reopening_at_every_page_size),
+        cmocka_unit_test(abandon_drops_what_was_not_synced_and_says_unclean),
+        cmocka_unit_test(opening_and_closing_writes_nothing),
+        cmocka_unit_test(close_with_a_fixed_page_gives_epinned_and_stays_open),
+        cmocka_unit_test(tracked_pins_have_owner_and_age),
+        cmocka_unit_test(pages_outside_give_enopage_with_path_and_hint),
+        cmocka_unit_test(many_at_a_time_read_the_same_as_one),
+        cmocka_unit_test(close_right_after_prefetch_is_not_pinned),
+        cmocka_unit_test(resize_keeps_the_pages_and_the_limit),
+        cmocka_unit_test(exclusive_fix_without_mark_changes_nothing),
+        cmocka_unit_test(first_change_says_unclean_on_disk_at_once),
+    };
+    int failed = RUN_ENGINE(CP_ENGINE_POOL, tests);
+    return failed + RUN_ENGINE(CP_ENGINE_MMAP, tests);
+}
