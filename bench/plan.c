@@ -33,7 +33,9 @@ static const char help_text[] =
     "  --access LIST      how pages are accessed: optimistic | fix | batch (optimistic)\n"
     "  --batch N          pages of one batch, 1 to 256 (16); at depth above 1 the depth\n"
     "  --advice ADVICE    random | normal | sequential: what mmap and lmdb tell the kernel about\n"
-    "                     read-ahead (random; lmdb: MDB_NORDAHEAD)\n"
+    "                     read-ahead; for lmdb, random means MDB_NORDAHEAD (random; sequential "
+    "for\n"
+    "                     read-scan: the best they can do)\n"
     "  --seconds S        length of a measurement (1)\n"
     "  --warmup S         longest warm-up before an engine's measurements (10)\n"
     "  --repeat N         repetitions; the table shows medians (3)\n"
@@ -336,6 +338,7 @@ static int parse_scalar(struct bench_plan *plan, int id, const char *option, cha
         if (index < 0)
             return usage_error(option, value, "use random, normal or sequential");
         plan->advice = (enum bench_advice)index;
+        plan->advice_given = true;
         return 0;
     }
     default:
@@ -433,6 +436,13 @@ int bench_plan_parse(struct bench_plan *plan, int argc, char **argv)
 bool bench_plan_fits(uint64_t size_bytes, uint64_t mem_bytes)
 {
     return size_bytes <= mem_bytes / 10 * 9;
+}
+
+enum bench_advice bench_plan_advice(const struct bench_plan *plan, enum bench_workload workload)
+{
+    if (plan->advice_given)
+        return plan->advice;
+    return workload == BENCH_READ_SCAN ? BENCH_ADVICE_SEQUENTIAL : BENCH_ADVICE_RANDOM;
 }
 
 const char *bench_plan_access_name(const struct bench_engine *engine, enum bench_workload workload,

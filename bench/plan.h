@@ -31,6 +31,7 @@ struct bench_plan {
     unsigned depths[BENCH_LIST_MAX], depth_count;
     uint32_t page_size;
     unsigned batch, repeat;
+    bool advice_given; /* else what suits the workload best: see bench_plan_advice */
     enum bench_advice advice;
     double seconds, warmup_seconds;
     uint64_t seed, slack_bytes;
@@ -57,6 +58,9 @@ bool bench_plan_fits(uint64_t size_bytes, uint64_t mem_bytes);
 /* The cells of one engine and workload, at most BENCH_CELLS_MAX. Returns how many. */
 unsigned bench_plan_cells(const struct bench_plan *plan, const struct bench_engine *engine,
                           enum bench_workload workload, struct bench_cell *out_cells);
+
+/* As --advice says; else random for random access and sequential for scans, the fair baselines. */
+enum bench_advice bench_plan_advice(const struct bench_plan *plan, enum bench_workload workload);
 
 /* What the field "access" says of a cell. */
 const char *bench_plan_access_name(const struct bench_engine *engine, enum bench_workload workload,

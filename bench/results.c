@@ -188,6 +188,7 @@ static json_t *row_json(const struct bench_row *row, const struct bench_plan *pl
     set_real(object, row, "written_bytes_per_op", median->written_bytes_per_op);
     set_real(object, row, "spread", row->ops_per_s.spread);
     set_integer(object, "page_size_bytes", plan->page_size);
+    set_text(object, "advice", bench_advice_names[bench_plan_advice(plan, row->workload)]);
     json_object_set_new(object, "fits_in_memory", json_boolean(row->fits));
     set_integer(object, "repeats", row->run_count);
     json_object_set_new(object, "ops_per_s_runs", runs);

@@ -20,6 +20,7 @@
 #include "scratch.h"
 #include "table.h"
 
+#include <clockpool/clockpool.h>
 #include <clockpool/base/bits.h>
 
 #include <errno.h>
@@ -264,7 +265,6 @@ static void fill_job(struct runner *runner, unsigned size, const struct bench_en
     setup->data.seed = plan->seed;
     setup->mem_bytes = plan->mems[size];
     setup->fits = bench_plan_fits(plan->sizes[size], plan->mems[size]);
-    setup->advice = plan->advice;
     setup->batch = plan->batch;
     job->seconds = plan->seconds;
     job->warmup_seconds = plan->warmup_seconds;
@@ -288,6 +288,7 @@ static void fill_cells(struct runner *runner, unsigned repeat, struct bench_job 
     const struct bench_row *first = &runner->results.rows[runner->first_row];
     const struct bench_plan_dist *dist = &plan->dists[first->dist_index];
     job->setup.workload = first->workload;
+    job->setup.advice = bench_plan_advice(plan, first->workload);
     job->setup.threads_max = 16; /* the warm-up's */
     job->zipf = dist->zipf;
     job->theta = dist->theta;
@@ -459,13 +460,14 @@ static int write_json(struct runner *runner, int argc, char **argv)
 {
     const char *path = runner->plan->json_path;
     char temporary[PATH_MAX];
-    json_t *root = json_pack(
-        "{s:i,s:o,s:o,s:b,s:s,s:I,s:I,s:i,s:f,s:o}", "format", 1, "environment",
-        bench_environment_json(&runner->place), "command", command_json(argc, argv), "equal_memory",
-        runner->equal_memory, "equal_memory_reason", runner->equal_reason, "slack_bytes",
-        (json_int_t)runner->plan->slack_bytes, "seed", (json_int_t)runner->plan->seed, "repeat",
-        (int)runner->plan->repeat, "seconds", runner->plan->seconds, "results",
-        bench_results_json(&runner->results, runner->plan, runner->equal_memory));
+    json_t *root =
+        json_pack("{s:i,s:s,s:o,s:o,s:b,s:s,s:I,s:I,s:i,s:f,s:o}", "format", 1, "version",
+                  cp_version(), "environment", bench_environment_json(&runner->place), "command",
+                  command_json(argc, argv), "equal_memory", runner->equal_memory,
+                  "equal_memory_reason", runner->equal_reason, "slack_bytes",
+                  (json_int_t)runner->plan->slack_bytes, "seed", (json_int_t)runner->plan->seed,
+                  "repeat", (int)runner->plan->repeat, "seconds", runner->plan->seconds, "results",
+                  bench_results_json(&runner->results, runner->plan, runner->equal_memory));
     if (root == NULL)
         return bench_fail(&runner->error, "out of memory while writing JSON");
     int result = 0;

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check_results FILE ROWS [failed]: is FILE what `clockpool-bench run --json` promises? Every field
+ * present, of its type, and plausible. With "failed" some rows must say that they failed, without
+ * it none may. Exit status 0 when all is well.
+ */
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static unsigned errors;
+
+static void expect(bool holds, size_t row, const char *what)
+{
+    if (holds)
+        return;
+    printf("row %zu: %s\n", row, what);
+    errors++;
+}
+
+static double number(const json_t *row, const char *name)
+{
+    const json_t *value = json_object_get(row, name);
+    if (!json_is_number(value)) {
+        printf("field %s is missing or no number\n", name);
+        errors++;
+    }
+    return json_number_value(value);
+}
+
+static void check_text(const json_t *row, const char *name)
+{
+    const char *value = json_string_value(json_object_get(row, name));
+    if (value == NULL || value[0] == '\0') {
+        printf("field %s is missing or empty\n", name);
+        errors++;
+    }
+}
+
+static void check_row(const json_t *row, size_t index)
+{
+    double rate = number(row, "ops_per_s");
+    double min = number(row, "ops_per_s_min"), max = number(row, "ops_per_s_max");
+    double p50 = number(row, "p50_us"), p99 = number(row, "p99_us");
+    double p999 = number(row, "p999_us"), longest = number(row, "max_us");
+    double size = number(row, "size_bytes"), memory = number(row, "mem_bytes");
+    double hits = number(row, "hit_ratio"), read = number(row, "read_bytes_per_op");
+    double page = number(row, "page_size_bytes"), peak = number(row, "peak_mem_bytes");
+    bool fits = json_is_true(json_object_get(row, "fits_in_memory"));
+    expect(rate > 0, index, "ops_per_s is 0");
+    expect(min <= rate && rate <= max, index, "ops_per_s is not between min and max");
+    expect(p50 <= p99 && p99 <= p999 && p999 <= longest && longest > 0, index,
+           "percentiles do not rise");
+    expect(number(row, "threads") >= 1 && number(row, "depth") >= 1, index, "threads or depth");
+    expect(number(row, "cpu_us_per_op") > 0, index, "cpu_us_per_op is 0");
+    expect(hits >= 0 && hits <= 1, index, "hit_ratio is no ratio");
+    expect(!fits || size <= memory, index, "fits_in_memory, and larger than it");
+    expect(!fits || hits > 0.99, index, "data that fit are read from the device");
+    expect(fits || strcmp(json_string_value(json_object_get(row, "engine")), "raw") != 0 ||
+               read > page * 0.99,
+           index, "raw reads less than a page each time");
+    expect(peak > 1 << 20, index, "peak_mem_bytes is too small to be true");
+    expect(number(row, "ratio_to_raw") > 0, index, "ratio_to_raw is not positive");
+    expect(number(row, "verified_words") >= number(row, "ops"), index, "not all ops were verified");
+}
+
+static void check_environment(const json_t *root)
+{
+    static const char *const places[] = {"directory", "file_system"};
+    static const char *const versions[] = {"clockpool", "liburing", "lmdb", "jansson"};
+    const json_t *environment = json_object_get(root, "environment");
+    const json_t *machine = json_object_get(environment, "machine");
+    check_text(machine, "kernel");
+    check_text(machine, "cpu");
+    expect(number(machine, "cpu_count") >= 1, 0, "cpu_count");
+    for (unsigned i = 0; i < 2; i++)
+        check_text(json_object_get(environment, "place"), places[i]);
+    for (unsigned i = 0; i < 4; i++)
+        check_text(json_object_get(environment, "versions"), versions[i]);
+    expect(json_array_size(json_object_get(root, "command")) > 1, 0, "command is missing");
+    check_text(root, "version");
+    expect(json_is_boolean(json_object_get(root, "equal_memory")), 0, "equal_memory is missing");
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const texts[] = {"engine", "workload", "dist", "access"};
+    json_error_t where;
+    if (argc < 3)
+        return 2;
+    json_t *root = json_load_file(argv[1], 0, &where);
+    if (root == NULL) {
+        printf("%s:%d: %s\n", argv[1], where.line, where.text);
+        return 1;
+    }
+    const json_t *results = json_object_get(root, "results"), *row;
+    size_t i, failed = 0, wanted = strtoul(argv[2], NULL, 10);
+    check_environment(root);
+    expect(json_array_size(results) == wanted, json_array_size(results), "is the number of rows");
+    json_array_foreach(results, i, row)
+    {
+        for (unsigned t = 0; t < 4; t++)
+            check_text(row, texts[t]);
+        if (json_is_string(json_object_get(row, "failed")))
+            failed++;
+        else
+            check_row(row, i);
+    }
+    expect((failed > 0) == (argc > 3), failed, "rows failed");
+    json_decref(root);
+    return errors == 0 ? 0 : 1;
+}

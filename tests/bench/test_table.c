@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "table.h"
+
+static struct bench_plan plan;
+static struct bench_results results;
+static char *text;
+
+static struct bench_row *add(const struct bench_engine *engine, unsigned depth, double ops_per_s,
+                             unsigned runs)
+{
+    struct bench_row row = {.engine = engine,
+                            .workload = BENCH_READ_RANDOM,
+                            .dist = "uniform",
+                            .size_bytes = UINT64_C(8) << 30,
+                            .mem_bytes = UINT64_C(1) << 30,
+                            .cell = {BENCH_OPTIMISTIC, 32, depth},
+                            .access = engine->access != NULL ? engine->access : "optimistic"};
+    int index = bench_results_add(&results, &row);
+    assert_true(index >= 0);
+    for (unsigned i = 0; i < runs; i++) {
+        struct bench_cell_result run = {.ops_per_s = ops_per_s * (0.9 + 0.1 * i),
+                                        .p50_us = 12.5,
+                                        .p99_us = 999.94,
+                                        .p999_us = 7654.3 + i,
+                                        .max_us = 99999.0 + i,
+                                        .cpu_us_per_op = 12.34,
+                                        .read_bytes_per_op = 3584,
+                                        .hit_ratio = 0.125,
+                                        .op_count = 1000};
+        assert_int_equal(bench_results_add_run(&results.rows[index], &run), 0);
+    }
+    results.rows[index].peak_mem_bytes = UINT64_C(1050) << 20;
+    return &results.rows[index];
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    bench_plan_defaults(&plan);
+    add(&bench_engine_raw, 1, 15000, 3);
+    add(&bench_engine_raw, 32, 65000, 3);
+    add(&bench_engine_pool, 32, 130000, 3);
+    add(&bench_engine_mmap, 1, 12000, 3);
+    bench_results_fail(add(&bench_engine_lmdb, 1, 100, 1), "it broke");
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    bench_results_fini(&results);
+    free(text);
+    text = NULL;
+    return 0;
+}
+
+static void print(bool equal)
+{
+    size_t size;
+    struct bench_table_facts facts = {equal, equal ? NULL : "not permitted"};
+    FILE *file = open_memstream(&text, &size);
+    assert_non_null(file);
+    bench_results_finish(&results);
+    bench_table_print(file, &results, &plan, &facts);
+    fclose(file);
+}
+
+static void finish_medians_extremes_and_ratio(void **state)
+{
+    (void)state;
+    bench_results_finish(&results);
+    const struct bench_row *pool = &results.rows[2];
+    assert_true(pool->ops_per_s.median == 130000);
+    assert_true(pool->ops_per_s.min < 117001 && pool->ops_per_s.max > 142999);
+    assert_true(pool->ratio_to_raw > 1.999 && pool->ratio_to_raw < 2.001);
+    assert_true(results.rows[3].ratio_to_raw > 0.799 && results.rows[3].ratio_to_raw < 0.801);
+    assert_true(pool->max_us == 100001);
+    assert_true(pool->median.p999_us > 7655.2 && pool->median.p999_us < 7655.4);
+    assert_int_equal(results.failed_count, 1);
+}
+
+static void finish_row_without_measurement_has_failed(void **state)
+{
+    (void)state;
+    add(&bench_engine_pool, 1, 1, 0);
+    bench_results_finish(&results);
+    assert_int_equal(results.failed_count, 2);
+    assert_string_equal(results.rows[5].failed, "not measured");
+}
+
+/* Columns a terminal shows: bytes that do not continue a UTF-8 character. */
+static unsigned columns(const char *line, size_t length)
+{
+    unsigned count = 0;
+    for (size_t i = 0; i < length; i++)
+        count += ((unsigned char)line[i] & 0xc0) != 0x80;
+    return count;
+}
+
+static void table_fits_120_columns(void **state)
+{
+    (void)state;
+    print(true);
+    for (const char *line = text; *line != '\0';) {
+        size_t length = strcspn(line, "\n");
+        if (columns(line, length) > 120)
+            fail_msg("%u columns: %.*s", columns(line, length), (int)length, line);
+        line += length + (line[length] == '\n');
+    }
+}
+
+static void table_says_what_differs(void **state)
+{
+    (void)state;
+    print(false);
+    assert_non_null(strstr(text, "NOT AN EQUAL COMPARISON"));
+    assert_non_null(strstr(text, "not permitted"));
+    assert_non_null(strstr(text, "depth 1 only"));
+    assert_non_null(strstr(text, "FAILED: it broke"));
+    assert_non_null(strstr(text, "130,000"));
+    assert_non_null(strstr(text, "8 GiB of data on 1 GiB of memory"));
+}
+
+static void json_failed_row_has_nulls_and_a_reason(void **state)
+{
+    (void)state;
+    bench_results_finish(&results);
+    json_t *array = bench_results_json(&results, &plan, true);
+    const json_t *row = json_array_get(array, 4);
+    assert_string_equal(json_string_value(json_object_get(row, "failed")), "it broke");
+    assert_true(json_is_null(json_object_get(row, "ops_per_s")));
+    assert_true(json_is_null(json_object_get(json_array_get(array, 0), "failed")));
+    json_decref(array);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(finish_medians_extremes_and_ratio, setup, teardown),
+        cmocka_unit_test_setup_teardown(finish_row_without_measurement_has_failed, setup, teardown),
+        cmocka_unit_test_setup_teardown(table_fits_120_columns, setup, teardown),
+        cmocka_unit_test_setup_teardown(table_says_what_differs, setup, teardown),
+        cmocka_unit_test_setup_teardown(json_failed_row_has_nulls_and_a_reason, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
