@@ -24,9 +24,7 @@ static const char *const note_texts[NOTE_COUNT] = {
     [NOTE_GET] = "the access is always mdb_get, whatever --access says",
     [NOTE_NOT_DURABLE] = "updates are not durable: nothing is synced",
     [NOTE_NOT_EQUAL] = "not under a memory limit: could use all the machine's memory as page cache",
-    [NOTE_SAMPLED] =
-        "data in memory: ops/s counts the engine's own time (CPU also making and checking "
-        "ops); latency is\n     sampled, one operation in 257",
+    [NOTE_SAMPLED] = "data in memory: ops/s is the engine's own time; latency is of one op in 257",
     [NOTE_NO_CACHE] = "raw keeps no page in memory here: an engine with hits can be faster than it",
     [NOTE_BATCH] = "pages of a batch are fetched together: the latency is that of the whole batch",
     [NOTE_SCAN] = "an operation is a page; the latency is the time from page to page",

@@ -33,9 +33,9 @@ static void parse_size_good_text_gives_bytes(void **state)
 static void parse_size_bad_text_is_refused(void **state)
 {
     (void)state;
-    static const char *const cases[] = {"",        "0",    "G",     "-1",   "1X",  "4KK",
-                                        "1.0001K", "inf",  "nan",   "0x10", " 4K", "4K ",
-                                        "9999999T",  "1e30", "4KiBx", "+4",   "8 G", "1,5G"};
+    static const char *const cases[] = {"",         "0",    "G",     "-1",   "1X",  "4KK",
+                                        "1.0001K",  "inf",  "nan",   "0x10", " 4K", "4K ",
+                                        "9999999T", "1e30", "4KiBx", "+4",   "8 G", "1,5G"};
     for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
         uint64_t bytes = 77;
         assert_false(bench_parse_size(cases[i], &bytes));
