@@ -59,6 +59,28 @@ static void latch_release_exclusive_raises_the_version(void **state)
     assert_true(word == (OWNER_BITS | version_bits(4) | CP_WORD_REF));
 }
 
+/* The inline releases do the same, whether anybody waits or not. */
+static void latch_fast_releases_equal_the_slow_ones(void **state)
+{
+    const uint64_t rest[] = {0, CP_WORD_REF, CP_WORD_WAITERS, CP_WORD_WAITERS | CP_WORD_REF,
+                             OWNER_BITS | version_bits(255)};
+    (void)state;
+    for (unsigned i = 0; i < sizeof rest / sizeof rest[0]; i++) {
+        uint64_t fast = rest[i] | CP_LATCH_EXCLUSIVE;
+        uint64_t slow = fast;
+        cp_latch_release_exclusive_fast(&fast, VERSION_WIDTH);
+        cp_latch_release_exclusive(&slow, VERSION_WIDTH);
+        assert_true(fast == slow);
+        for (unsigned holders = 1; holders <= CP_LATCH_SHARED_MAX; holders++) {
+            fast = rest[i] | holders;
+            slow = fast;
+            cp_latch_release_shared_fast(&fast);
+            cp_latch_release_shared(&slow);
+            assert_true(fast == slow);
+        }
+    }
+}
+
 static void latch_version_wraps_within_its_width(void **state)
 {
     uint64_t word = OWNER_BITS | version_bits(255) | CP_LATCH_EXCLUSIVE;
@@ -239,6 +261,18 @@ static void release_shared_as_exclusive(uint64_t *word)
     cp_latch_release_exclusive(word, VERSION_WIDTH);
 }
 
+static void release_free_shared_fast(uint64_t *word)
+{
+    *word = 0;
+    cp_latch_release_shared_fast(word);
+}
+
+static void release_shared_as_exclusive_fast(uint64_t *word)
+{
+    *word = 1;
+    cp_latch_release_exclusive_fast(word, VERSION_WIDTH);
+}
+
 static void publish_unheld(uint64_t *word)
 {
     *word = 1;
@@ -273,6 +307,8 @@ static void latch_misuse_aborts_in_debug_builds(void **state)
 #ifdef CP_DEBUG
     assert_aborts(release_free_shared);
     assert_aborts(release_shared_as_exclusive);
+    assert_aborts(release_free_shared_fast);
+    assert_aborts(release_shared_as_exclusive_fast);
     assert_aborts(publish_unheld);
 #else
     print_message("only debug builds check this\n");
@@ -286,6 +322,7 @@ int main(void)
         cmocka_unit_test(latch_release_shared_lowers_the_count_only),
         cmocka_unit_test(latch_release_shared_keeps_waiters_until_free),
         cmocka_unit_test(latch_release_exclusive_raises_the_version),
+        cmocka_unit_test(latch_fast_releases_equal_the_slow_ones),
         cmocka_unit_test(latch_version_wraps_within_its_width),
         cmocka_unit_test(latch_publish_sets_the_word_without_waiters),
         cmocka_unit_test(latch_readable_when_free_or_shared),

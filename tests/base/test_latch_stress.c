@@ -98,16 +98,22 @@ static void change(struct shared *s, struct worker *w)
     /* release: a reader that saw this store sees the latch that was taken before it */
     __atomic_store_n(&s->seen_second, s->second, __ATOMIC_RELEASE);
     w->increments++;
-    cp_latch_release_exclusive(&s->word, VERSION_WIDTH);
+    if (next_random(&w->random) % 2 == 0)
+        cp_latch_release_exclusive(&s->word, VERSION_WIDTH);
+    else
+        cp_latch_release_exclusive_fast(&s->word, VERSION_WIDTH);
 }
 
-static void look(struct shared *s)
+static void look(struct shared *s, struct worker *w)
 {
     if (!acquire(s, false))
         return;
     if (s->first != s->second)
         count(&s->torn);
-    cp_latch_release_shared(&s->word);
+    if (next_random(&w->random) % 2 == 0)
+        cp_latch_release_shared(&s->word);
+    else
+        cp_latch_release_shared_fast(&s->word);
 }
 
 static void look_optimistically(struct shared *s, struct worker *w)
@@ -135,7 +141,7 @@ static void *work(void *argument)
         if (choice < 3)
             change(w->shared, w);
         else if (choice < 6)
-            look(w->shared);
+            look(w->shared, w);
         else
             look_optimistically(w->shared, w);
     }

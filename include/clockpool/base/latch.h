@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <clockpool/status.h>
+#include <clockpool/base/assert.h>
 #include <clockpool/base/thread.h>
 
 #ifdef __cplusplus
@@ -90,6 +91,8 @@ CP_API void cp_latch_release_exclusive(uint64_t *word, unsigned version_width);
 static inline void cp_latch_release_shared_fast(uint64_t *word)
 {
     uint64_t old = __atomic_load_n(word, __ATOMIC_RELAXED);
+    cp_debug_assert(cp_word_latch(old) >= 1);
+    cp_debug_assert(cp_word_latch(old) <= CP_LATCH_SHARED_MAX);
     if (__builtin_expect((old & CP_WORD_WAITERS) != 0 || !cp_word_cas(word, &old, old - 1), 0))
         cp_latch_release_shared(word);
 }
@@ -98,6 +101,7 @@ static inline void cp_latch_release_exclusive_fast(uint64_t *word, unsigned vers
 {
     uint64_t old = __atomic_load_n(word, __ATOMIC_RELAXED);
     uint64_t next = cp_word_next_version(old, version_width) & ~CP_WORD_LATCH;
+    cp_debug_assert(cp_word_latch(old) == CP_LATCH_EXCLUSIVE);
     if (__builtin_expect((old & CP_WORD_WAITERS) != 0 || !cp_word_cas(word, &old, next), 0))
         cp_latch_release_exclusive(word, version_width);
 }
