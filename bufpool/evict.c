@@ -52,15 +52,16 @@ static enum cp_clock_look look_at(void *ctx, uint32_t unit)
         cp_bufpool__frame_number(pool, seen) != (uint64_t)unit + 1)
         return CP_CLOCK_SKIP;
     if ((seen & CP_WORD_REF) != 0)
-        return cp_word_cas(word, &seen, seen & ~CP_WORD_REF) ? CP_CLOCK_REFERENCED : CP_CLOCK_SKIP;
+        return cp_state__cas(word, &seen, seen & ~CP_WORD_REF) ? CP_CLOCK_REFERENCED
+                                                               : CP_CLOCK_SKIP;
     if ((seen & CP_WORD_DIRTY) != 0) {
-        if (sweep->dirty_count < sweep->dirty_limit && cp_word_cas(word, &seen, seen + 1))
+        if (sweep->dirty_count < sweep->dirty_limit && cp_state__cas(word, &seen, seen + 1))
             sweep->dirty[sweep->dirty_count++] = frame;
         if (sweep->no_clean && sweep->dirty_count >= sweep->dirty_limit)
             return CP_CLOCK_COLD; /* stops the sweep, without a victim */
         return CP_CLOCK_SKIP;
     }
-    if (!cp_word_cas(word, &seen, cp_word_with_latch(seen, CP_LATCH_EXCLUSIVE)))
+    if (!cp_state__cas(word, &seen, cp_word_with_latch(seen, CP_LATCH_EXCLUSIVE)))
         return CP_CLOCK_SKIP;
     sweep->victim = frame;
     return CP_CLOCK_COLD;
@@ -98,6 +99,7 @@ void cp_evict__drop_page(struct cp_bufpool *pool, struct cp_frame *frame)
     uint64_t held = cp_word_load(word);
 
     cp_debug_assert(cp_word_latch(held) >= CP_LATCH_LOADING);
+    CP_PROBE3(page_drop, file->path, page, (held & CP_WORD_DIRTY) != 0);
     atomic_fetch_add_explicit(&file->drops, 1, memory_order_relaxed);
     if (cp_word_latch(held) == CP_LATCH_EXCLUSIVE) {
 #ifndef CP_BREAK_VERSION /* rule breaker for the tests: forget which versions were used */
@@ -197,6 +199,7 @@ static int wait_for_frames(struct cp_bufpool *pool, uint64_t *deadline_ns)
     const struct timespec pause = {0, FRAME_PAUSE_NS};
 
     cp_bufpool__count(pool, CP_COUNT_FRAME_WAITS, 1);
+    CP_PROBE1(frame_wait, pool);
     if (*deadline_ns == 0)
         *deadline_ns = cp_now_ns() + CP_BUFPOOL_WAIT_LIMIT_MS * UINT64_C(1000000);
     if (atomic_load_explicit(&pool->writes_in_flight, memory_order_relaxed) > 0) {
@@ -283,7 +286,7 @@ int cp_evict__claim(struct cp_bufpool_file *file, uint64_t page, struct cp_frame
         if (seen == 0)
             return 0;
         if (cp_word_latch(seen) == CP_LATCH_FREE) {
-            if (!cp_word_cas(word, &seen, cp_word_with_latch(seen, CP_LATCH_EXCLUSIVE)))
+            if (!cp_state__cas(word, &seen, cp_word_with_latch(seen, CP_LATCH_EXCLUSIVE)))
                 continue;
             *out_frame = cp_bufpool__frame_of(pool, seen);
             return 0;

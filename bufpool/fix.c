@@ -43,7 +43,7 @@ static inline __attribute__((always_inline)) bool try_latch(struct cp_bufpool_fi
                 return false;
             next = seen | CP_LATCH_EXCLUSIVE | CP_WORD_REF;
         }
-        if (__builtin_expect(cp_word_cas(word, &seen, next), 1)) {
+        if (__builtin_expect(cp_state__cas(word, &seen, next), 1)) {
             if (CP_POISONS)
                 cp_shield__raise(file->pool, word, next);
             fill_fix(file, page, next, mode, out_fix);
@@ -145,6 +145,7 @@ static int load_page(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_
     }
     if (read) {
         cp_bufpool__count(pool, CP_COUNT_MISSES, 1);
+        CP_PROBE2(page_miss, file->path, page);
         status = cp_load__read_now(file, frame);
         if (status != 0) {
             cp_load__fail(pool, frame);
@@ -266,7 +267,7 @@ void cp_bufpool_mark_dirty(struct cp_fix *fix, cp_lsn lsn)
         atomic_store_explicit(&frame->lsn, lsn, memory_order_relaxed);
     if ((held & CP_WORD_DIRTY) != 0)
         return;
-    while (!cp_word_cas(word, &held, held | CP_WORD_DIRTY)) {
+    while (!cp_state__cas(word, &held, held | CP_WORD_DIRTY)) {
     } /* ends: only waiters and optimistic readers change a word held exclusively */
     atomic_fetch_add_explicit(&file->pool->pages_dirty, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&file->dirty_pages, 1, memory_order_relaxed);
@@ -275,5 +276,5 @@ void cp_bufpool_mark_dirty(struct cp_fix *fix, cp_lsn lsn)
 void cp_bufpool_touch(uint64_t *word, uint64_t seen)
 {
     /* Once is enough: a failure means that the page is in motion anyway. */
-    (void)cp_word_cas(word, &seen, seen | CP_WORD_REF);
+    (void)cp_state__cas(word, &seen, seen | CP_WORD_REF);
 }

@@ -31,9 +31,11 @@
 #include <clockpool/base/error.h>
 #include <clockpool/base/latch.h>
 #include <clockpool/base/poison.h>
+#include <clockpool/base/probe.h>
 #include <clockpool/base/thread.h>
 
 #include "clock.h"
+#include "state.h"
 
 #define CP_UNIT_BYTES       CP_BUDDY_UNIT_BYTES /* frames are counted in units of 4 KiB */
 #define CP_UNIT_SHIFT       CP_BUDDY_UNIT_SHIFT
@@ -336,6 +338,8 @@ uint64_t cp_table__next(const struct cp_bufpool_file *file, uint64_t page);
 
 int cp_memory__create(struct cp_bufpool *pool);
 void cp_memory__destroy(struct cp_bufpool *pool);
+/* Commit every extent that the budget allows. Returns the bytes from base. */
+uint64_t cp_memory__commit_all(struct cp_bufpool *pool);
 /* A frame of free memory, growing by an extent where the budget allows; NULL when there is none. */
 struct cp_frame *cp_memory__frame_alloc(struct cp_bufpool *pool, uint32_t order);
 /* Return a frame that holds no page. */

@@ -36,8 +36,8 @@ int cp_load__claim(struct cp_bufpool_file *file, uint64_t page, struct cp_frame 
     frame->page = page;
     cp_shield__uncover(pool, frame);
     CP_HOOK("claim", file, page);
-    if (!cp_word_cas(word, &expected,
-                     cp_bufpool__make_word(pool, frame->unit, ring_plus_one, CP_LATCH_LOADING))) {
+    if (!cp_state__cas(word, &expected,
+                       cp_bufpool__make_word(pool, frame->unit, ring_plus_one, CP_LATCH_LOADING))) {
         cp_table__leave(file, page);
         return 0;
     }

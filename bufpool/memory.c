@@ -159,6 +159,7 @@ static bool grow(struct cp_bufpool *pool)
                               memory_order_relaxed);
     pool->extents_committed[extent] = 1;
     pool->extent_count++;
+    CP_PROBE1(extent_commit, extent);
     grown = true;
     goto out;
 
@@ -171,6 +172,13 @@ out_frames:
 out:
     pthread_mutex_unlock(&pool->memory_lock);
     return grown;
+}
+
+uint64_t cp_memory__commit_all(struct cp_bufpool *pool)
+{
+    while (grow(pool)) {
+    } /* ends: the budget does */
+    return pool->extent_count * pool->extent_bytes;
 }
 
 struct cp_frame *cp_memory__frame_alloc(struct cp_bufpool *pool, uint32_t order)
@@ -229,11 +237,11 @@ static void claim_unit(struct cp_bufpool *pool, uint32_t unit, struct cp_extent_
         cp_word_latch(seen) != CP_LATCH_FREE)
         return;
     if ((seen & CP_WORD_DIRTY) != 0) {
-        if (pass->dirty_count < CP_WRITE_BATCH_MAX && cp_word_cas(word, &seen, seen + 1))
+        if (pass->dirty_count < CP_WRITE_BATCH_MAX && cp_state__cas(word, &seen, seen + 1))
             pass->dirty[pass->dirty_count++] = frame;
         return;
     }
-    if (cp_word_cas(word, &seen, cp_word_with_latch(seen, CP_LATCH_EXCLUSIVE))) {
+    if (cp_state__cas(word, &seen, cp_word_with_latch(seen, CP_LATCH_EXCLUSIVE))) {
         pass->clean[pass->clean_count++] = frame;
         pass->busy_count--;
     }
@@ -271,6 +279,11 @@ int cp_memory__empty_units(struct cp_bufpool *pool, uint32_t first, uint32_t cou
 /* Take an empty extent out of the buddy and give its memory back. -EBUSY when it is not empty. */
 static int release_extent(struct cp_bufpool *pool, uint32_t extent)
 {
+    if (pool->options.register_buffers) { /* registered memory stays pinned: let go of all of it */
+        for (uint32_t i = 0; i < pool->ring_count; i++)
+            cp_io_ring_unregister_buffers(pool->rings[i]);
+        cp_io_ring_unregister_buffers(pool->write_ring);
+    }
     pthread_mutex_lock(&pool->memory_lock);
     int status = cp_buddy_remove(pool->buddy, extent * pool->extent_bytes, pool->extent_bytes);
     if (status == 0) {
@@ -278,6 +291,7 @@ static int release_extent(struct cp_bufpool *pool, uint32_t extent)
         cp_assert(status == 0);
         atomic_fetch_sub_explicit(&pool->free_units, (int64_t)(pool->extent_bytes >> CP_UNIT_SHIFT),
                                   memory_order_relaxed);
+        CP_PROBE1(extent_release, extent);
         pool->extents_committed[extent] = 0;
         pool->extent_count--;
         cp_budget__give(&pool->budget, CP_FOR_DESCRIPTORS,

@@ -4,19 +4,21 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
-#define RING_DEPTH_DEFAULT   256u
-#define RING_DEPTH_MIN       4u
-#define RING_BYTES_PER_ENTRY (64u + 2 * 16u) /* one submission and two completion entries */
-#define CPUS_PER_RING        4u
-#define WRITE_BATCH_DEFAULT  64u
-#define MAX_BUDGET_FACTOR    4u
-#define PAGES_MAX_DEFAULT    (UINT64_C(1) << 32)
-#define PAGES_MAX_LIMIT      (UINT64_C(1) << 40)
-#define TRANSFERS_MIN        16u
-#define TRANSFERS_MAX        1024u
-#define BUDGET_PER_TRANSFER  (UINT64_C(128) << 10)
+#define RING_DEPTH_DEFAULT     256u
+#define RING_DEPTH_MIN         4u
+#define RING_BYTES_PER_ENTRY   (64u + 2 * 16u) /* one submission and two completion entries */
+#define CPUS_PER_RING          4u
+#define WRITE_BATCH_DEFAULT    64u
+#define MAX_BUDGET_FACTOR      4u
+#define PAGES_MAX_DEFAULT      (UINT64_C(1) << 32)
+#define PAGES_MAX_LIMIT        (UINT64_C(1) << 40)
+#define TRANSFERS_MIN          16u
+#define TRANSFERS_MAX          1024u
+#define TRANSFER_SLAB_METADATA 4096u /* of the slab itself: bits for at most TRANSFERS_MAX */
+#define BUDGET_PER_TRANSFER    (UINT64_C(128) << 10)
 /* A pool small enough that its I/O memory matters gets rings in proportion. */
 #define BUDGET_PER_RING_ENTRY (UINT64_C(32) << 10)
 
@@ -91,9 +93,12 @@ static int create_io(struct cp_bufpool *pool)
         .object_bytes = sizeof(struct cp_transfer),
         .max_objects = pool->transfer_limit,
     };
-    const struct cp_io_ring_options ring = {.depth = pool->options.ring_depth};
-    uint64_t ring_bytes = (uint64_t)ring.depth * RING_BYTES_PER_ENTRY;
+    struct cp_io_ring_options ring = {.depth = pool->options.ring_depth};
 
+    if (pool->options.register_buffers) {
+        ring.buffer_base = pool->base;
+        ring.buffer_bytes = cp_memory__commit_all(pool);
+    }
     int status = cp_slab_create(&slab, &pool->transfer_slab);
     for (uint32_t i = 0; i < pool->ring_count && status == 0; i++)
         status = cp_io_ring_create(pool->io, &ring, &pool->rings[i]);
@@ -101,10 +106,15 @@ static int create_io(struct cp_bufpool *pool)
         status = cp_io_ring_create(pool->io, &ring, &pool->write_ring);
     if (status != 0)
         return status;
-    struct cp_slab_stats slab_stats;
-    cp_slab_stats(pool->transfer_slab, &slab_stats);
+    return 0;
+}
+
+/* Rings, transfers and the pool's own memory, before any extent is paid for. */
+static int pay_for_io(struct cp_bufpool *pool)
+{
+    uint64_t ring_bytes = (uint64_t)pool->options.ring_depth * RING_BYTES_PER_ENTRY;
     uint64_t bytes = (pool->ring_count + 1) * ring_bytes +
-                     pool->transfer_limit * sizeof(struct cp_transfer) + slab_stats.metadata_bytes;
+                     pool->transfer_limit * sizeof(struct cp_transfer) + TRANSFER_SLAB_METADATA;
     uint64_t fixed =
         sizeof *pool + pool->extent_limit + (uint64_t)pool->pin_limit * sizeof(struct cp_pin_entry);
     if (!cp_budget__take(&pool->budget, CP_FOR_IO, bytes) ||
@@ -123,7 +133,9 @@ int cp_bufpool_create(const struct cp_bufpool_options *options, struct cp_bufpoo
     struct cp_bufpool *pool = aligned_alloc(128, cp_align_up(sizeof *pool, 128));
     if (pool == NULL)
         return cp_error_set(-ENOMEM, NULL, CP_NO_PAGE, CP_NO_LSN, NULL, "allocating a pool");
-    *pool = (struct cp_bufpool){.options = *options, .io = options->io};
+    memset(pool, 0, sizeof *pool); /* in place: a compound literal may pass over the stack */
+    pool->options = *options;
+    pool->io = options->io;
     set_defaults(pool);
     atomic_store_explicit(&pool->budget.limit_bytes, options->budget_bytes, memory_order_relaxed);
     pthread_mutex_init(&pool->memory_lock, NULL);
@@ -137,6 +149,8 @@ int cp_bufpool_create(const struct cp_bufpool_options *options, struct cp_bufpoo
         status = cp_memory__create(pool);
     if (status == 0)
         status = cp_pins__create(pool);
+    if (status == 0)
+        status = pay_for_io(pool);
     if (status == 0)
         status = create_io(pool);
     if (status != 0) {

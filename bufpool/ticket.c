@@ -82,6 +82,7 @@ static int start_load(struct cp_load_run *run, uint64_t page, struct cp_ticket *
         return status != 0 ? status : -EAGAIN;
     }
     cp_bufpool__count(pool, CP_COUNT_MISSES, 1);
+    CP_PROBE2(page_miss, run->file->path, page);
     cp_load__run_append(run, frame, ticket);
     return 0;
 }

@@ -42,7 +42,7 @@ static void finish_page(struct cp_transfer *transfer, struct cp_frame *frame, in
     if (result == 0) {
         atomic_store_explicit(&frame->lsn, 0, memory_order_relaxed);
         uint64_t held = cp_word_load(word);
-        while (!cp_word_cas(word, &held, held & ~CP_WORD_DIRTY)) {
+        while (!cp_state__cas(word, &held, held & ~CP_WORD_DIRTY)) {
         } /* ends: a failure means that a reader's change succeeded */
         /* A flush may write a page that an eviction is writing: only the first one counts. */
         if ((held & CP_WORD_DIRTY) != 0) {
@@ -62,6 +62,7 @@ static void complete_write(struct cp_io_request *request)
     int result = request->result;
 
     cp_bufpool__count(pool, CP_COUNT_WRITES, 1);
+    CP_PROBE3(write_done, transfer->file->path, transfer->first_page, result);
     if (result == 0) {
         cp_bufpool__count(pool, CP_COUNT_PAGES_WRITTEN, count);
         cp_bufpool__count(pool, CP_COUNT_PAGES_MERGED, count > 1 ? count : 0);
@@ -186,6 +187,7 @@ static uint32_t pass_gate(struct cp_bufpool *pool, struct cp_frame **frames, uin
     bool ask = gate_use == CP_GATE_ALL || (gate_use == CP_GATE_IF_NONE && durable_count == 0);
     if (largest > durable && ask) {
         cp_bufpool__count(pool, CP_COUNT_GATE_CALLS, 1);
+        CP_PROBE2(gate_wait, file->path, largest);
         int code = gate->make_durable(gate->ctx, largest);
         if (code != 0) {
             cp_bufpool__count(pool, CP_COUNT_GATE_FAILURES, 1);
@@ -224,6 +226,7 @@ static void put_transfer(struct cp_transfer *transfer)
     request->file = transfer->file->io_file;
     request->offset_bytes = transfer->first_page * transfer->file->page_size;
     request->complete = complete_write;
+    CP_PROBE3(write_start, transfer->file->path, transfer->first_page, transfer->count);
     cp_io_ring_put(transfer->pool->write_ring, request);
 }
 
@@ -334,7 +337,7 @@ static void flush_page(struct flush *flush, uint64_t page)
 
     while ((seen & CP_WORD_DIRTY) != 0) { /* ends: waits for a holder, who lets go */
         if (cp_word_latch(seen) < CP_LATCH_SHARED_MAX) {
-            if (!cp_word_cas(word, &seen, seen + 1))
+            if (!cp_state__cas(word, &seen, seen + 1))
                 continue;
             flush->batch[flush->count++] = cp_bufpool__frame_of(file->pool, seen);
             if (flush->count == file->pool->write_batch_pages)

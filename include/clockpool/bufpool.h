@@ -61,10 +61,11 @@ struct cp_bufpool_options {
     uint64_t max_budget_bytes; /* largest budget a resize may ask for; 0 means 4 x budget_bytes */
     struct cp_io *io;          /* borrowed until destroy; required */
     enum cp_huge_pages huge_pages;
-    uint32_t ring_count;        /* rings for reads; 0 means one for 4 processors */
-    uint32_t ring_depth;        /* reads in flight per ring; 0 means 256 */
-    bool no_registered_buffers; /* do not register the frames with the kernel */
-    bool track_pins;            /* keep owner and age of every fix (costs about 100 ns a fix) */
+    uint32_t ring_count;   /* rings for reads; 0 means one for 4 processors */
+    uint32_t ring_depth;   /* reads in flight per ring; 0 means 256 */
+    bool register_buffers; /* register the frames with the kernel: takes the whole budget at once,
+                              and no gain was measured (docs/adr/0004) */
+    bool track_pins;       /* keep owner and age of every fix (costs about 100 ns a fix) */
     uint32_t write_batch_pages; /* pages of one write-back batch; 0 means 64 */
 };
 
