@@ -333,6 +333,19 @@ int cp_bufpool_discard(struct cp_bufpool_file *file, uint64_t first, uint64_t co
     return drop_range(file, first, end, true);
 }
 
+bool cp_bufpool_is_fixed(struct cp_bufpool_file *file, uint64_t page)
+{
+    struct cp_frame *frame = NULL;
+
+    if (page >= file->map.page_limit)
+        return false;
+    if (cp_evict__claim(file, page, &frame) != 0)
+        return true;
+    if (frame != NULL)
+        cp_latch_release_exclusive(&file->map.words[page], file->version_width);
+    return false;
+}
+
 int cp_bufpool_detach(struct cp_bufpool_file *file)
 {
     struct cp_bufpool *pool = file->pool;

@@ -272,6 +272,12 @@ CP_API int cp_bufpool_flush(struct cp_bufpool_file *file) CP_MUST_CHECK;
 CP_API int cp_bufpool_discard(struct cp_bufpool_file *file, uint64_t first,
                               uint64_t count) CP_MUST_CHECK;
 
+/*
+ * Is a page fixed by somebody? Finishes I/O under way on it first, and gives an evictor that has it
+ * in its hands a moment. The answer may be old when it arrives.
+ */
+CP_API bool cp_bufpool_is_fixed(struct cp_bufpool_file *file, uint64_t page);
+
 /* ---- looking ------------------------------------------------------------------------------------
  */
 
