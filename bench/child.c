@@ -28,7 +28,8 @@
 #define WARM_THREADS       16u /* enough to keep a device busy, whatever the engine */
 #define WARM_SCAN_THREADS  2u
 #define THREAD_ROOM_BYTES  (UINT64_C(96) << 10) /* stack, worker and histogram of a thread */
-#define BALLAST_ROOM_BYTES (UINT64_C(3) << 20)  /* the engine's own tables and page tables */
+#define BALLAST_STEP_BYTES (UINT64_C(1) << 20)
+#define BALLAST_ROOM_BYTES (UINT64_C(3) << 20) /* the engine's own tables and page tables */
 
 struct child {
     struct bench_job job;
@@ -111,19 +112,22 @@ static uint64_t read_number(const char *path)
 
 static void take_ballast(struct child *child)
 {
-    if (child->job.usage_file[0] == '\0' || !child->engine->uses_page_cache)
+    const struct bench_job *job = &child->job;
+    uint64_t room = BALLAST_ROOM_BYTES + job->setup.threads_max * THREAD_ROOM_BYTES;
+    if (BENCH_SANITIZED || job->usage_file[0] == '\0' || !child->engine->uses_page_cache)
         return;
-    uint64_t used = read_number(child->job.usage_file) + BALLAST_ROOM_BYTES +
-                    child->job.setup.threads_max * THREAD_ROOM_BYTES;
-    if (used >= child->job.slack_bytes)
-        return;
-    uint64_t size = cp_align_down(child->job.slack_bytes - used, 4096);
-    char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *memory = mmap(NULL, job->slack_bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED)
         return;
-    mlock(memory, size); /* against swapping, where there is swap; refused without privilege */
-    memset(memory, 1, size);
-    child->ballast_bytes = size;
+    /* Step by step, and asking: the kernel counts page tables and the like as well. */
+    while (child->ballast_bytes + BALLAST_STEP_BYTES <= job->slack_bytes &&
+           read_number(job->usage_file) + room + BALLAST_STEP_BYTES <= job->slack_bytes) {
+        memset(memory + child->ballast_bytes, 1, BALLAST_STEP_BYTES);
+        /* against swapping, where there is swap; refused without privilege */
+        mlock(memory + child->ballast_bytes, BALLAST_STEP_BYTES);
+        child->ballast_bytes += BALLAST_STEP_BYTES;
+    }
 }
 
 /* ---- warming up

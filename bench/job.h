@@ -14,6 +14,18 @@
 
 #include "workload.h"
 
+/* Built with a sanitizer, whose shadow memory counts too: memory cannot be made equal. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define BENCH_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define BENCH_SANITIZED 1
+#endif
+#endif
+#ifndef BENCH_SANITIZED
+#define BENCH_SANITIZED 0
+#endif
+
 #define BENCH_CHILD_COMMAND "internal-child"
 #define BENCH_CELLS_MAX     256u
 #define BENCH_JOB_MAGIC     UINT32_C(0x626a6f62)

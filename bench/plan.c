@@ -104,17 +104,8 @@ static const struct option options[] = {
     {NULL, 0, NULL, 0},
 };
 
-/* AddressSanitizer's shadow alone is larger than the slack of a normal build. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SLACK_BYTES (UINT64_C(1) << 30)
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SLACK_BYTES (UINT64_C(1) << 30)
-#endif
-#endif
-#ifndef SLACK_BYTES
-#define SLACK_BYTES (UINT64_C(48) << 20)
-#endif
+/* A sanitizer's shadow memory alone is larger than the slack of a normal build. */
+#define SLACK_BYTES (BENCH_SANITIZED ? UINT64_C(1) << 30 : UINT64_C(48) << 20)
 
 static int usage_error(const char *option, const char *value, const char *accepted, ...)
     __attribute__((format(printf, 3, 4)));
