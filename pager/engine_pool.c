@@ -11,12 +11,8 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 
-/* How long somebody else's write-back or read is waited for before a page counts as pinned. */
-#define PIN_PATIENCE_NS UINT64_C(200000000)
-#define PIN_PAUSE_NS    50000 /* about one device read */
-#define PIN_LIST        128u  /* more can hardly be under I/O at once */
+#define PIN_LIST 128u /* pages looked at in one go for a pin */
 
 struct pool_engine {
     struct cp_pager_engine base;
@@ -126,70 +122,22 @@ static int pool_discard(struct cp_pager_engine *engine, uint64_t first, uint64_t
     return cp_bufpool_discard(of(engine)->file, first, count);
 }
 
-static void pause_briefly(void)
-{
-    const struct timespec pause = {0, PIN_PAUSE_NS};
-    (void)nanosleep(&pause, NULL);
-}
-
-/* The word of a page. In builds that poison memory the map's page_limit is 0, so that nobody reads
- * without a latch; its words are there all the same. */
-static unsigned latch_of(const struct pool_engine *pool, uint64_t page)
-{
-    return cp_word_latch(cp_word_load(&cp_bufpool_page_map(pool->file)->words[page]));
-}
-
-/* A read that a prefetch began holds its page until somebody finishes it. */
-static void finish_read(struct pool_engine *pool, uint64_t page)
-{
-    struct cp_fix fix;
-    if (latch_of(pool, page) == CP_LATCH_LOADING &&
-        cp_bufpool_fix(pool->file, page, CP_SHARED, &fix) == 0)
-        cp_bufpool_unfix(&fix);
-}
-
-/*
- * The word does not tell a reader from a write-back. Where it is held shared, discard does: it
- * finishes write-backs, and then refuses a page that is still held. A page that it drops has just
- * been written, so nothing is lost.
- */
 static bool pool_page_pinned(struct cp_pager_engine *engine, uint64_t page)
 {
-    const uint64_t deadline_ns = cp_now_ns() + PIN_PATIENCE_NS;
-    for (;;) { /* ends: the page is free, or patience is at its end */
-        unsigned latch = latch_of(of(engine), page);
-        if (latch == CP_LATCH_FREE)
-            return false;
-        if (latch <= CP_LATCH_SHARED_MAX)
-            return cp_bufpool_discard(of(engine)->file, page, 1) != 0;
-        if (cp_now_ns() > deadline_ns)
-            return true;
-        finish_read(of(engine), page);
-        if (latch == CP_LATCH_EXCLUSIVE)
-            pause_briefly();
-    }
+    return cp_bufpool_is_fixed(of(engine)->file, page);
 }
 
-/* As above, for all pages, which must not be dropped: a flush finishes the write-backs. It would
- * wait for exclusive holders, so those come first. */
 static bool pool_any_pinned(struct cp_pager_engine *engine)
 {
-    const uint64_t deadline_ns = cp_now_ns() + PIN_PATIENCE_NS;
     struct cp_pin pins[PIN_LIST];
-    for (;;) { /* ends: nothing is held, or patience is at its end */
+    for (;;) { /* ends: what is listed and not fixed is I/O, which is_fixed has finished */
         uint32_t count = cp_bufpool_list_pins(of(engine)->pool, pins, PIN_LIST);
-        bool exclusive = false;
-        if (count == 0)
-            return false;
-        if (cp_now_ns() > deadline_ns)
-            return true;
         for (uint32_t i = 0; i < count && i < PIN_LIST; i++) {
-            finish_read(of(engine), pins[i].page);
-            exclusive |= latch_of(of(engine), pins[i].page) == CP_LATCH_EXCLUSIVE;
+            if (cp_bufpool_is_fixed(of(engine)->file, pins[i].page))
+                return true;
         }
-        if (!exclusive && count <= PIN_LIST)
-            (void)!cp_bufpool_flush(of(engine)->file); /* its error comes again at the sync */
-        pause_briefly();
+        if (count <= PIN_LIST)
+            return false;
     }
 }
 
