@@ -10,7 +10,7 @@
  * A page is first brought in by MADV_POPULATE_READ, which reports what a touch would have been
  * killed for (no such part of the file, an I/O error). What remains: the kernel may drop a clean
  * page and fail to read it again later, and another process may cut the file under us. Then a touch
- * is SIGBUS; docs/file-format.md and README.md say so. The lock file keeps well-behaved processes
+ * is SIGBUS; README.md says so. The lock file keeps well-behaved processes
  * from doing the latter.
  */
 #include "mmap_engine.h"

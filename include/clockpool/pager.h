@@ -84,7 +84,8 @@ CP_API int cp_pager_open(const char *directory, const struct cp_pager_options *o
  */
 CP_API int cp_pager_close(struct cp_pager *pager) CP_MUST_CHECK;
 
-/* Close without writing anything: changes since the last sync are dropped where still in memory. */
+/* Close without writing anything: changes since the last sync are dropped where still in memory. No
+ * page may be fixed. In a forked child it does nothing. */
 CP_API void cp_pager_abandon(struct cp_pager *pager);
 
 /* ---- pages ------------------------------------------------------------------------------------
@@ -160,9 +161,10 @@ CP_API const struct cp_page_map *cp_pager_page_map(const struct cp_pager *pager)
  */
 
 /*
- * Make all changes durable: dirty pages, then the data file, then a superblock. On an error that
- * may have lost writes (a failed sync) the store refuses further writes with CP_EFAILED until it is
- * opened again. -ENOSPC and CP_EGATE leave everything in memory: free space and sync again.
+ * Make all changes durable: dirty pages, then the data file, then a superblock. Waits for pages
+ * that are fixed exclusively, so the caller must hold none. On an error that may have lost writes
+ * (a failed sync) the store refuses further writes with CP_EFAILED until it is opened again.
+ * -ENOSPC and CP_EGATE leave everything in memory: free space and sync again.
  */
 CP_API int cp_pager_sync(struct cp_pager *pager) CP_MUST_CHECK;
 
@@ -197,7 +199,9 @@ CP_API uint32_t cp_pager_list_pins(struct cp_pager *pager, struct cp_pin *pins, 
 /*
  * Read every allocated page and verify its checksum, number and store id, and the space map against
  * the file. report (may be NULL) is called for each bad page with its error, and progress (may be
- * NULL) now and then. Returns the number of bad pages, or a negative code.
+ * NULL) now and then. What is dirty is written to the file first, so no page may be fixed
+ * exclusively by the caller; pages changed meanwhile may be reported. Neither function may call
+ * cp_pager_sync or cp_pager_check. Returns the number of bad pages, or a negative code.
  */
 CP_API int64_t cp_pager_check(
     struct cp_pager *pager, void (*report)(void *ctx, uint64_t page, const struct cp_error *error),

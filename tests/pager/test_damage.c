@@ -55,7 +55,7 @@ static void flipped_bit_gives_echecksum(void **state)
 {
     (void)state;
     uint64_t random = test_seed();
-    for (unsigned i = 0; i < 30; i++) {
+    for (unsigned i = 0; i < 12; i++) {
         make_store();
         uint64_t page = first_page + below(&random, COUNT);
         uint64_t offset = i == 0 ? 4095 : i == 1 ? 4064 : i == 2 ? 4072 : below(&random, 4096);

@@ -184,6 +184,51 @@ static void freed_everything_leaves_the_smallest_file(void **state)
     assert_ok(cp_pager_close(pager));
 }
 
+static void freed_page_in_a_full_span_is_found_again(void **state)
+{
+    (void)state;
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    const uint64_t map = cp_pager_first_page(pager) - 1, span = 4064 * 8;
+    uint64_t run;
+    assert_ok(cp_pager_allocate_run(pager, span - 1, &run));
+    assert_int_equal(allocate_filled(pager, 1), map + span + 1);
+    assert_int_equal(allocate_filled(pager, 1), map + span + 2);
+    assert_ok(cp_pager_free(pager, run + 777, 1));
+    assert_int_equal(allocate_filled(pager, 1), run + 777);
+    assert_int_equal(allocate_filled(pager, 1), map + span + 3);
+    assert_ok(cp_pager_close(pager));
+}
+
+/* Somebody who comes too late finds zeros where the file was, and is not killed. */
+static void late_look_behind_the_cut_sees_zeros(void **state)
+{
+    (void)state;
+    if (test_engine != CP_ENGINE_MMAP) {
+        print_message("skipped: only a mapping has an address behind the file\n");
+        skip();
+    }
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    struct cp_fix fix;
+    uint64_t first = cp_pager_first_page(pager);
+    for (unsigned i = 0; i < 1000; i++)
+        allocate_filled(pager, i);
+    assert_ok(cp_pager_sync(pager));
+    assert_ok(cp_pager_fix(pager, first + 900, CP_SHARED, &fix));
+    const volatile uint64_t *late = fix.data;
+    assert_true(*late != 0);
+    cp_pager_unfix(pager, &fix);
+    assert_ok(cp_pager_free(pager, first + 10, 990));
+    assert_ok(cp_pager_sync(pager));
+    assert_int_equal(file_size(data_path()), (first + 10) * 4096);
+    assert_int_equal(*late, 0);
+    for (unsigned i = 10; i < 1000; i++)
+        allocate_filled(pager, i + 1);
+    assert_ok(cp_pager_sync(pager));
+    for (unsigned i = 10; i < 1000; i++)
+        assert_true(check_page(pager, first + i, i + 1));
+    assert_ok(cp_pager_close(pager));
+}
+
 /* After a crash the map on disk may be newer than the superblock: what it says counts. */
 static void unclean_map_newer_than_superblock_is_believed(void **state)
 {
@@ -223,6 +268,8 @@ int main(void)
         cmocka_unit_test(spans_follow_each_other_without_giving_map_pages_out),
         cmocka_unit_test(sync_gives_trailing_free_pages_back),
         cmocka_unit_test(freed_everything_leaves_the_smallest_file),
+        cmocka_unit_test(freed_page_in_a_full_span_is_found_again),
+        cmocka_unit_test(late_look_behind_the_cut_sees_zeros),
         cmocka_unit_test(unclean_map_newer_than_superblock_is_believed),
     };
     int failed = RUN_ENGINE(CP_ENGINE_POOL, tests);
