@@ -13,7 +13,7 @@
 #include <clockpool/clockpool.h>
 
 #define PAGES   5000u
-#define UPDATES 20000u
+#define UPDATES 5000u
 
 /* What we keep in a page's payload. The layout is ours; clockpool looks at the trailer only. */
 struct counter {
