@@ -411,7 +411,10 @@ static int register_beyond_limit(struct subject *s, struct cp_io_ring *ring)
     job_init(&job, s->file, CP_IO_OP_READ, memory, 1, &left);
     cp_io_ring_put(ring, &job.request);
     cp_io_ring_wait(ring, none_left, &left);
-    return job.request.result == 0 && page_holds(memory, 1) ? 0 : 2;
+    int code = job.request.result == 0 && page_holds(memory, 1) ? 0 : 2;
+    cp_io_ring_destroy(ring);
+    free(memory);
+    return code;
 }
 
 /* The child makes its own io, so that it is not a forked user. */
@@ -423,7 +426,10 @@ static int register_in_own_io(struct subject *s, struct cp_io_ring *ring)
         return 77;
     if (cp_io_file_open(own.io, s->path, NULL, &own.file) != 0)
         return 3;
-    return register_beyond_limit(&own, ring);
+    int code = register_beyond_limit(&own, ring);
+    cp_io_file_close(own.file);
+    cp_io_destroy(own.io);
+    return code;
 }
 
 static void ring_memlock_limit_falls_back_and_says_so(void **state)
