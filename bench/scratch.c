@@ -41,10 +41,10 @@ static void find_mount(struct bench_place *place)
     size_t best = 0;
     FILE *file = fopen("/proc/self/mountinfo", "re");
     while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        char point[PATH_MAX], options[512], type[64], source[256];
+        char point[PATH_MAX], options[256], type[64], source[256], more[250] = "";
         const char *tail = strstr(line, " - ");
-        if (tail == NULL || sscanf(line, "%*s %*s %*s %*s %4095s %511s", point, options) != 2 ||
-            sscanf(tail, " - %63s %255s", type, source) != 2)
+        if (tail == NULL || sscanf(line, "%*s %*s %*s %*s %4095s %255s", point, options) != 2 ||
+            sscanf(tail, " - %63s %255s %249s", type, source, more) < 2)
             continue;
         size_t length = strcmp(point, "/") == 0 ? 0 : strlen(point);
         if (strncmp(place->path, point, length) != 0 ||
@@ -52,7 +52,8 @@ static void find_mount(struct bench_place *place)
             continue;
         best = length;
         snprintf(place->type, sizeof place->type, "%s", type);
-        snprintf(place->options, sizeof place->options, "%s", options);
+        /* of the mount; of the file system */
+        snprintf(place->options, sizeof place->options, "%s;%s", options, more);
         snprintf(place->source, sizeof place->source, "%s", source);
     }
     if (file != NULL)
