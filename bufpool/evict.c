@@ -55,7 +55,7 @@ static enum cp_clock_look look_at(void *ctx, uint32_t unit)
         return cp_state__cas(word, &seen, seen & ~CP_WORD_REF) ? CP_CLOCK_REFERENCED
                                                                : CP_CLOCK_SKIP;
     if ((seen & CP_WORD_DIRTY) != 0) {
-        if (sweep->dirty_count < sweep->dirty_limit && cp_state__cas(word, &seen, seen + 1))
+        if (sweep->dirty_count < sweep->dirty_limit && cp_writeback__claim(pool, word, seen))
             sweep->dirty[sweep->dirty_count++] = frame;
         if (sweep->no_clean && sweep->dirty_count >= sweep->dirty_limit)
             return CP_CLOCK_COLD; /* stops the sweep, without a victim */
@@ -122,8 +122,7 @@ void cp_evict__drop_page(struct cp_bufpool *pool, struct cp_frame *frame)
 static void let_go(struct sweep *sweep)
 {
     for (uint32_t i = 0; i < sweep->dirty_count; i++)
-        cp_shield__release_shared(
-            sweep->pool, atomic_load_explicit(&sweep->dirty[i]->word, memory_order_relaxed));
+        cp_writeback__let_go(sweep->pool, sweep->dirty[i]);
 }
 
 /* Dirty pages met beside a clean victim: write them early, asking nobody to wait. */

@@ -67,7 +67,9 @@ struct cp_frame {
     _Atomic cp_lsn lsn; /* largest LSN of a change since the page was last written */
     uint32_t unit;      /* first unit of the frame */
     uint32_t order;     /* it has 1 << order units */
-    uint64_t reserved[3];
+    /* 1 while somebody has claimed the page for writing: set and cleared under a shared hold */
+    _Atomic uint32_t writing;
+    uint32_t reserved[5];
 };
 _Static_assert(sizeof(struct cp_frame) == 64, "a descriptor is one cache line");
 
@@ -385,11 +387,18 @@ struct cp_write_wait {
 };
 
 /*
- * Start writing count dirty frames, each held shared by the caller; the holds pass to the writes.
+ * Start writing count dirty frames that the caller has claimed; the claims pass to the writes.
  * wait may be NULL. Returns 0 or the gate's failure; frames that were not written are let go.
  */
 int cp_writeback__start(struct cp_bufpool *pool, struct cp_frame **frames, uint32_t count,
                         enum cp_gate_use gate_use, struct cp_write_wait *wait);
+/*
+ * Claim a dirty page, found as `seen`, for writing: a shared hold, and the right to be its only
+ * writer. False when the word has changed or somebody else writes it.
+ */
+bool cp_writeback__claim(struct cp_bufpool *pool, uint64_t *word, uint64_t seen);
+/* Give a claim up without having written. */
+void cp_writeback__let_go(struct cp_bufpool *pool, struct cp_frame *frame);
 /* Wait until at most `left` of the requests are pending. Returns wait->error, recorded. */
 int cp_writeback__wait_left(struct cp_bufpool *pool, struct cp_write_wait *wait, uint32_t left);
 int cp_writeback__wait(struct cp_bufpool *pool, struct cp_write_wait *wait);

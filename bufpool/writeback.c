@@ -26,8 +26,26 @@ static uint64_t *word_of(const struct cp_frame *frame)
     return atomic_load_explicit(&frame->word, memory_order_relaxed);
 }
 
-static void let_go(struct cp_bufpool *pool, struct cp_frame *frame)
+/*
+ * Two writers of one page would seal it under each other's write, and the first to complete takes
+ * the LSN from the second. Eviction claims free pages only, but a flush joins readers.
+ */
+bool cp_writeback__claim(struct cp_bufpool *pool, uint64_t *word, uint64_t seen)
 {
+    if (!cp_state__cas(word, &seen, seen + 1))
+        return false;
+    struct cp_frame *frame = cp_bufpool__frame_of(pool, seen);
+    /* acquire: pairs with the release in cp_writeback__let_go */
+    if (atomic_exchange_explicit(&frame->writing, 1, memory_order_acquire) == 0)
+        return true;
+    cp_shield__release_shared(pool, word);
+    return false;
+}
+
+void cp_writeback__let_go(struct cp_bufpool *pool, struct cp_frame *frame)
+{
+    /* release: pairs with the acquire in cp_writeback__claim */
+    atomic_store_explicit(&frame->writing, 0, memory_order_release);
     cp_shield__release_shared(pool, word_of(frame));
 }
 
@@ -44,13 +62,11 @@ static void finish_page(struct cp_transfer *transfer, struct cp_frame *frame, in
         uint64_t held = cp_word_load(word);
         while (!cp_state__cas(word, &held, held & ~CP_WORD_DIRTY)) {
         } /* ends: a failure means that a reader's change succeeded */
-        /* A flush may write a page that an eviction is writing: only the first one counts. */
-        if ((held & CP_WORD_DIRTY) != 0) {
-            atomic_fetch_sub_explicit(&pool->pages_dirty, 1, memory_order_relaxed);
-            atomic_fetch_sub_explicit(&transfer->file->dirty_pages, 1, memory_order_relaxed);
-        }
+        cp_debug_assert((held & CP_WORD_DIRTY) != 0); /* nobody else writes it */
+        atomic_fetch_sub_explicit(&pool->pages_dirty, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&transfer->file->dirty_pages, 1, memory_order_relaxed);
     }
-    let_go(pool, frame);
+    cp_writeback__let_go(pool, frame);
 }
 
 static void complete_write(struct cp_io_request *request)
@@ -202,7 +218,7 @@ static uint32_t pass_gate(struct cp_bufpool *pool, struct cp_frame **frames, uin
         if (lsn_of(frames[i]) <= durable)
             frames[allowed++] = frames[i];
         else
-            let_go(pool, frames[i]);
+            cp_writeback__let_go(pool, frames[i]);
     }
     return allowed;
 }
@@ -233,12 +249,17 @@ static void put_transfer(struct cp_transfer *transfer)
 /* A transfer for writing; some are reserved for writes, so waiting for one ends. */
 static struct cp_transfer *wait_for_transfer(struct cp_bufpool *pool)
 {
-    struct cp_transfer *transfer = cp_transfer__alloc(pool);
-    while (transfer == NULL) {
-        cp_writeback__wait_any(pool);
-        transfer = cp_transfer__alloc(pool);
+    for (;;) { /* ends: the writes that have the transfers complete */
+        /* Read before the attempt: what completes after it ends the wait. Our own pages count as in
+         * flight already, so "none in flight" would not. */
+        struct completion_watch watch = {
+            pool, atomic_load_explicit(&pool->write_completions, memory_order_relaxed)};
+        struct cp_transfer *transfer = cp_transfer__alloc(pool);
+        if (transfer != NULL)
+            return transfer;
+        CP_HOOK("no_transfer", NULL, 0);
+        cp_io_ring_wait(pool->write_ring, some_completed, &watch);
     }
-    return transfer;
 }
 
 /* Put the frames of one file, sorted, in line: one request for each run of neighbours. */
@@ -304,6 +325,8 @@ int cp_writeback__start(struct cp_bufpool *pool, struct cp_frame **frames, uint3
 
 /* Requests that a flush keeps in flight while it gathers the next batch. */
 #define FLUSH_DEPTH 64u
+/* Between two looks at a page that another thread is about to write. */
+#define WRITER_PAUSE_NS 200000u
 
 struct flush {
     struct cp_bufpool_file *file;
@@ -325,6 +348,17 @@ static void flush_batch(struct flush *flush)
     (void)cp_writeback__wait_left(flush->file->pool, &flush->wait, FLUSH_DEPTH);
 }
 
+/* Another thread is writing the page, or about to: wait for that, but not for the page's readers.
+ */
+static void wait_for_writer(struct cp_bufpool *pool, uint64_t *word, uint64_t seen)
+{
+    cp_bufpool__count(pool, CP_COUNT_WRITE_WAITS, 1);
+    if (atomic_load_explicit(&pool->writes_in_flight, memory_order_relaxed) > 0)
+        cp_writeback__wait_any(pool);
+    else /* between its claim and its write nobody tells us: look again soon */
+        (void)!cp_latch_wait(word, seen, NULL, NULL, cp_now_ns() + WRITER_PAUSE_NS);
+}
+
 /*
  * Claim one page if it is dirty. Never waits while pages of the batch are claimed but not written:
  * the page's holder might be waiting for one of them.
@@ -335,18 +369,23 @@ static void flush_page(struct flush *flush, uint64_t page)
     uint64_t *word = &file->map.words[page];
     uint64_t seen = cp_word_load(word);
 
-    while ((seen & CP_WORD_DIRTY) != 0) { /* ends: waits for a holder, who lets go */
-        if (cp_word_latch(seen) < CP_LATCH_SHARED_MAX) {
-            if (!cp_state__cas(word, &seen, seen + 1))
-                continue;
+    for (; (seen & CP_WORD_DIRTY) != 0; seen = cp_word_load(word)) {
+        /* ends: waits for a holder, who lets go, or for a writer, who finishes */
+        bool shareable = cp_word_latch(seen) < CP_LATCH_SHARED_MAX;
+        if (shareable && cp_writeback__claim(file->pool, word, seen)) {
             flush->batch[flush->count++] = cp_bufpool__frame_of(file->pool, seen);
             if (flush->count == file->pool->write_batch_pages)
                 flush_batch(flush);
             return;
         }
+        uint64_t now = cp_word_load(word);
+        if (shareable && (cp_word_latch(now) == CP_LATCH_FREE || (now & CP_WORD_DIRTY) == 0))
+            continue;
         flush_batch(flush);
-        cp_fix__wait_word(file, word, seen);
-        seen = cp_word_load(word);
+        if (shareable)
+            wait_for_writer(file->pool, word, now);
+        else
+            cp_fix__wait_word(file, word, seen);
     }
 }
 

@@ -130,6 +130,7 @@ static inline void world_create_file(struct world *w, uint32_t f, uint32_t page_
         assert_int_equal(cp_io_write(w->io_file[f], page, page_size, p * page_size), 0);
     }
     free(page);
+    fault_io_reset(w->faults); /* calls count from here */
 }
 
 static inline void world_attach_with(struct world *w, uint32_t f,
