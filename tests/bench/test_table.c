@@ -88,6 +88,14 @@ static void finish_medians_extremes_and_ratio(void **state)
     assert_int_equal(results.failed_count, 1);
 }
 
+static void finish_no_raw_at_that_depth_no_ratio(void **state)
+{
+    (void)state;
+    add(&bench_engine_pool, 8, 1000, 3);
+    bench_results_finish(&results);
+    assert_true(results.rows[5].ratio_to_raw == 0);
+}
+
 static void finish_row_without_measurement_has_failed(void **state)
 {
     (void)state;
@@ -146,6 +154,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(finish_medians_extremes_and_ratio, setup, teardown),
+        cmocka_unit_test_setup_teardown(finish_no_raw_at_that_depth_no_ratio, setup, teardown),
         cmocka_unit_test_setup_teardown(finish_row_without_measurement_has_failed, setup, teardown),
         cmocka_unit_test_setup_teardown(table_fits_120_columns, setup, teardown),
         cmocka_unit_test_setup_teardown(table_says_what_differs, setup, teardown),
