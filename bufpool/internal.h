@@ -196,6 +196,7 @@ struct cp_extent_pass {
     struct cp_frame *dirty[CP_WRITE_BATCH_MAX];  /* claimed shared, to be written */
     uint32_t clean_count, dirty_count;
     uint32_t busy_count; /* pinned, under I/O, or between two owners */
+    bool clean_only;     /* set by the caller: leave dirty pages alone */
 };
 
 struct cp_bufpool {

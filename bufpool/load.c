@@ -109,9 +109,14 @@ static void finish_page(struct cp_transfer *transfer, uint32_t i, int result)
     if (result == 0)
         result = verify(transfer->file, frame);
     if (result != 0) {
-        cp_load__fail(pool, frame);
-        if (ticket != NULL) /* release: pairs with the acquire in ticket_arrived */
+        if (ticket != NULL) {
+            /* Told before the word is absent: as long as the ticket is LOADING, so is its word, on
+             * the ring where its owner waits. */
+            ticket->status = result;
+            /* release: pairs with the acquire in ticket_arrived */
             __atomic_store_n(&ticket->state, CP_TICKET_RETRY, __ATOMIC_RELEASE);
+        }
+        cp_load__fail(pool, frame);
         return;
     }
     if (ticket == NULL) {

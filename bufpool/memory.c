@@ -237,7 +237,8 @@ static void claim_unit(struct cp_bufpool *pool, uint32_t unit, struct cp_extent_
         cp_word_latch(seen) != CP_LATCH_FREE)
         return;
     if ((seen & CP_WORD_DIRTY) != 0) {
-        if (pass->dirty_count < CP_WRITE_BATCH_MAX && cp_writeback__claim(pool, word, seen))
+        if (!pass->clean_only && pass->dirty_count < CP_WRITE_BATCH_MAX &&
+            cp_writeback__claim(pool, word, seen))
             pass->dirty[pass->dirty_count++] = frame;
         return;
     }

@@ -87,8 +87,12 @@ static int start_load(struct cp_load_run *run, uint64_t page, struct cp_ticket *
     return 0;
 }
 
+/*
+ * Begin one ticket. *no_frame: in and out, the error of a search for a frame that failed; after one
+ * that took CP_BUFPOOL_WAIT_LIMIT_MS nobody waits for the next. NULL: wait for no frame at all.
+ */
 static void begin_one(struct cp_load_run *run, uint64_t page, enum cp_latch_mode mode,
-                      struct cp_ticket *ticket)
+                      struct cp_ticket *ticket, int *no_frame)
 {
     *ticket = (struct cp_ticket){.file = run->file, .state = CP_TICKET_RETRY};
     if (cp_fix__try(run->file, page, mode, &ticket->fix)) {
@@ -99,10 +103,16 @@ static void begin_one(struct cp_load_run *run, uint64_t page, enum cp_latch_mode
     ticket->fix = (struct cp_fix){.owner = run->file, .page = page, .mode = mode};
     if (cp_word_load(&run->file->map.words[page]) != 0)
         return;
-    int status = start_load(run, page, ticket, true);
+    bool may_wait = no_frame != NULL && *no_frame == 0;
+    int status = start_load(run, page, ticket, may_wait);
+    if (status == -EAGAIN && no_frame != NULL && *no_frame != 0 &&
+        cp_word_load(&run->file->map.words[page]) == 0)
+        status = *no_frame;
     if (status == -EAGAIN) {
         ticket->state = CP_TICKET_RETRY;
     } else if (status != 0) {
+        if (status == CP_ENOFRAMES && no_frame != NULL)
+            *no_frame = status;
         ticket->state = CP_TICKET_FAILED;
         ticket->status = status;
     }
@@ -112,13 +122,14 @@ int cp_bufpool_begin(struct cp_bufpool_file *file, const uint64_t *pages, uint32
                      enum cp_latch_mode mode, struct cp_ticket *out_tickets)
 {
     struct cp_load_run run;
+    int no_frame = 0;
     int status = check_many(file, pages, count);
 
     if (status != 0)
         return status;
     cp_load__run_init(&run, file);
     for (uint32_t i = 0; i < count; i++)
-        begin_one(&run, pages[i], mode, &out_tickets[i]);
+        begin_one(&run, pages[i], mode, &out_tickets[i], &no_frame);
     cp_load__run_put(&run);
     return 0;
 }
@@ -157,11 +168,14 @@ bool cp_bufpool_poll(struct cp_ticket *ticket)
         if (state_of(ticket) == CP_TICKET_LOADING)
             return false;
     }
+    /* After a read that failed, wait reads the page by itself: nothing more can be done here. */
+    if (state_of(ticket) == CP_TICKET_RETRY && ticket->status != 0)
+        return true;
     if (state_of(ticket) == CP_TICKET_RETRY) {
         struct cp_load_run run;
         uint64_t page = ticket->fix.page;
         cp_load__run_init(&run, file);
-        begin_one(&run, page, (enum cp_latch_mode)ticket->fix.mode, ticket);
+        begin_one(&run, page, (enum cp_latch_mode)ticket->fix.mode, ticket, NULL);
         put_and_submit(&run);
     }
     return state_of(ticket) == CP_TICKET_FIXED || state_of(ticket) == CP_TICKET_FAILED;
@@ -249,7 +263,7 @@ static int fix_window(struct cp_bufpool_file *file, const uint64_t *pages, uint3
     uint32_t missing[CP_WINDOW_PAGES];
     uint32_t missing_count = 0;
     struct cp_load_run run;
-    int status = 0;
+    int status = 0, no_frame = 0;
 
     for (uint32_t i = 0; i < count; i++)
         __builtin_prefetch(&file->map.words[pages[i]]);
@@ -265,7 +279,7 @@ static int fix_window(struct cp_bufpool_file *file, const uint64_t *pages, uint3
 
     cp_load__run_init(&run, file);
     for (uint32_t m = 0; m < missing_count; m++)
-        begin_one(&run, pages[missing[m]], mode, &tickets[m]);
+        begin_one(&run, pages[missing[m]], mode, &tickets[m], &no_frame);
     put_and_submit(&run);
     for (uint32_t m = 0; m < missing_count; m++) {
         uint32_t i = missing[m];

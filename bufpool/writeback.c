@@ -36,9 +36,13 @@ bool cp_writeback__claim(struct cp_bufpool *pool, uint64_t *word, uint64_t seen)
         return false;
     struct cp_frame *frame = cp_bufpool__frame_of(pool, seen);
     /* acquire: pairs with the release in cp_writeback__let_go */
-    if (atomic_exchange_explicit(&frame->writing, 1, memory_order_acquire) == 0)
+    if (atomic_exchange_explicit(&frame->writing, 1, memory_order_acquire) != 0) {
+        cp_shield__release_shared(pool, word);
+        return false;
+    }
+    if ((cp_word_load(word) & CP_WORD_DIRTY) != 0)
         return true;
-    cp_shield__release_shared(pool, word);
+    cp_writeback__let_go(pool, frame); /* another writer finished while we joined */
     return false;
 }
 
