@@ -216,6 +216,9 @@ int cp_bufpool_try_fix(struct cp_bufpool_file *file, uint64_t page, enum cp_latc
         cp_bufpool__count(file->pool, CP_COUNT_HITS, 1);
         return 0;
     }
+    int status = cp_bufpool__check_process(file->pool);
+    if (status != 0)
+        return status;
     if (page >= file->map.page_limit)
         return no_such_page(file, page);
     return -EAGAIN;
