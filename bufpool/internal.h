@@ -9,8 +9,8 @@
  *   extents, arena         under memory_lock
  *   budget, counters       atomics
  *
- * Lock order: resize_lock, memory_lock, clock_lock, then the locks of buddy and slab. None but
- * resize_lock is held over I/O or a gate call, and none over a wait for a latch.
+ * Lock order: budget_lock, resize_lock, memory_lock, clock_lock, then the locks of buddy and slab.
+ * None but the first two is held over I/O or a gate call, and none over a wait for a latch.
  */
 #ifndef CLOCKPOOL_BUFPOOL_INTERNAL_H
 #define CLOCKPOOL_BUFPOOL_INTERNAL_H
@@ -223,6 +223,8 @@ struct cp_bufpool {
     pthread_mutex_t memory_lock; /* guards: extents_committed, resizes */
     uint8_t *extents_committed;  /* one byte an extent */
     uint32_t extent_count;       /* committed */
+
+    pthread_mutex_t budget_lock; /* serialises resizes: one sets the limit and may put it back */
 
     pthread_mutex_t resize_lock; /* serialises those who empty extents; guards: extent_pass */
     struct cp_extent_pass extent_pass;

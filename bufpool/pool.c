@@ -139,6 +139,7 @@ int cp_bufpool_create(const struct cp_bufpool_options *options, struct cp_bufpoo
     set_defaults(pool);
     atomic_store_explicit(&pool->budget.limit_bytes, options->budget_bytes, memory_order_relaxed);
     pthread_mutex_init(&pool->memory_lock, NULL);
+    pthread_mutex_init(&pool->budget_lock, NULL);
     pthread_mutex_init(&pool->resize_lock, NULL);
     pthread_mutex_init(&pool->clock_lock, NULL);
     pthread_mutex_init(&pool->files_lock, NULL);
@@ -176,6 +177,7 @@ void cp_bufpool_destroy(struct cp_bufpool *pool)
     if (pool->fork_guard.word != NULL)
         cp_fork_guard_fini(&pool->fork_guard);
     pthread_mutex_destroy(&pool->memory_lock);
+    pthread_mutex_destroy(&pool->budget_lock);
     pthread_mutex_destroy(&pool->resize_lock);
     pthread_mutex_destroy(&pool->clock_lock);
     pthread_mutex_destroy(&pool->files_lock);
@@ -183,24 +185,36 @@ void cp_bufpool_destroy(struct cp_bufpool *pool)
     free(pool);
 }
 
+/* The least that the pool's own memory and one extent for pages take. */
+static uint64_t least_budget(const struct cp_bufpool *pool)
+{
+    uint64_t own =
+        atomic_load_explicit(&pool->budget.by_purpose[CP_FOR_IO], memory_order_relaxed) +
+        atomic_load_explicit(&pool->budget.by_purpose[CP_FOR_FIXED], memory_order_relaxed);
+    return cp_max_u64(CP_BUFPOOL_BUDGET_MIN, own + pool->extent_cost_bytes);
+}
+
 int cp_bufpool_resize(struct cp_bufpool *pool, uint64_t budget_bytes)
 {
     int status = cp_bufpool__check_process(pool);
     if (status != 0)
         return status;
-    if (budget_bytes < CP_BUFPOOL_BUDGET_MIN || budget_bytes > pool->options.max_budget_bytes)
+    if (budget_bytes < least_budget(pool) || budget_bytes > pool->options.max_budget_bytes)
         return cp_error_set(CP_EBUDGET, NULL, CP_NO_PAGE, CP_NO_LSN,
-                            "set max_budget_bytes when the pool is created",
-                            "resizing to %llu bytes; 524288 to %llu are possible",
+                            "set max_budget_bytes when the pool is created; a pool created small "
+                            "needs less for itself",
+                            "resizing to %llu bytes; %llu to %llu are possible",
                             (unsigned long long)budget_bytes,
+                            (unsigned long long)least_budget(pool),
                             (unsigned long long)pool->options.max_budget_bytes);
+    pthread_mutex_lock(&pool->budget_lock);
     /* New limit first: from here on nobody takes what the shrink is about to free. */
     uint64_t old =
         atomic_exchange_explicit(&pool->budget.limit_bytes, budget_bytes, memory_order_relaxed);
     status = cp_memory__shrink(pool, budget_bytes);
-    if (status == 0)
-        return 0;
-    atomic_store_explicit(&pool->budget.limit_bytes, old, memory_order_relaxed);
+    if (status != 0)
+        atomic_store_explicit(&pool->budget.limit_bytes, old, memory_order_relaxed);
+    pthread_mutex_unlock(&pool->budget_lock);
     if (status == CP_EPINNED)
         return cp_error_set(CP_EPINNED, NULL, CP_NO_PAGE, CP_NO_LSN,
                             "unfix pages and try again; the old budget stands",

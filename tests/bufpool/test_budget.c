@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT */
+/* The memory budget: hard, counting everything, changed while running. */
+#include "helpers.h"
+
+#include <sched.h>
+#include <sys/mman.h>
+
+#define PAGES 1200u
+
+static void check_sum(struct world *w)
+{
+    struct cp_bufpool_stats stats = stats_of(w);
+    assert_int_equal(stats.frame_bytes + stats.descriptor_bytes + stats.table_bytes +
+                         stats.io_bytes + stats.fixed_bytes,
+                     stats.used_bytes);
+    assert_true(stats.used_bytes <= stats.budget_bytes);
+    assert_true(stats.frame_used_bytes <= stats.frame_bytes);
+}
+
+static uint64_t resident_frame_bytes(struct world *w)
+{
+    uint64_t bytes = 0;
+    for (uint64_t unit = 0; unit < w->pool->unit_limit; unit++) {
+        unsigned char resident = 0;
+        assert_int_equal(mincore(w->pool->base + unit * 4096, 4096, &resident), 0);
+        bytes += (resident & 1) != 0 ? 4096 : 0;
+    }
+    return bytes;
+}
+
+static void budget_outside_the_limits_refused_with_a_hint(void **state)
+{
+    (void)state;
+    struct world w;
+    struct cp_bufpool *pool = NULL;
+    world_simple(&w, MIB, 4);
+    struct cp_bufpool_options options = {.io = w.io, .budget_bytes = CP_BUFPOOL_BUDGET_MIN - 1};
+    assert_int_equal(cp_bufpool_create(&options, &pool), CP_EBUDGET);
+    assert_non_null(strstr(cp_error_info()->hint, "524288"));
+    options = (struct cp_bufpool_options){.io = w.io, .budget_bytes = MIB, .max_budget_bytes = 1};
+    assert_int_equal(cp_bufpool_create(&options, &pool), CP_EBUDGET);
+    assert_null(pool);
+    assert_int_equal(cp_bufpool_resize(w.pool, CP_BUFPOOL_BUDGET_MIN - 1), CP_EBUDGET);
+    assert_int_equal(cp_bufpool_resize(w.pool, 4 * MIB + 1), CP_EBUDGET);
+    assert_int_equal(stats_of(&w).budget_bytes, MIB);
+    assert_int_equal(cp_bufpool_resize(w.pool, 4 * MIB), 0);
+    world_close(&w);
+}
+
+static void budget_never_exceeded_in_any_step(void **state)
+{
+    (void)state;
+    struct world w;
+    uint64_t random = 7;
+    world_open(&w, MIB);
+    world_add_file(&w, 0, 4096, PAGES);
+    world_add_file(&w, 1, 65536, 30);
+    for (uint32_t i = 0; i < 4000; i++) {
+        uint64_t r = next_random(&random);
+        if (r % 5 == 0)
+            check_version(&w, 1, (r >> 8) % 30, 0);
+        else
+            check_version(&w, 0, (r >> 8) % PAGES, 0);
+        check_sum(&w);
+    }
+    assert_true(stats_of(&w).peak_bytes <= MIB);
+    assert_true(resident_frame_bytes(&w) <= stats_of(&w).frame_bytes);
+    assert_true(stats_of(&w).frame_bytes > MIB / 2); /* and most of it is used for pages */
+    world_close(&w);
+}
+
+static void budget_growing_makes_room_at_once(void **state)
+{
+    (void)state;
+    struct world w;
+    world_simple(&w, MIB, PAGES);
+    for (uint64_t page = 0; page < PAGES; page++)
+        check_version(&w, 0, page, 0);
+    uint64_t before = stats_of(&w).pages_resident;
+    assert_int_equal(cp_bufpool_resize(w.pool, 3 * MIB), 0);
+    for (uint64_t page = 0; page < PAGES; page++)
+        check_version(&w, 0, page, 0);
+    assert_true(stats_of(&w).pages_resident > 2 * before);
+    check_sum(&w);
+    world_close(&w);
+}
+
+static void budget_shrunk_memory_goes_back_to_the_kernel(void **state)
+{
+    (void)state;
+    struct world w;
+    world_simple(&w, 4 * MIB, PAGES);
+    world_add_file(&w, 1, 65536, 20);
+    for (uint64_t page = 0; page < 700; page++)
+        change_page(&w, 0, page, 1, 0);
+    uint64_t before = resident_frame_bytes(&w);
+    assert_int_equal(cp_bufpool_resize(w.pool, MIB), 0);
+    check_sum(&w);
+    assert_int_equal(stats_of(&w).budget_bytes, MIB);
+    assert_true(resident_frame_bytes(&w) <= MIB);
+    assert_true(resident_frame_bytes(&w) < before);
+    assert_true(stats_of(&w).extents_released > 0);
+    for (uint64_t page = 0; page < 700; page++)
+        check_version(&w, 0, page, 1);
+    for (uint64_t page = 0; page < 20; page++) /* large frames can still be had */
+        check_version(&w, 1, page, 0);
+    check_sum(&w);
+    world_close(&w);
+}
+
+static void budget_shrink_against_pins_refused_old_one_stands(void **state)
+{
+    (void)state;
+    struct world w;
+    static struct cp_fix fixes[700];
+    world_simple(&w, 4 * MIB, PAGES);
+    for (uint64_t page = 0; page < 700; page++)
+        fixes[page] = must_fix(&w, 0, page, CP_SHARED);
+    assert_int_equal(cp_bufpool_resize(w.pool, MIB), CP_EPINNED);
+    assert_true(strlen(cp_error_info()->hint) > 0);
+    assert_int_equal(stats_of(&w).budget_bytes, 4 * MIB);
+    for (uint64_t page = 0; page < 700; page++)
+        assert_int_equal(page_version(fixes[page].data, 4096, page), 0);
+    cp_bufpool_unfix_many(fixes, 700);
+    assert_int_equal(cp_bufpool_resize(w.pool, MIB), 0);
+    check_sum(&w);
+    world_close(&w);
+}
+
+/* What the pool itself needs is no pin: waiting would not help, so it is told. */
+static void budget_below_the_pools_own_needs_refused_as_such(void **state)
+{
+    (void)state;
+    struct world w;
+    world_simple(&w, 64 * MIB, PAGES);
+    for (uint64_t page = 0; page < 100; page++)
+        check_version(&w, 0, page, 0);
+    assert_int_equal(cp_bufpool_resize(w.pool, CP_BUFPOOL_BUDGET_MIN), CP_EBUDGET);
+    assert_int_equal(stats_of(&w).budget_bytes, 64 * MIB);
+    assert_int_equal(stats_of(&w).pages_resident, 100); /* nothing was thrown away for it */
+    world_close(&w);
+}
+
+/* ---- at the same time ---------------------------------------------------------------------------
+ */
+
+struct resizing {
+    struct world *w;
+    uint64_t budget_bytes;
+    _Atomic bool over;
+    int status;
+};
+
+static void *resize_in_thread(void *argument)
+{
+    struct resizing *r = argument;
+    r->status = cp_bufpool_resize(r->w->pool, r->budget_bytes);
+    atomic_store(&r->over, true);
+    return NULL;
+}
+
+/* A shrink that fails must not put its old budget back over the one another thread has set. */
+static void budget_two_resizes_at_once_each_whole(void **state)
+{
+    (void)state;
+    struct world w;
+    struct watchdog dog;
+    pthread_t threads[2];
+    static struct cp_fix fixes[700];
+    struct resizing small = {.w = &w, .budget_bytes = MIB, .status = 1};
+    struct resizing middle = {.w = &w, .budget_bytes = 15 * MIB / 4, .status = 1};
+    world_simple(&w, 4 * MIB, PAGES);
+    watchdog_start(&dog, &w, WATCHDOG_LIMIT);
+    for (uint64_t page = 0; page < 700; page++) { /* every extent holds pins and dirty pages */
+        if (page % 8 == 0)
+            fixes[page / 8] = must_fix(&w, 0, page, CP_SHARED);
+        else
+            change_page(&w, 0, page, 1, 0);
+    }
+    fault_io_hold(w.faults);
+    assert_int_equal(pthread_create(&threads[0], NULL, resize_in_thread, &small), 0);
+    assert_true(fault_io_await_held(w.faults, 1, HOLD_TIMEOUT));
+    assert_int_equal(pthread_create(&threads[1], NULL, resize_in_thread, &middle), 0);
+    for (uint32_t i = 0; i < 20000 && stats_of(&w).budget_bytes != middle.budget_bytes; i++)
+        sched_yield();
+    fault_io_let_go(w.faults);
+    pthread_join(threads[0], NULL);
+    pthread_join(threads[1], NULL);
+    cp_bufpool_unfix_many(fixes, 88);
+    assert_int_equal(small.status, CP_EPINNED);
+    assert_int_equal(middle.status, 0);
+    assert_int_equal(stats_of(&w).budget_bytes, middle.budget_bytes);
+    check_sum(&w);
+    watchdog_stop(&dog);
+    world_close(&w);
+}
+
+static void *change_pages(void *argument)
+{
+    struct resizing *r = argument;
+    for (uint32_t round = 1; round <= 4; round++) {
+        for (uint64_t page = 0; page < 600; page++)
+            change_page(r->w, 0, page, round, 0);
+    }
+    atomic_store(&r->over, true);
+    return NULL;
+}
+
+static void budget_resized_while_pages_change_nothing_lost(void **state)
+{
+    (void)state;
+    struct world w;
+    struct watchdog dog;
+    pthread_t thread;
+    struct resizing changes = {.w = &w};
+    uint32_t resizes = 0;
+    world_simple(&w, 2 * MIB, PAGES);
+    watchdog_start(&dog, &w, WATCHDOG_LIMIT);
+    assert_int_equal(pthread_create(&thread, NULL, change_pages, &changes), 0);
+    while (!atomic_load(&changes.over) || resizes < 4) {
+        uint64_t budget = resizes % 2 == 0 ? MIB : 3 * MIB;
+        int status = cp_bufpool_resize(w.pool, budget);
+        assert_true(status == 0 || status == CP_EPINNED);
+        assert_true(stats_of(&w).peak_bytes <= 3 * MIB);
+        resizes++;
+    }
+    pthread_join(thread, NULL);
+    for (uint64_t page = 0; page < 600; page++)
+        check_version(&w, 0, page, 4);
+    check_sum(&w);
+    watchdog_stop(&dog);
+    world_close(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(budget_outside_the_limits_refused_with_a_hint),
+        cmocka_unit_test(budget_never_exceeded_in_any_step),
+        cmocka_unit_test(budget_growing_makes_room_at_once),
+        cmocka_unit_test(budget_shrunk_memory_goes_back_to_the_kernel),
+        cmocka_unit_test(budget_shrink_against_pins_refused_old_one_stands),
+        cmocka_unit_test(budget_below_the_pools_own_needs_refused_as_such),
+        cmocka_unit_test(budget_two_resizes_at_once_each_whole),
+        cmocka_unit_test(budget_resized_while_pages_change_nothing_lost),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
