@@ -7,13 +7,18 @@
 #include <string.h>
 #include <unistd.h>
 
-#define RING_DEPTH_DEFAULT     256u
-#define RING_DEPTH_MIN         4u
-#define RING_BYTES_PER_ENTRY   (64u + 2 * 16u) /* one submission and two completion entries */
-#define CPUS_PER_RING          4u
-#define WRITE_BATCH_DEFAULT    64u
-#define MAX_BUDGET_FACTOR      4u
-#define PAGES_MAX_DEFAULT      (UINT64_C(1) << 32)
+#define RING_DEPTH_DEFAULT   256u
+#define RING_DEPTH_MIN       4u
+#define RING_BYTES_PER_ENTRY (64u + 2 * 16u) /* one submission and two completion entries */
+#define CPUS_PER_RING        4u
+#define WRITE_BATCH_DEFAULT  64u
+#define MAX_BUDGET_FACTOR    4u
+/* valgrind walks all address space that is writable at each exit, a forked child's too. */
+#ifdef CP_VALGRIND
+#define PAGES_MAX_DEFAULT (UINT64_C(1) << 22)
+#else
+#define PAGES_MAX_DEFAULT (UINT64_C(1) << 32)
+#endif
 #define PAGES_MAX_LIMIT        (UINT64_C(1) << 40)
 #define TRANSFERS_MIN          16u
 #define TRANSFERS_MAX          1024u

@@ -17,8 +17,8 @@
 
 #include <errno.h>
 
-/* Restarts of a fix_many that meets other threads' latches, before it gives up. */
-#define RESTART_LIMIT 100u
+/* Restarts of a fix_many that meets other threads' latches, before it goes page by page. */
+#define RESTART_LIMIT 4u
 
 static uint32_t state_of(const struct cp_ticket *ticket)
 {
@@ -304,6 +304,44 @@ static int fix_window(struct cp_bufpool_file *file, const uint64_t *pages, uint3
     return status;
 }
 
+/* Holding nothing, wait for a page in other hands (and read it if need be). -EAGAIN when done. */
+static int await_page(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode)
+{
+    struct cp_fix fix;
+    int status = cp_bufpool_fix(file, page, mode, &fix);
+
+    if (status != 0)
+        return status;
+    cp_bufpool_unfix(&fix);
+    return -EAGAIN;
+}
+
+/*
+ * The way that always ends: one page after the other in ascending order, waiting while holding. All
+ * who wait so do it in the same order, and all others hold nothing while they wait.
+ */
+static int fix_in_order(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count,
+                        enum cp_latch_mode mode, struct cp_fix *out_fixes)
+{
+    uint16_t order[CP_BUFPOOL_FIX_MANY_MAX];
+
+    for (uint32_t i = 0; i < count; i++) { /* insertion sort: this path is rare */
+        uint32_t at = i;
+        for (; at > 0 && pages[order[at - 1]] > pages[i]; at--)
+            order[at] = order[at - 1];
+        order[at] = (uint16_t)i;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        int status = cp_bufpool_fix(file, pages[order[i]], mode, &out_fixes[order[i]]);
+        if (status != 0) {
+            while (i-- > 0)
+                cp_bufpool_unfix(&out_fixes[order[i]]);
+            return status;
+        }
+    }
+    return 0;
+}
+
 int cp_bufpool_fix_many(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count,
                         enum cp_latch_mode mode, struct cp_fix *out_fixes)
 {
@@ -314,30 +352,23 @@ int cp_bufpool_fix_many(struct cp_bufpool_file *file, const uint64_t *pages, uin
     if (mode == CP_EXCLUSIVE && has_duplicate(pages, count))
         return cp_error_set(-EINVAL, file->path, CP_NO_PAGE, CP_NO_LSN, NULL,
                             "fixing a page exclusively twice in one call");
-    for (uint32_t restart = 0; restart < RESTART_LIMIT; restart++) {
+    status = -EAGAIN;
+    for (uint32_t restart = 0; restart < RESTART_LIMIT && status == -EAGAIN; restart++) {
         uint32_t done = 0;
         uint64_t busy = 0;
+        status = 0;
         while (done < count && status == 0) {
             uint32_t window = count - done < CP_WINDOW_PAGES ? count - done : CP_WINDOW_PAGES;
             status = fix_window(file, &pages[done], window, mode, &out_fixes[done], &busy);
             if (status == 0)
                 done += window;
         }
-        if (status == 0)
-            return 0;
-        cp_bufpool_unfix_many(out_fixes, done);
-        if (status != -EAGAIN)
-            return status;
-        /* Holding nothing now: wait for the page that was in other hands, and read it if need be.
-         */
-        struct cp_fix fix;
-        status = cp_bufpool_fix(file, busy, mode, &fix);
-        if (status != 0)
-            return status;
-        cp_bufpool_unfix(&fix);
+        if (status == -EAGAIN) {
+            cp_bufpool_unfix_many(out_fixes, done);
+            status = await_page(file, busy, mode);
+        } else if (status != 0) {
+            cp_bufpool_unfix_many(out_fixes, done);
+        }
     }
-    return cp_error_set(CP_ETIMEDOUT, file->path, pages[0], CP_NO_LSN,
-                        "fix fewer pages at a time, or fix them in one order everywhere",
-                        "fixing %u pages together: others held one of them %u times in a row",
-                        count, RESTART_LIMIT);
+    return status == -EAGAIN ? fix_in_order(file, pages, count, mode, out_fixes) : status;
 }

@@ -150,7 +150,8 @@ CP_API void cp_bufpool_mark_dirty(struct cp_fix *fix, cp_lsn lsn);
  * are fixed, out_fixes[i] being pages[i], or none and an error is returned. A page may occur twice
  * when mode is shared (-EINVAL otherwise). Where another thread holds a page, everything fixed so
  * far is released before waiting for it, so calls never deadlock with each other; a caller that
- * already holds fixes can. CP_ETIMEDOUT when this has not succeeded after many attempts.
+ * already holds fixes can. After a few such rounds the pages are fixed one by one in ascending
+ * order, which always succeeds in the end.
  */
 CP_API int cp_bufpool_fix_many(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count,
                                enum cp_latch_mode mode, struct cp_fix *out_fixes) CP_MUST_CHECK;
@@ -201,7 +202,9 @@ CP_API void cp_bufpool_cancel(struct cp_ticket *ticket);
 
 /*
  * Copy size_bytes at offset_bytes of a page into buffer: optimistically when the page is resident,
- * by a shared fix otherwise. Errors as cp_bufpool_fix, -EINVAL outside the page.
+ * by a shared fix otherwise. Errors as cp_bufpool_fix, -EINVAL outside the page. The copy is made
+ * by relaxed atomic loads and never returned when the page changed meanwhile; ThreadSanitizer is
+ * content with that only where the writers of the page store atomically too.
  */
 CP_API int cp_bufpool_read(struct cp_bufpool_file *file, uint64_t page, uint32_t offset_bytes,
                            void *buffer, uint32_t size_bytes) CP_MUST_CHECK;
