@@ -50,6 +50,21 @@
 /* Bytes of metadata that a committed unit may need: descriptor 64, slot 8, clock 1, buddy 16. */
 #define CP_UNIT_OVERHEAD 89u
 
+/*
+ * For code that reads frames without a latch: ThreadSanitizer looks away, because it takes the
+ * system call that fills a frame for plain stores. (clang's no_sanitize keeps watching atomics.)
+ */
+#if defined(__SANITIZE_THREAD__)
+#define CP_UNWATCHED __attribute__((noinline, no_sanitize("thread")))
+#elif defined(__clang__)
+#if __has_feature(thread_sanitizer)
+#define CP_UNWATCHED __attribute__((noinline, disable_sanitizer_instrumentation))
+#endif
+#endif
+#ifndef CP_UNWATCHED
+#define CP_UNWATCHED
+#endif
+
 /* Test hooks: points in the code at which a test may act. Compiled out everywhere else. */
 #ifdef CP_TEST_HOOKS
 extern void (*cp_bufpool__hook)(const char *point, struct cp_bufpool_file *file, uint64_t page);

@@ -12,10 +12,8 @@
 
 #define OPTIMISTIC_TRIES 3u
 
-/* ThreadSanitizer is told to look away: it takes the read(2) that fills a frame for plain stores.
- */
-__attribute__((no_sanitize("thread"))) static void
-copy_relaxed(unsigned char *target, const unsigned char *source, uint32_t size_bytes)
+CP_UNWATCHED static void copy_relaxed(unsigned char *target, const unsigned char *source,
+                                      uint32_t size_bytes)
 {
     while (size_bytes > 0 && ((uintptr_t)source & 7) != 0) {
         *target++ = __atomic_load_n(source++, __ATOMIC_RELAXED);

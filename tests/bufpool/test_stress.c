@@ -411,13 +411,15 @@ static void open_episode(struct episode *e, uint64_t *random)
     fault_io_on_write(e->w.faults, fake_log_see_write, &e->log);
     if (e->faults) {
         for (uint32_t i = 0; i < 15; i++)
-            fault_io_rule(e->w.faults, &(struct fault_rule){
-                                           .on = i % 3 == 0 ? FAULT_READ : FAULT_WRITE,
-                                           .nth = 1 + next_random(random) % 3000,
-                                           .times = 1 + next_random(random) % 4,
-                                           .effect = i % 5 == 0 ? FAULT_SHORT : FAULT_CODE,
-                                           .code = i % 2 == 0 ? -EIO : -ENOSPC,
-                                       });
+            fault_io_rule(e->w.faults,
+                          &(struct fault_rule){
+                              .on = i % 3 == 0 ? FAULT_READ : FAULT_WRITE,
+                              .nth = 1 + next_random(random) % 3000,
+                              .times = 1 + next_random(random) % 4,
+                              .bytes = 512, /* whole sectors, or O_DIRECT refuses the rest */
+                              .effect = i % 5 == 0 ? FAULT_SHORT : FAULT_CODE,
+                              .code = i % 2 == 0 ? -EIO : -ENOSPC,
+                          });
     }
 }
 

@@ -223,6 +223,23 @@ static void writeback_flush_sorts_and_merges(void **state)
     close_setting(&s);
 }
 
+/* Frames in the opposite order of pages: what an eviction writes is sorted all the same. */
+static void writeback_eviction_sorts_and_merges(void **state)
+{
+    (void)state;
+    struct setting s;
+    struct fault_write write;
+    open_setting(&s, CP_BUFPOOL_BUDGET_MIN);
+    for (uint64_t page = PAGES; has_room(&s.w);)
+        change_page(&s.w, 0, --page, 1, 0);
+    fault_io_record(s.w.faults);
+    check_version(&s.w, 0, 1, 0);
+    assert_true(fault_io_recorded(s.w.faults, 0, &write));
+    assert_int_equal(write.size_bytes, s.w.pool->write_batch_pages * 4096);
+    assert_int_equal(stats_of(&s.w).gate_calls, 0);
+    close_setting(&s);
+}
+
 static void writeback_one_request_stays_within_the_limit(void **state)
 {
     (void)state;
@@ -499,6 +516,7 @@ int main(void)
         cmocka_unit_test(writeback_eviction_with_gate_refused_fails_and_loses_nothing),
         cmocka_unit_test(writeback_durable_victims_go_first_without_asking),
         cmocka_unit_test(writeback_flush_sorts_and_merges),
+        cmocka_unit_test(writeback_eviction_sorts_and_merges),
         cmocka_unit_test(writeback_one_request_stays_within_the_limit),
         cmocka_unit_test(writeback_clean_pages_are_not_written),
         cmocka_unit_test(writeback_full_disk_page_stays_dirty),
