@@ -28,6 +28,20 @@ static uint64_t resident_frame_bytes(struct world *w)
     return bytes;
 }
 
+static void budget_take_refuses_the_first_byte_too_many(void **state)
+{
+    (void)state;
+    struct cp_budget budget = {.limit_bytes = 100};
+    assert_true(cp_budget__take(&budget, CP_FOR_TABLE, 60));
+    assert_false(cp_budget__take(&budget, CP_FOR_FRAMES, 41));
+    assert_true(cp_budget__take(&budget, CP_FOR_FRAMES, 40));
+    assert_int_equal(budget.used_bytes, 100);
+    assert_int_equal(budget.by_purpose[CP_FOR_FRAMES], 40);
+    cp_budget__give(&budget, CP_FOR_TABLE, 60);
+    assert_int_equal(budget.used_bytes, 40);
+    assert_int_equal(budget.peak_bytes, 100);
+}
+
 static void budget_outside_the_limits_refused_with_a_hint(void **state)
 {
     (void)state;
@@ -235,6 +249,7 @@ static void budget_resized_while_pages_change_nothing_lost(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(budget_take_refuses_the_first_byte_too_many),
         cmocka_unit_test(budget_outside_the_limits_refused_with_a_hint),
         cmocka_unit_test(budget_never_exceeded_in_any_step),
         cmocka_unit_test(budget_growing_makes_room_at_once),
