@@ -75,6 +75,8 @@ static void run_sweep(struct cp_bufpool *pool, struct sweep *sweep)
     uint64_t writing = atomic_load_explicit(&pool->writes_in_flight, memory_order_relaxed);
     uint32_t looks = 0;
 
+    if (writing > 0) /* early writes that have completed hold their pages until somebody reaps */
+        (void)cp_io_ring_poll(pool->write_ring);
     sweep->pool = pool;
     sweep->victim = NULL;
     sweep->dirty_count = 0;
@@ -282,8 +284,10 @@ int cp_evict__claim(struct cp_bufpool_file *file, uint64_t page, struct cp_frame
 {
     struct cp_bufpool *pool = file->pool;
     uint64_t *word = &file->map.words[page];
+    uint64_t deadline_ns = 0;
 
-    for (;;) { /* ends: each wait is for I/O under way or for another evictor */
+    for (;
+         ;) { /* ends: each wait is for I/O under way or for another evictor, and by the deadline */
         uint64_t seen = cp_word_load(word);
         *out_frame = NULL;
         if (seen == 0)
@@ -297,7 +301,11 @@ int cp_evict__claim(struct cp_bufpool_file *file, uint64_t page, struct cp_frame
         bool io = cp_word_latch(seen) == CP_LATCH_LOADING ||
                   (cp_word_readable(seen) &&
                    atomic_load_explicit(&pool->writes_in_flight, memory_order_relaxed) > 0);
-        if (!io && cp_latch_wait(word, seen, NULL, NULL, cp_now_ns() + CLAIM_PATIENCE_NS) != 0)
+        uint64_t now_ns = cp_now_ns();
+        if (deadline_ns == 0)
+            deadline_ns = now_ns + CP_BUFPOOL_WAIT_LIMIT_MS * UINT64_C(1000000);
+        if (now_ns >= deadline_ns ||
+            (!io && cp_latch_wait(word, seen, NULL, NULL, now_ns + CLAIM_PATIENCE_NS) != 0))
             return cp_error_set(CP_EPINNED, file->path, page, CP_NO_LSN,
                                 "unfix the page first; cp_bufpool_list_pins shows the holder",
                                 "dropping a page");

@@ -16,9 +16,10 @@
 #include "internal.h"
 
 #include <errno.h>
+#include <time.h>
 
-/* Restarts of a fix_many that meets other threads' latches, before it goes page by page. */
-#define RESTART_LIMIT 4u
+/* The back-off of a fix_many that meets other threads' latches grows to 2^this microseconds. */
+#define BACK_OFF_ROUNDS 10u
 
 static uint32_t state_of(const struct cp_ticket *ticket)
 {
@@ -304,7 +305,7 @@ static int fix_window(struct cp_bufpool_file *file, const uint64_t *pages, uint3
     return status;
 }
 
-/* Holding nothing, wait for a page in other hands (and read it if need be). -EAGAIN when done. */
+/* Holding nothing, wait for a page in other hands (and read it if need be). */
 static int await_page(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode)
 {
     struct cp_fix fix;
@@ -313,33 +314,19 @@ static int await_page(struct cp_bufpool_file *file, uint64_t page, enum cp_latch
     if (status != 0)
         return status;
     cp_bufpool_unfix(&fix);
-    return -EAGAIN;
+    return 0;
 }
 
 /*
- * The way that always ends: one page after the other in ascending order, waiting while holding. All
- * who wait so do it in the same order, and all others hold nothing while they wait.
+ * Stand back for a random time that grows with the rounds: threads that fix the same pages in
+ * different orders would otherwise step back and return in step, for ever. Nothing is held here.
  */
-static int fix_in_order(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count,
-                        enum cp_latch_mode mode, struct cp_fix *out_fixes)
+static void back_off(uint32_t round, uint64_t *random)
 {
-    uint16_t order[CP_BUFPOOL_FIX_MANY_MAX];
-
-    for (uint32_t i = 0; i < count; i++) { /* insertion sort: this path is rare */
-        uint32_t at = i;
-        for (; at > 0 && pages[order[at - 1]] > pages[i]; at--)
-            order[at] = order[at - 1];
-        order[at] = (uint16_t)i;
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        int status = cp_bufpool_fix(file, pages[order[i]], mode, &out_fixes[order[i]]);
-        if (status != 0) {
-            while (i-- > 0)
-                cp_bufpool_unfix(&out_fixes[order[i]]);
-            return status;
-        }
-    }
-    return 0;
+    uint32_t limit_us = 1u << (round < BACK_OFF_ROUNDS ? round : BACK_OFF_ROUNDS);
+    *random = *random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    const struct timespec pause = {0, (long)((*random >> 33) % limit_us) * 1000};
+    nanosleep(&pause, NULL);
 }
 
 int cp_bufpool_fix_many(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count,
@@ -352,23 +339,31 @@ int cp_bufpool_fix_many(struct cp_bufpool_file *file, const uint64_t *pages, uin
     if (mode == CP_EXCLUSIVE && has_duplicate(pages, count))
         return cp_error_set(-EINVAL, file->path, CP_NO_PAGE, CP_NO_LSN, NULL,
                             "fixing a page exclusively twice in one call");
-    status = -EAGAIN;
-    for (uint32_t restart = 0; restart < RESTART_LIMIT && status == -EAGAIN; restart++) {
+    uint64_t deadline_ns = 0;
+    uint64_t random = (uintptr_t)out_fixes ^ cp_thread_slot();
+    for (uint32_t round = 0;; round++) { /* ends: with all fixed, an error, or at the deadline */
         uint32_t done = 0;
         uint64_t busy = 0;
-        status = 0;
         while (done < count && status == 0) {
             uint32_t window = count - done < CP_WINDOW_PAGES ? count - done : CP_WINDOW_PAGES;
             status = fix_window(file, &pages[done], window, mode, &out_fixes[done], &busy);
             if (status == 0)
                 done += window;
         }
-        if (status == -EAGAIN) {
-            cp_bufpool_unfix_many(out_fixes, done);
+        if (status == 0)
+            return 0;
+        cp_bufpool_unfix_many(out_fixes, done);
+        if (status == -EAGAIN)
             status = await_page(file, busy, mode);
-        } else if (status != 0) {
-            cp_bufpool_unfix_many(out_fixes, done);
-        }
+        if (status != 0)
+            return status;
+        if (deadline_ns == 0)
+            deadline_ns = cp_now_ns() + CP_BUFPOOL_TOGETHER_LIMIT_MS * UINT64_C(1000000);
+        else if (cp_now_ns() >= deadline_ns)
+            return cp_error_set(CP_ETIMEDOUT, file->path, busy, CP_NO_LSN,
+                                "fix fewer pages at a time, or in one order everywhere",
+                                "fixing %u pages together: others held one or another for %u ms",
+                                count, CP_BUFPOOL_TOGETHER_LIMIT_MS);
+        back_off(round, &random);
     }
-    return status == -EAGAIN ? fix_in_order(file, pages, count, mode, out_fixes) : status;
 }

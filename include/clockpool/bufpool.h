@@ -30,13 +30,14 @@
 extern "C" {
 #endif
 
-#define CP_PAGE_SIZE_MIN         4096u
-#define CP_PAGE_SIZE_MAX         65536u
-#define CP_BUFPOOL_BUDGET_MIN    (UINT64_C(512) << 10) /* bytes */
-#define CP_BUFPOOL_BUDGET_MAX    (UINT64_C(1) << 40)   /* 28 bits of frame number, 4 KiB each */
-#define CP_BUFPOOL_FILES_MAX     256u
-#define CP_BUFPOOL_FIX_MANY_MAX  1024u /* pages of one fix_many, begin or prefetch call */
-#define CP_BUFPOOL_WAIT_LIMIT_MS 1000u /* how long a miss waits for others to unpin a frame */
+#define CP_PAGE_SIZE_MIN             4096u
+#define CP_PAGE_SIZE_MAX             65536u
+#define CP_BUFPOOL_BUDGET_MIN        (UINT64_C(512) << 10) /* bytes */
+#define CP_BUFPOOL_BUDGET_MAX        (UINT64_C(1) << 40)   /* 28 bits of frame number, 4 KiB each */
+#define CP_BUFPOOL_FILES_MAX         256u
+#define CP_BUFPOOL_FIX_MANY_MAX      1024u /* pages of one fix_many, begin or prefetch call */
+#define CP_BUFPOOL_WAIT_LIMIT_MS     1000u /* how long a miss waits for others to unpin a frame */
+#define CP_BUFPOOL_TOGETHER_LIMIT_MS 5000u /* how long fix_many tries to get all its pages */
 
 struct cp_bufpool;
 struct cp_bufpool_file;
@@ -120,7 +121,8 @@ CP_API int cp_bufpool_detach(struct cp_bufpool_file *file) CP_MUST_CHECK;
  * Fix one page, reading it when it is absent. Waits for a conflicting latch. Errors: CP_ENOPAGE
  * beyond max_pages; -EIO and the like, -ENODATA when the file ends before the page; whatever verify
  * says; CP_ENOFRAMES when every frame stays pinned for CP_BUFPOOL_WAIT_LIMIT_MS; CP_EGATE or a
- * write error when nothing but unwritable dirty pages is left; CP_EFORKED in a forked child.
+ * write error when nothing but unwritable dirty pages is left; CP_EBUDGET when pins leave no room
+ * for the page table; CP_EFORKED in a forked child.
  */
 CP_API int cp_bufpool_fix(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
                           struct cp_fix *out_fix) CP_MUST_CHECK;
@@ -149,9 +151,9 @@ CP_API void cp_bufpool_mark_dirty(struct cp_fix *fix, cp_lsn lsn);
  * Fix count pages (at most CP_BUFPOOL_FIX_MANY_MAX) with all misses in one submission. Either all
  * are fixed, out_fixes[i] being pages[i], or none and an error is returned. A page may occur twice
  * when mode is shared (-EINVAL otherwise). Where another thread holds a page, everything fixed so
- * far is released before waiting for it, so calls never deadlock with each other; a caller that
- * already holds fixes can. After a few such rounds the pages are fixed one by one in ascending
- * order, which always succeeds in the end.
+ * far is released before waiting for it, so this call is never part of a deadlock, unless its
+ * caller already holds fixes. CP_ETIMEDOUT when others kept getting in between for
+ * CP_BUFPOOL_TOGETHER_LIMIT_MS.
  */
 CP_API int cp_bufpool_fix_many(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count,
                                enum cp_latch_mode mode, struct cp_fix *out_fixes) CP_MUST_CHECK;
