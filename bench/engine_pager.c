@@ -372,9 +372,10 @@ static inline bool look(const struct cp_page_map *map, struct bench_op *op)
 
 static int read_optimistic(struct pager_thread *thread, struct bench_op *ops, unsigned count)
 {
-    const struct cp_page_map *map = thread->map;
+    const bool mapped = thread->map != NULL;
+    const struct cp_page_map map = mapped ? *thread->map : (struct cp_page_map){0};
     for (unsigned i = 0; i < count; i++) {
-        if (map != NULL && look(map, &ops[i]))
+        if (mapped && look(&map, &ops[i]))
             continue;
         if (cp_pager_read(thread->pager, ops[i].where, ops[i].offset_bytes, &ops[i].value, 8) != 0)
             return read_fail(thread);

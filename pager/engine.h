@@ -59,6 +59,8 @@ struct cp_engine_ops {
 
 /* First member of each engine. */
 struct cp_pager_engine {
+    /* The pool engine's file, which the hit path calls without a detour; NULL with mmap. */
+    struct cp_bufpool_file *pool_file;
     const struct cp_engine_ops *ops;
     uint64_t page_limit; /* largest page count it can address */
 };

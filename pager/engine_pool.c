@@ -250,6 +250,7 @@ int cp_pager__pool_open(const struct cp_engine_setup *setup, struct cp_pager_eng
         free(engine);
         return code;
     }
+    engine->base.pool_file = engine->file;
     *out_engine = &engine->base;
     return 0;
 }

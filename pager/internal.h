@@ -33,7 +33,8 @@ struct cp_space_map {
 
 struct cp_pager {
     /* Set at open, then constant. */
-    struct cp_pager_engine *engine; /* owned */
+    struct cp_pager_engine *engine;    /* owned */
+    struct cp_bufpool_file *pool_file; /* as the engine's; borrowed from it */
     uint32_t page_size;
     uint32_t payload_size;
     uint64_t first_map_page;

