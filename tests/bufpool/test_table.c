@@ -224,5 +224,5 @@ int main(void)
         cmocka_unit_test(table_next_finds_groups_in_use),
         cmocka_unit_test(table_last_page_usable_next_one_refused),
     };
-    return run_rule_tests(tests, sizeof tests / sizeof tests[0]);
+    return run_rule_tests(tests, sizeof tests / sizeof tests[0], 1);
 }
