@@ -39,6 +39,10 @@ static const struct {
     {CP_EREADONLY, "CP_EREADONLY", "Store is open read-only"},
     {CP_ETIMEDOUT, "CP_ETIMEDOUT", "Latch not available in time"},
     {CP_EPINNED, "CP_EPINNED", "A page concerned is pinned"},
+    {CP_EDEADLOCK, "CP_EDEADLOCK", "Waiting would be a deadlock"},
+    {CP_ETOOLARGE, "CP_ETOOLARGE", "Mini-transaction too large"},
+    {CP_ELOG, "CP_ELOG", "Log missing or incomplete"},
+    {CP_EDAMAGED, "CP_EDAMAGED", "Log damaged before its end"},
 };
 
 const struct cp_error *cp_error_info(void)

@@ -8,9 +8,16 @@
  * Both keep the same promises and pass the same tests. What an engine cannot do (the mmap engine
  * has no asynchronous reads) works all the same, one page at a time, and the statistics say so.
  *
- * Durability: until the log exists, a store is durable at cp_pager_sync(). A crash between two
- * syncs may leave pages newer than the last sync, or torn (then the checksum tells); stats.unclean
- * says after opening that the store was not closed properly.
+ * Durability, two ways:
+ *
+ *   logged     changes made in a mini-transaction (cp_mtr_*): atomic, and durable when the commit
+ *              returns or when cp_pager_wait_durable() does. This is the way to use a store.
+ *   unlogged   changes made under cp_pager_fix() and told by cp_pager_mark_dirty(): durable at
+ *              cp_pager_sync(). After a crash such a page is whole, as it was at the last sync or
+ *              at some moment since. For bulk loads and data that can be made again. Allocation and
+ *              freeing are logged always.
+ *
+ * After a crash cp_pager_open() recovers from the log; stats.unclean then says so.
  *
  * A page has page_size bytes of which the caller owns the first payload_size; the rest is a trailer
  * (LSN, page number, store id, checksum) that only the pager touches. Functions may be called from
@@ -25,6 +32,7 @@
 #include <clockpool/bufpool.h>
 #include <clockpool/io.h>
 #include <clockpool/status.h>
+#include <clockpool/wal.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -47,6 +55,28 @@ enum cp_mmap_advice {
 #define CP_PAGER_TRAILER_BYTES     32u
 #define CP_PAGER_PAGE_SIZE_DEFAULT 4096u
 #define CP_PAGER_BUDGET_DEFAULT    (UINT64_C(64) << 20)
+#define CP_PAGER_LOG_LIMIT_DEFAULT (UINT64_C(256) << 20)
+#define CP_PAGER_CHECKPOINT_MS     60000u
+#define CP_PAGER_RELAXED_MS        100u
+
+/* Who writes checkpoints and makes relaxed commits durable in time. */
+enum cp_background {
+    CP_BACKGROUND_THREAD = 0, /* one thread of the store's, started with the first change */
+    CP_BACKGROUND_NONE,       /* callers: a commit that finds the log half full writes the
+                                 checkpoint, and nobody bounds the delay of relaxed commits */
+};
+
+/* What protects a page that a power failure may leave half written. */
+enum cp_torn_pages {
+    CP_TORN_AUTO = 0, /* images in the log, unless the device promises to write pages whole */
+    CP_TORN_IMAGES,   /* images, whatever the device promises */
+};
+
+/* How far a recovery is; for a progress line. */
+struct cp_recovery_progress {
+    uint64_t log_bytes_read, log_bytes; /* the latter: at most, by the segments that are there */
+    uint64_t pages_done, pages;         /* to be changed; of the part of the log in memory */
+};
 
 struct cp_pager_options {
     enum cp_engine engine;
@@ -63,7 +93,29 @@ struct cp_pager_options {
     enum cp_mmap_advice advice; /* mmap only */
     bool track_pins;
     uint32_t ring_depth; /* pool: reads in flight per ring; 0 means 256 */
-    struct cp_io *io;    /* borrowed until close; NULL: the pager makes its own (CP_IO_AUTO) */
+
+    enum cp_background background;
+    uint64_t log_limit_bytes;   /* a checkpoint begins at half of it; 0 means 256 MiB. Soft: commits
+                                   wait for the checkpoint beyond it, but are never refused */
+    uint32_t checkpoint_ms;     /* longest time between checkpoints while there are changes; 0 means
+                                   60000 */
+    uint32_t relaxed_ms;        /* relaxed commits become durable within about this; 0 means 100 */
+    uint32_t log_segment_bytes; /* at creation; 0 means 4 MiB */
+    uint32_t log_buffer_bytes;  /* 0 means 8 MiB; a mini-transaction logs at most a quarter */
+    enum cp_wal_sync log_sync;
+    enum cp_torn_pages torn_pages;
+    uint64_t recovery_bytes; /* memory for records during recovery; 0 means 64 MiB. A log that fits
+                                is read once, a longer one twice */
+    void (*recovery_progress)(void *ctx, const struct cp_recovery_progress *progress);
+    void *recovery_ctx;
+    /*
+     * mmap engine only, for experiments: change pages in a shared writable mapping. The kernel then
+     * writes pages when it likes, ahead of the log: a crash can lose and mix up anything. Nothing
+     * above about durability holds.
+     */
+    bool unsafe_in_place;
+
+    struct cp_io *io; /* borrowed until close; NULL: the pager makes its own (CP_IO_AUTO) */
 };
 
 /* ---- life -------------------------------------------------------------------------------------
@@ -157,8 +209,88 @@ CP_API void cp_pager_cancel(struct cp_pager *pager, struct cp_ticket *ticket);
  */
 CP_API const struct cp_page_map *cp_pager_page_map(const struct cp_pager *pager);
 
+/* ---- mini-transactions --------------------------------------------------------------------------
+ */
+
+/*
+ * A mini-transaction changes several pages so that after a crash all of the changes are there, or
+ * none. Fix pages through it, change their bytes in place, commit. It finds what was changed by
+ * comparing with the image it took when the page was fixed, and logs these bytes. One thread at a
+ * time uses a mini-transaction; as many as there are threads run side by side, each holding the
+ * latches of its pages until it ends.
+ *
+ * Two that wait for each other's pages: the later one to wait gets CP_EDEADLOCK at once and must
+ * abort (and usually tries again). After any error from fix, allocate or free the mini-transaction
+ * is as it was before that call, and may go on or be aborted. Pages fixed through cp_pager_fix by
+ * the same thread are unknown to the search for deadlocks: do not mix the two while waiting.
+ */
+struct cp_mtr;
+
+enum cp_commit {
+    CP_COMMIT_DURABLE = 0, /* return when it is durable */
+    CP_COMMIT_RELAXED,     /* return at once; durable later, in order with all others */
+};
+
+/*
+ * Begin. Waits while the log is beyond its limit and a checkpoint is under way. Errors: CP_EFAILED,
+ * CP_EREADONLY, CP_EFORKED, -ENOMEM.
+ */
+CP_API int cp_mtr_begin(struct cp_pager *pager, struct cp_mtr **out_mtr) CP_MUST_CHECK;
+
+/*
+ * Fix a page until the end of the mini-transaction: *out_data is its payload, payload_size bytes.
+ * Exclusive fixes may be written to. A page that it has already is found again (-EINVAL: shared so
+ * far, and exclusive now; fix it exclusively at once). Errors: CP_EDEADLOCK, CP_ETOOLARGE (more
+ * pages than the cache can hold beside it: nothing has changed), CP_ENOPAGE, read errors.
+ */
+CP_API int cp_mtr_fix(struct cp_mtr *mtr, uint64_t page, enum cp_latch_mode mode,
+                      void **out_data) CP_MUST_CHECK;
+
+/* Allocate a page, fixed exclusively, payload all zeros. Others see it allocated after the commit.
+ */
+CP_API int cp_mtr_allocate(struct cp_mtr *mtr, uint64_t *out_page, void **out_data) CP_MUST_CHECK;
+
+/*
+ * Free a page at the commit; nobody can allocate it before. CP_ENOPAGE when it is not allocated,
+ * CP_EPINNED when somebody else has it fixed.
+ */
+CP_API int cp_mtr_free(struct cp_mtr *mtr, uint64_t page) CP_MUST_CHECK;
+
+/*
+ * Remember the state of now; cp_mtr_rollback takes back what was changed, allocated and freed
+ * since, and forgets later savepoints. Pages fixed since stay fixed. Costs a copy of each page that
+ * is fixed exclusively.
+ */
+CP_API int cp_mtr_savepoint(struct cp_mtr *mtr, uint32_t *out_savepoint) CP_MUST_CHECK;
+CP_API int cp_mtr_rollback(struct cp_mtr *mtr, uint32_t savepoint) CP_MUST_CHECK;
+
+/*
+ * End it, and let go of its pages. *out_lsn (may be NULL) is what cp_pager_wait_durable takes; 0
+ * when nothing was changed. mtr is gone afterwards, whatever is returned.
+ *
+ * Errors that leave nothing changed, as after an abort: CP_ETOOLARGE, -ENOSPC (no room for the
+ * log), CP_ENOFRAMES, CP_EFAILED. Any other code comes from making a durable commit durable: the
+ * changes are in memory, the store refuses further ones, and whether they survive shows when it is
+ * opened again.
+ */
+CP_API int cp_mtr_commit(struct cp_mtr *mtr, enum cp_commit commit, cp_lsn *out_lsn) CP_MUST_CHECK;
+
+/* End it and put everything back as it was. Cannot fail. NULL is allowed. */
+CP_API void cp_mtr_abort(struct cp_mtr *mtr);
+
+/* Wait until a relaxed commit is durable (at once when it is). Errors as cp_wal_flush. */
+CP_API int cp_pager_wait_durable(struct cp_pager *pager, cp_lsn lsn) CP_MUST_CHECK;
+/* Commits up to this LSN are durable. Never blocks. */
+CP_API cp_lsn cp_pager_durable_lsn(const struct cp_pager *pager);
+
 /* ---- durability and budget ----------------------------------------------------------------------
  */
+
+/*
+ * Write a checkpoint now: recovery will begin at the log's present end. Commits go on meanwhile.
+ * The same as cp_pager_sync, but for pages at the end of the file, which it does not give back.
+ */
+CP_API int cp_pager_checkpoint(struct cp_pager *pager) CP_MUST_CHECK;
 
 /*
  * Make all changes durable: dirty pages, then the data file, then a superblock. Waits for pages
@@ -187,6 +319,18 @@ struct cp_pager_stats {
     uint64_t page_count, allocated_pages, free_pages; /* pages; the pager's own not counted */
     uint64_t file_bytes;
     uint64_t syncs;
+    /* the log */
+    struct cp_wal_stats wal;
+    cp_lsn checkpoint_lsn;      /* recovery would begin here */
+    uint64_t checkpoints;       /* since opening, syncs included */
+    uint64_t checkpoint_errors; /* those that failed; they are tried again */
+    uint64_t checkpoint_last_us;
+    uint64_t mtr_commits, mtr_aborts, mtr_deadlocks;
+    uint64_t mtr_waits;   /* begins that waited for a checkpoint */
+    uint64_t page_images; /* logged to protect pages from being torn */
+    bool atomic_pages;    /* the device writes pages whole: no images */
+    /* the last recovery, at opening */
+    uint64_t recovered_groups, recovered_bytes, recovered_pages, recovery_us;
     uint64_t private_pages;       /* mmap: changed pages held in private frames */
     struct cp_bufpool_stats pool; /* mmap: hits (pages served from map or private frame), misses
                                      (first touches), used_bytes, pages_written and pages_dirty

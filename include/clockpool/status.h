@@ -40,6 +40,10 @@ enum cp_status {
     CP_EREADONLY = -10013,  /* a write was asked of a store opened read-only */
     CP_ETIMEDOUT = -10014,  /* a latch could not be had in the time allowed */
     CP_EPINNED = -10015,    /* the operation needs a page that somebody has pinned */
+    CP_EDEADLOCK = -10016,  /* waiting would never end: abort the mini-transaction, try again */
+    CP_ETOOLARGE = -10017,  /* a mini-transaction is larger than the pool or the log buffer holds */
+    CP_ELOG = -10018,       /* the log, or a part of it that recovery needs, is missing */
+    CP_EDAMAGED = -10019,   /* the log is damaged before its end */
 };
 
 /*
