@@ -192,6 +192,7 @@ struct cp_bufpool_file {
     struct cp_lsn_gate gate;
     bool has_gate;
     int (*verify)(void *ctx, void *data, uint64_t page);
+    int (*before_write)(void *ctx, void *data, uint64_t page, cp_lsn *inout_lsn);
     void (*seal)(void *ctx, void *data, uint64_t page, cp_lsn lsn);
     void *ctx;
     /* page table, see table.c */

@@ -3,9 +3,10 @@
  * Write-back: dirty frames to their files, in batches, sorted, neighbours merged, the log first.
  *
  * The order of a batch, which is the write-ahead rule: the frames are claimed shared (so the images
- * hold still); the gate is asked once for the largest LSN; durability is asserted for each page;
- * images are sealed and written; on completion the dirty mark goes and the claim is released. A
- * page that could not be written keeps its mark and stays in memory.
+ * hold still); before_write logs what must be logged first; the gate is asked once for the largest
+ * LSN; durability is asserted for each page; images are sealed and written; on completion the dirty
+ * mark goes and the claim is released. A page that could not be written keeps its mark and stays in
+ * memory.
  *
  * Waiting. All writes go through one ring, and writes_in_flight is raised before a batch is put
  * there. A thread that wants a page exclusively and finds it held shared waits on that ring while
@@ -186,6 +187,33 @@ static void sort_frames(struct cp_frame **frames, uint32_t count)
 }
 
 /*
+ * Let the file's owner log what has to be logged before these images replace those in the file.
+ * Returns how many frames (moved to the front) may go on; the others have been let go.
+ */
+static uint32_t log_ahead(struct cp_bufpool *pool, struct cp_frame **frames, uint32_t count,
+                          int *status)
+{
+    const struct cp_bufpool_file *file = frames[0]->file;
+    uint32_t allowed = 0;
+
+    if (file->before_write == NULL)
+        return count;
+    for (uint32_t i = 0; i < count; i++) {
+        cp_lsn lsn = lsn_of(frames[i]);
+        void *data = cp_bufpool__unit_data(pool, frames[i]->unit);
+        int code = file->before_write(file->ctx, data, frames[i]->page, &lsn);
+        if (code == 0) {
+            atomic_store_explicit(&frames[i]->lsn, lsn, memory_order_relaxed);
+            frames[allowed++] = frames[i];
+        } else {
+            *status = code;
+            cp_writeback__let_go(pool, frames[i]);
+        }
+    }
+    return allowed;
+}
+
+/*
  * Ask the gate for the frames of one file, sorted. Returns how many frames (moved to the front) may
  * be written; the others have been let go. *status: the gate's failure.
  */
@@ -197,7 +225,8 @@ static uint32_t pass_gate(struct cp_bufpool *pool, struct cp_frame **frames, uin
     uint32_t allowed = 0, durable_count = 0;
     cp_lsn largest = 0;
 
-    if (!file->has_gate)
+    count = log_ahead(pool, frames, count, status);
+    if (!file->has_gate || count == 0)
         return count;
     cp_lsn durable = gate->durable_lsn(gate->ctx);
     for (uint32_t i = 0; i < count; i++) {

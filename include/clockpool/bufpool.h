@@ -82,6 +82,14 @@ struct cp_bufpool_file_options {
      */
     int (*verify)(void *ctx, void *data, uint64_t page);
     /*
+     * Called for a dirty page that is to be written, its image held still, before the gate is
+     * asked: to log first whatever must be in the log before the image in the file is overwritten.
+     * *inout_lsn is the LSN given to mark_dirty, and may be raised. It may change only bytes that
+     * no reader looks at; may block; must not use the pool. A code (with cp_error_set) leaves the
+     * page dirty. NULL: nothing to do.
+     */
+    int (*before_write)(void *ctx, void *data, uint64_t page, cp_lsn *inout_lsn);
+    /*
      * Called just before a dirty page is written, with the LSN given to mark_dirty, to seal the
      * image (checksum). It may change only bytes that no reader looks at. NULL: nothing to seal.
      */
