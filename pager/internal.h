@@ -141,6 +141,15 @@ int cp_pager__superblock_write(struct cp_pager *pager, uint32_t flags,
 /* Sync the data file; a failure is for ever. */
 int cp_pager__file_sync(struct cp_pager *pager) CP_MUST_CHECK;
 
+/* ---- backup.c ---- */
+
+/*
+ * Is somebody copying the store? To be asked after the superblock with the new redo point has
+ * become durable and before the log is trimmed up to it; while true, the log must not be trimmed.
+ * Three system calls.
+ */
+bool cp_pager__backup_held(const struct cp_pager *pager);
+
 /* ---- sync.c ---- */
 
 /* The last sync, which leaves the superblock clean and the file without slack. Nothing is fixed. */
