@@ -1,37 +1,51 @@
 /* SPDX-License-Identifier: MIT */
-/* Sizes, numbers and lists: what a command line says, and how a person wants to read them. */
+/* Sizes, numbers and lists, as all the project's programs take and print them. */
 #ifndef BENCH_UNITS_H
 #define BENCH_UNITS_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "common/units.h"
 
 #define BENCH_LIST_MAX 16u
 
-/*
- * "8G", "512M", "4K", "4096", "1.5G", also with "B" or "iB" after the letter; powers of 1024.
- * False for anything else, for 0 and for what does not fit into 63 bits.
- */
-bool bench_parse_size(const char *text, uint64_t *out_bytes);
-/* A whole decimal number within [min, max]. */
-bool bench_parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *out_value);
-/* A decimal number within [min, max], "0.25" or "3". */
-bool bench_parse_real(const char *text, double min, double max, double *out_value);
+static inline bool bench_parse_size(const char *text, uint64_t *out_bytes)
+{
+    return units_parse_size(text, out_bytes);
+}
 
-/*
- * Cut "a,b,c" into its items, in place. Returns how many; 0 when one is empty or there are more
- * than capacity.
- */
-unsigned bench_split_list(char *text, char **out_items, unsigned capacity);
+static inline bool bench_parse_number(const char *text, uint64_t min, uint64_t max,
+                                      uint64_t *out_value)
+{
+    return units_parse_number(text, min, max, out_value);
+}
 
-/* All return text. "2 GiB", "1.5 MiB", "12 B". */
-char *bench_format_size(char *text, size_t capacity, uint64_t bytes);
-/* "12,345,678". */
-char *bench_format_thousands(char *text, size_t capacity, double value);
-/* Three significant digits and no exponent: "0.023", "7.41", "123", "12,300". */
-char *bench_format_short(char *text, size_t capacity, double value);
-/* "45 s", "2 min 05 s". */
-char *bench_format_seconds(char *text, size_t capacity, double seconds);
+static inline bool bench_parse_real(const char *text, double min, double max, double *out_value)
+{
+    return units_parse_real(text, min, max, out_value);
+}
+
+static inline unsigned bench_split_list(char *text, char **out_items, unsigned capacity)
+{
+    return units_split_list(text, out_items, capacity);
+}
+
+static inline char *bench_format_size(char *text, size_t capacity, uint64_t bytes)
+{
+    return units_format_size(text, capacity, bytes);
+}
+
+static inline char *bench_format_thousands(char *text, size_t capacity, double value)
+{
+    return units_format_thousands(text, capacity, value);
+}
+
+static inline char *bench_format_short(char *text, size_t capacity, double value)
+{
+    return units_format_short(text, capacity, value);
+}
+
+static inline char *bench_format_seconds(char *text, size_t capacity, double seconds)
+{
+    return units_format_seconds(text, capacity, seconds);
+}
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Sizes, numbers and lists. No state; any thread. */
-#include "units.h"
+#include "common/units.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -29,7 +29,7 @@ static unsigned unit_shift(char letter)
     }
 }
 
-bool bench_parse_size(const char *text, uint64_t *out_bytes)
+bool units_parse_size(const char *text, uint64_t *out_bytes)
 {
     char *end = NULL;
     if (text[0] < '0' || text[0] > '9') /* strtod would take "inf", "nan", signs and blanks */
@@ -55,7 +55,7 @@ bool bench_parse_size(const char *text, uint64_t *out_bytes)
     return true;
 }
 
-bool bench_parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *out_value)
+bool units_parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *out_value)
 {
     char *end = NULL;
     if (text[0] < '0' || text[0] > '9')
@@ -68,7 +68,7 @@ bool bench_parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *
     return true;
 }
 
-bool bench_parse_real(const char *text, double min, double max, double *out_value)
+bool units_parse_real(const char *text, double min, double max, double *out_value)
 {
     char *end = NULL;
     if ((text[0] < '0' || text[0] > '9') && text[0] != '.')
@@ -81,7 +81,7 @@ bool bench_parse_real(const char *text, double min, double max, double *out_valu
     return true;
 }
 
-unsigned bench_split_list(char *text, char **out_items, unsigned capacity)
+unsigned units_split_list(char *text, char **out_items, unsigned capacity)
 {
     unsigned count = 0;
     char *item = text;
@@ -98,7 +98,7 @@ unsigned bench_split_list(char *text, char **out_items, unsigned capacity)
     }
 }
 
-char *bench_format_size(char *text, size_t capacity, uint64_t bytes)
+char *units_format_size(char *text, size_t capacity, uint64_t bytes)
 {
     static const char *const names[] = {"B", "KiB", "MiB", "GiB", "TiB"};
     double value = (double)bytes;
@@ -114,7 +114,7 @@ char *bench_format_size(char *text, size_t capacity, uint64_t bytes)
     return text;
 }
 
-char *bench_format_thousands(char *text, size_t capacity, double value)
+char *units_format_thousands(char *text, size_t capacity, double value)
 {
     char digits[32];
     int length = snprintf(digits, sizeof digits, "%.0f", value < 0 ? 0.0 : value);
@@ -128,10 +128,10 @@ char *bench_format_thousands(char *text, size_t capacity, double value)
     return text;
 }
 
-char *bench_format_short(char *text, size_t capacity, double value)
+char *units_format_short(char *text, size_t capacity, double value)
 {
     if (value >= 99.95)
-        return bench_format_thousands(text, capacity, value);
+        return units_format_thousands(text, capacity, value);
     if (value >= 9.995)
         snprintf(text, capacity, "%.1f", value);
     else if (value >= 0.9995)
@@ -141,7 +141,7 @@ char *bench_format_short(char *text, size_t capacity, double value)
     return text;
 }
 
-char *bench_format_seconds(char *text, size_t capacity, double seconds)
+char *units_format_seconds(char *text, size_t capacity, double seconds)
 {
     uint64_t whole = seconds > 0 ? (uint64_t)(seconds + 0.5) : 0;
     if (whole < 60)
