@@ -24,6 +24,9 @@
  *   4. DIRTY implies FRAME. DIRTY is set under the exclusive latch and cleared by a write-back that
  *      holds the page shared, or by discard on a free page.
  *
+ * With unsafe_in_place (mmap_in_place.c) none of this holds but the latches: the map is writable
+ * and a page never has a FRAME.
+ *
  * What this engine cannot do: asynchronous reads. begin and fix_many go page by page, and a miss is
  * a page fault of the thread that has it.
  */
@@ -131,20 +134,14 @@ static int latch_exclusive(struct mmap_engine *engine, uint64_t page, bool wait,
     }
 }
 
-/* Change a word that the caller holds exclusively: others only set the waiters bit. */
-static void change_held(uint64_t *word, uint64_t clear, uint64_t set)
-{
-    uint64_t seen = cp_word_load(word);
-    while (!cp_word_cas(word, &seen, (seen & ~clear) | set)) /* ends: as above */
-        ;
-}
-
 /* Let go of an exclusive latch; a copy that nobody changed is dropped. */
 static void release_exclusive(struct mmap_engine *engine, uint64_t page)
 {
     uint64_t *word = &engine->words[page];
     uint64_t seen = cp_word_load(word);
     cp_assert(cp_word_latch(seen) == CP_LATCH_EXCLUSIVE);
+    if (engine->in_place && (seen & CP_WORD_DIRTY) != 0)
+        cp_mmap__in_place_seal(engine, page);
     uint64_t next =
         cp_word_next_version(cp_word_with_latch(seen, CP_LATCH_FREE), MMAP_VERSION_BITS);
     if ((seen & CP_WORD_DIRTY) != 0 || mmap_word_frame(seen) == 0) {
@@ -169,7 +166,8 @@ static int make_private(struct mmap_engine *engine, uint64_t page, uint64_t seen
     if (code != 0)
         return code;
     memcpy(mmap_frame_at(engine, frame), mmap_map_at(engine, page), engine->page_size);
-    change_held(&engine->words[page], 0, (uint64_t)(frame + 1) << MMAP_FRAME_SHIFT | MMAP_VERIFIED);
+    mmap_change_held(&engine->words[page], 0,
+                     (uint64_t)(frame + 1) << MMAP_FRAME_SHIFT | MMAP_VERIFIED);
     return 0;
 }
 
@@ -182,7 +180,8 @@ static int fix_exclusive(struct mmap_engine *engine, uint64_t page, bool wait,
     if (code != 0)
         return code;
     if (mmap_word_frame(seen) == 0) {
-        code = make_private(engine, page, seen, &missed);
+        code = engine->in_place ? cp_mmap__in_place_take(engine, page, seen, &missed)
+                                : make_private(engine, page, seen, &missed);
         if (code != 0) {
             release_exclusive(engine, page);
             return code;
@@ -215,14 +214,32 @@ static void mmap_mark_dirty(struct cp_pager_engine *base, struct cp_fix *fix, cp
     uint64_t seen = cp_word_load(word);
     cp_assert(fix->mode == CP_EXCLUSIVE);
     cp_debug_assert(cp_word_latch(seen) == CP_LATCH_EXCLUSIVE);
-    cp_debug_assert(mmap_word_frame(seen) != 0);
-    struct mmap_frame *info = &engine->info[mmap_word_frame(seen) - 1];
-    if (lsn > atomic_load_explicit(&info->lsn, memory_order_relaxed))
-        atomic_store_explicit(&info->lsn, lsn, memory_order_relaxed);
+    if (engine->in_place) {
+        cp_mmap__in_place_note(engine, fix->page, lsn);
+    } else {
+        cp_debug_assert(mmap_word_frame(seen) != 0);
+        struct mmap_frame *info = &engine->info[mmap_word_frame(seen) - 1];
+        if (lsn > atomic_load_explicit(&info->lsn, memory_order_relaxed))
+            atomic_store_explicit(&info->lsn, lsn, memory_order_relaxed);
+    }
     if ((seen & CP_WORD_DIRTY) == 0) {
-        change_held(word, 0, CP_WORD_DIRTY);
+        mmap_change_held(word, 0, CP_WORD_DIRTY);
         atomic_fetch_add_explicit(&engine->dirty_count, 1, memory_order_relaxed);
     }
+}
+
+/* Give an exclusively latched page, whose bytes do not matter, a place to be changed in. */
+static int make_new(struct mmap_engine *engine, uint64_t page, uint64_t seen)
+{
+    uint32_t frame;
+    if (engine->in_place)
+        return cp_mmap__in_place_take_new(engine, page);
+    if (mmap_word_frame(seen) != 0)
+        return 0;
+    int code = cp_mmap__frame_get(engine, page, &frame);
+    if (code == 0)
+        mmap_change_held(&engine->words[page], 0, (uint64_t)(frame + 1) << MMAP_FRAME_SHIFT);
+    return code;
 }
 
 static int mmap_fix_new(struct cp_pager_engine *base, uint64_t page, struct cp_fix *out_fix)
@@ -234,17 +251,12 @@ static int mmap_fix_new(struct cp_pager_engine *base, uint64_t page, struct cp_f
     int code = latch_exclusive(engine, page, true, &seen);
     if (code != 0)
         return code;
-    uint32_t frame = mmap_word_frame(seen);
-    if (frame == 0) {
-        code = cp_mmap__frame_get(engine, page, &frame);
-        if (code != 0) {
-            release_exclusive(engine, page);
-            return code;
-        }
-        frame++;
-        change_held(&engine->words[page], 0, (uint64_t)frame << MMAP_FRAME_SHIFT);
+    code = make_new(engine, page, seen);
+    if (code != 0) {
+        release_exclusive(engine, page);
+        return code;
     }
-    void *data = mmap_frame_at(engine, frame - 1);
+    void *data = mmap_data(engine, page, cp_word_load(&engine->words[page]));
     memset(data, 0, engine->page_size);
     finish_fix(engine, page, CP_EXCLUSIVE, data, false, out_fix);
     mmap_mark_dirty(base, out_fix, 0);
@@ -270,7 +282,8 @@ static void mmap_unfix(struct cp_pager_engine *base, struct cp_fix *fix)
 
 /*
  * Copy from the map without a latch. The only writer of those bytes is the kernel, on behalf of a
- * write-back, and only while the word names a frame: an unchanged word means an unchanged page.
+ * write-back, and only while the word names a frame: an unchanged word means an unchanged page. In
+ * place callers write there, by plain stores: readers take the latch.
  */
 static bool read_map(struct mmap_engine *engine, uint64_t page, uint32_t offset_bytes, void *buffer,
                      uint32_t size_bytes)
@@ -278,7 +291,8 @@ static bool read_map(struct mmap_engine *engine, uint64_t page, uint32_t offset_
     const uint64_t ignored = CP_WORD_LATCH | CP_WORD_WAITERS | CP_WORD_REF;
     const uint64_t *word = &engine->words[page];
     uint64_t seen = cp_word_load(word);
-    if (!cp_word_readable(seen) || (seen & MMAP_VERIFIED) == 0 || (seen & MMAP_FRAME_MASK) != 0)
+    if (engine->in_place || !cp_word_readable(seen) || (seen & MMAP_VERIFIED) == 0 ||
+        (seen & MMAP_FRAME_MASK) != 0)
         return false;
     memcpy(buffer, mmap_map_at(engine, page) + offset_bytes, size_bytes);
     /* acquire fence: the copy comes before the second load of the word */
@@ -431,7 +445,8 @@ static const struct cp_page_map *mmap_page_map(const struct cp_pager_engine *bas
 
 static int mmap_flush(struct cp_pager_engine *base)
 {
-    return cp_mmap__flush(of(base));
+    struct mmap_engine *engine = of(base);
+    return engine->in_place ? cp_mmap__in_place_flush(engine) : cp_mmap__flush(engine);
 }
 
 static int mmap_discard(struct cp_pager_engine *base, uint64_t first, uint64_t count)
@@ -563,7 +578,13 @@ int cp_pager__mmap_open(const struct cp_engine_setup *setup, struct cp_pager_eng
         return cp_error_set(-ENOMEM, setup->format->path, CP_NO_PAGE, CP_NO_LSN, NULL,
                             "open the mmap engine");
     memset(engine, 0, sizeof *engine);
+    engine->in_place = setup->options->unsafe_in_place;
     engine->base.ops = &mmap_ops;
+    if (engine->in_place) {
+        engine->in_place_ops = mmap_ops;
+        engine->in_place_ops.name = "mmap-in-place";
+        engine->base.ops = &engine->in_place_ops;
+    }
     engine->fd = -1;
     engine->format = setup->format;
     engine->file = setup->file;

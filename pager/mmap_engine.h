@@ -83,6 +83,8 @@ struct mmap_engine {
     int fd; /* owned; of the map */
     enum cp_mmap_advice advice;
     bool track_pins;
+    bool in_place;                     /* mmap_in_place.c: no private frames */
+    struct cp_engine_ops in_place_ops; /* then: the usual ones, under another name */
     bool has_gate;
     struct cp_lsn_gate gate;
     struct cp_page_format *format; /* borrowed until close */
@@ -134,6 +136,14 @@ static inline unsigned char *mmap_map_at(const struct mmap_engine *engine, uint6
     return engine->map + (page << engine->page_shift);
 }
 
+/* Change a word that the caller holds exclusively: others only set the waiters bit. */
+static inline void mmap_change_held(uint64_t *word, uint64_t clear, uint64_t set)
+{
+    uint64_t seen = cp_word_load(word);
+    while (!cp_word_cas(word, &seen, (seen & ~clear) | set)) /* ends: the bit is set once */
+        ;
+}
+
 /* Where the page's bytes are, for a holder of its latch. */
 static inline unsigned char *mmap_data(const struct mmap_engine *engine, uint64_t page,
                                        uint64_t word)
@@ -176,6 +186,20 @@ void cp_mmap__frame_put(struct mmap_engine *engine, uint32_t frame);
 int cp_mmap__flush(struct mmap_engine *engine) CP_MUST_CHECK;
 int cp_mmap__discard(struct mmap_engine *engine, uint64_t first, uint64_t count) CP_MUST_CHECK;
 int cp_mmap__resize(struct mmap_engine *engine, uint64_t budget_bytes) CP_MUST_CHECK;
+
+/* ---- mmap_in_place.c: changes in a shared writable mapping, without private frames ---- */
+
+/* The page is latched exclusively and its word was seen: verify it when nobody has yet. */
+int cp_mmap__in_place_take(struct mmap_engine *engine, uint64_t page, uint64_t seen,
+                           bool *out_missed) CP_MUST_CHECK;
+/* The same for a page that need not be read. */
+int cp_mmap__in_place_take_new(struct mmap_engine *engine, uint64_t page) CP_MUST_CHECK;
+/* Note the LSN of the latest change in the page's own trailer. Latched exclusively. */
+void cp_mmap__in_place_note(struct mmap_engine *engine, uint64_t page, cp_lsn lsn);
+/* Before the exclusive latch of a dirty page is let go: make its trailer true. */
+void cp_mmap__in_place_seal(struct mmap_engine *engine, uint64_t page);
+/* Have the kernel write all that is dirty, and wait for it. */
+int cp_mmap__in_place_flush(struct mmap_engine *engine) CP_MUST_CHECK;
 
 /* ---- mmap_pins.c: who holds what ---- */
 

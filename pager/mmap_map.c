@@ -49,7 +49,8 @@ int cp_mmap__map_grow(struct mmap_engine *engine, uint64_t file_bytes)
     uint64_t to = cp_align_up(file_bytes, engine->system_page);
     if (to <= from)
         return 0;
-    void *part = mmap(engine->map + from, to - from, PROT_READ, MAP_SHARED | MAP_FIXED, engine->fd,
+    const int protection = engine->in_place ? PROT_READ | PROT_WRITE : PROT_READ;
+    void *part = mmap(engine->map + from, to - from, protection, MAP_SHARED | MAP_FIXED, engine->fd,
                       (off_t)from);
     if (part == MAP_FAILED)
         return cp_error_set(-errno, engine->format->path, CP_NO_PAGE, CP_NO_LSN, NULL,
@@ -117,7 +118,8 @@ int cp_mmap__map_init(struct mmap_engine *engine, const struct cp_engine_setup *
 {
     engine->system_page = (uint64_t)sysconf(_SC_PAGESIZE);
     engine->advice = setup->options->advice;
-    engine->fd = open(setup->format->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    const int access = engine->in_place ? O_RDWR : O_RDONLY;
+    engine->fd = open(setup->format->path, access | O_CLOEXEC | O_NOFOLLOW);
     if (engine->fd < 0)
         return cp_error_set(-errno, setup->format->path, CP_NO_PAGE, CP_NO_LSN, NULL,
                             "open the data file for mapping");

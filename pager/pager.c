@@ -40,6 +40,12 @@ static int check_options(const char *directory, const struct cp_pager_options *o
                options->max_budget_bytes < options->budget_bytes) {
         bad = "max_budget_bytes";
         hint = "at least budget_bytes, or 0";
+    } else if (options->unsafe_in_place && options->engine != CP_ENGINE_MMAP) {
+        bad = "unsafe_in_place";
+        hint = "only the mmap engine can change pages in place: choose CP_ENGINE_MMAP";
+    } else if (options->unsafe_in_place && options->read_only) {
+        bad = "unsafe_in_place";
+        hint = "changing pages in place needs a writable store: leave out read_only";
     }
     if (bad == NULL)
         return 0;

@@ -307,7 +307,7 @@ CP_API int cp_pager_resize(struct cp_pager *pager, uint64_t budget_bytes) CP_MUS
  */
 
 struct cp_pager_stats {
-    const char *engine; /* "pool" or "mmap"; static storage */
+    const char *engine; /* "pool", "mmap" or "mmap-in-place"; borrowed until close */
     const char *path;   /* of the data file; borrowed until close */
     uint64_t store_id;
     uint64_t generation; /* superblocks written over the store's life */
