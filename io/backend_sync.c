@@ -4,9 +4,11 @@
  */
 #include "internal.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -103,6 +105,28 @@ int cp_io__posix_mkdir(void *ctx, const char *path, uint32_t mode)
     return mkdir(path, (mode_t)mode) == 0 ? 0 : -errno;
 }
 
+int cp_io__posix_list(void *ctx, const char *path, int (*visit)(void *visit_ctx, const char *name),
+                      void *visit_ctx)
+{
+    (void)ctx;
+    DIR *directory = opendir(path);
+    if (directory == NULL)
+        return -errno;
+    int code = 0;
+    while (code == 0) {
+        errno = 0;
+        const struct dirent *entry = readdir(directory);
+        if (entry == NULL) {
+            code = -errno;
+            break;
+        }
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            code = visit(visit_ctx, entry->d_name);
+    }
+    closedir(directory);
+    return code;
+}
+
 static const struct cp_io_backend backend_sync = {
     .name = "sync",
     .open = cp_io__posix_open,
@@ -117,6 +141,7 @@ static const struct cp_io_backend backend_sync = {
     .rename = cp_io__posix_rename,
     .unlink = cp_io__posix_unlink,
     .mkdir = cp_io__posix_mkdir,
+    .list = cp_io__posix_list,
 };
 
 const struct cp_io_backend *cp_io_backend_sync(void)

@@ -423,6 +423,7 @@ static const struct cp_io_backend backend_uring = {
     .rename = cp_io__posix_rename,
     .unlink = cp_io__posix_unlink,
     .mkdir = cp_io__posix_mkdir,
+    .list = cp_io__posix_list,
     .ring_create = uring_create,
     .ring_destroy = uring_destroy,
     .ring_queue = uring_queue,

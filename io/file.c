@@ -109,7 +109,8 @@ static int switch_to_direct(struct cp_io_file *file, const struct cp_io_file_opt
 {
     struct cp_io *io = file->io;
     struct direct_facts facts;
-    int flags = (options->read_only ? O_RDONLY : O_RDWR) | O_DIRECT;
+    int flags =
+        (options->read_only ? O_RDONLY : O_RDWR) | O_DIRECT | (options->dsync ? O_DSYNC : 0);
     uint32_t block_bytes = options->block_bytes != 0 ? options->block_bytes : DEFAULT_BLOCK_BYTES;
 
     ask_direct(file->path, block_bytes, &facts);
@@ -155,6 +156,7 @@ int cp_io_file_open(struct cp_io *io, const char *path, const struct cp_io_file_
     flags |= options->create ? O_CREAT : 0;
     flags |= options->create && options->exclusive ? O_EXCL : 0;
     flags |= options->truncate ? O_TRUNC : 0;
+    flags |= options->dsync ? O_DSYNC : 0;
 
     struct cp_io_file *file = calloc(1, sizeof *file);
     if (file == NULL)

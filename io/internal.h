@@ -92,5 +92,7 @@ int cp_io__posix_directory_sync(void *ctx, const char *path);
 int cp_io__posix_rename(void *ctx, const char *from, const char *to);
 int cp_io__posix_unlink(void *ctx, const char *path);
 int cp_io__posix_mkdir(void *ctx, const char *path, uint32_t mode);
+int cp_io__posix_list(void *ctx, const char *path, int (*visit)(void *visit_ctx, const char *name),
+                      void *visit_ctx);
 
 #endif

@@ -146,6 +146,18 @@ int cp_io_unlink(struct cp_io *io, const char *path)
     return 0;
 }
 
+int cp_io_list(struct cp_io *io, const char *path, int (*visit)(void *visit_ctx, const char *name),
+               void *visit_ctx)
+{
+    if (io->backend->list == NULL)
+        return cp_error_set(-EOPNOTSUPP, path, CP_NO_PAGE, CP_NO_LSN,
+                            "give the backend a list function", "listing a directory");
+    int code = io->backend->list(io->ctx, path, visit, visit_ctx);
+    if (code != 0)
+        return cp_error_set(code, path, CP_NO_PAGE, CP_NO_LSN, NULL, "listing a directory");
+    return 0;
+}
+
 int cp_io_mkdir(struct cp_io *io, const char *path, uint32_t mode)
 {
     int code = io->backend->mkdir(io->ctx, path, mode);

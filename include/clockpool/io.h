@@ -75,6 +75,7 @@ struct cp_io_file_options {
     bool exclusive;
     bool read_only;
     bool truncate;
+    bool dsync;    /* O_DSYNC: a write is durable when it returns */
     uint32_t mode; /* permission bits; 0 means 0600 */
     enum cp_io_caching caching;
     uint32_t block_bytes; /* the caller's transfer unit and alignment; 0 means 4096. O_DIRECT is
@@ -116,6 +117,14 @@ CP_API int cp_io_directory_sync(struct cp_io *io, const char *path) CP_MUST_CHEC
 CP_API int cp_io_rename(struct cp_io *io, const char *from, const char *to) CP_MUST_CHECK;
 CP_API int cp_io_unlink(struct cp_io *io, const char *path) CP_MUST_CHECK;
 CP_API int cp_io_mkdir(struct cp_io *io, const char *path, uint32_t mode) CP_MUST_CHECK;
+/*
+ * Call visit with the name of each entry of a directory but "." and "..", in no particular order.
+ * name: borrowed until visit returns. A code other than 0 from visit ends the listing and is
+ * returned. -EOPNOTSUPP where the caller's backend has no list.
+ */
+CP_API int cp_io_list(struct cp_io *io, const char *path,
+                      int (*visit)(void *visit_ctx, const char *name),
+                      void *visit_ctx) CP_MUST_CHECK;
 
 /*
  * Transfer exactly size_bytes, waiting for it. A read that meets the end of the file fails with
@@ -240,6 +249,9 @@ struct cp_io_backend {
     int (*rename)(void *ctx, const char *from, const char *to);
     int (*unlink)(void *ctx, const char *path);
     int (*mkdir)(void *ctx, const char *path, uint32_t mode);
+    /* Optional, needed by logs: see cp_io_list. */
+    int (*list)(void *ctx, const char *path, int (*visit)(void *visit_ctx, const char *name),
+                void *visit_ctx);
 
     /*
      * Optional asynchronous part. ring_create NULL means that rings carry out requests by readv,

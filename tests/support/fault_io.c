@@ -368,6 +368,16 @@ FAULT_PLAIN(rename, FAULT_RENAME, (void *ctx, const char *from, const char *to),
 FAULT_PLAIN(unlink, FAULT_UNLINK, (void *ctx, const char *path), (NULL, path))
 FAULT_PLAIN(mkdir, FAULT_MKDIR, (void *ctx, const char *path, uint32_t mode), (NULL, path, mode))
 
+static int fault_list(void *ctx, const char *path, int (*visit)(void *visit_ctx, const char *name),
+                      void *visit_ctx)
+{
+    struct fault_io *faults = ctx;
+    struct fault_rule rule;
+    if (hit(faults, FAULT_LIST, &rule))
+        return rule.code;
+    return faults->wrapped->list(NULL, path, visit, visit_ctx);
+}
+
 static int fault_open(void *ctx, const char *path, int flags, uint32_t mode)
 {
     struct fault_io *faults = ctx;
@@ -674,7 +684,7 @@ bool fault_io_await_reaper(struct fault_io *faults, uint64_t timeout_ms)
     .name = "faults", .open = fault_open, .close = fault_close, .readv = fault_readv,              \
     .writev = fault_writev, .sync = fault_sync, .resize = fault_resize,                            \
     .allocate = fault_allocate, .size = fault_size, .directory_sync = fault_directory_sync,        \
-    .rename = fault_rename, .unlink = fault_unlink, .mkdir = fault_mkdir
+    .rename = fault_rename, .unlink = fault_unlink, .mkdir = fault_mkdir, .list = fault_list
 
 static const struct cp_io_backend without_rings = {FAULT_FILES};
 static const struct cp_io_backend with_rings = {

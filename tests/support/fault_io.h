@@ -35,6 +35,7 @@ enum fault_class {
     FAULT_RENAME,
     FAULT_UNLINK,
     FAULT_MKDIR,
+    FAULT_LIST,
     FAULT_COMPLETION, /* a ring's raw result, counted when it is reaped */
     FAULT_RING_CREATE,
     FAULT_RING_SUBMIT, /* the submitting call itself: what was queued ends with the code */
