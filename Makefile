@@ -9,7 +9,7 @@ ARGS   ?=
 BENCH = build/bench/bench/clockpool-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help build test bench asan tsan valgrind debug clang coverage format install clean
+.PHONY: help build test bench asan tsan valgrind debug clang coverage fuzz format install clean
 
 help:
 	@echo 'make bench             compare the engines on this machine, two to three minutes'
@@ -20,6 +20,7 @@ help:
 	@echo 'make debug asan tsan valgrind clang'
 	@echo '                       the tests under debug assertions, AddressSanitizer and UBSan,'
 	@echo '                       ThreadSanitizer (concurrent ones), valgrind (the others), clang'
+	@echo 'make fuzz              hostile files, a minute each fuzzer (CP_FUZZ_SECONDS=600: longer)'
 	@echo 'make coverage          the tests, then how many lines they ran'
 	@echo 'make format            lay out the sources with clang-format'
 	@echo 'make clean             remove build/'
@@ -60,6 +61,12 @@ clang:
 	cmake --preset release-clang
 	cmake --build --preset release-clang -j $(JOBS)
 	ctest --preset release-clang -j $(JOBS)
+
+fuzz:
+	@scripts/bootstrap ci
+	cmake --preset fuzz
+	cmake --build --preset fuzz -j $(JOBS)
+	tests/fuzz/run build/fuzz
 
 coverage:
 	@scripts/bootstrap test
