@@ -122,7 +122,7 @@ unsigned crash_workload_count(void);
 struct crash_plan *crash_plan_create(const struct crash_workload *workload, uint64_t seed);
 /*
  * A plan that goes on where a crash has left each lane (versions as a check has found them), with
- * other transactions than those that may have been lost, about step_count of them.
+ * other transactions than those that may have been lost. NULL: a version is none of the plan.
  */
 struct crash_plan *crash_plan_branch(const struct crash_plan *plan, const crash_version *versions,
                                      uint64_t seed, uint32_t step_count);
