@@ -8,6 +8,7 @@
  * where allowed, and never used.
  */
 #include "job.h"
+#include "tracker.h"
 
 #include <clockpool/base/bits.h>
 
@@ -16,6 +17,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +30,7 @@
 #define WARM_THREADS       16u /* enough to keep a device busy, whatever the engine */
 #define WARM_SCAN_THREADS  2u
 #define THREAD_ROOM_BYTES  (UINT64_C(96) << 10) /* stack, worker and histogram of a thread */
+#define VERIFY_PAGES_MAX   1000u                /* read back after a measurement with updates */
 #define BALLAST_STEP_BYTES (UINT64_C(1) << 20)
 #define BALLAST_ROOM_BYTES (UINT64_C(3) << 20) /* the engine's own tables and page tables */
 
@@ -38,6 +41,7 @@ struct child {
     const char *phase;
     void *handle;
     struct bench_dist dist;
+    struct bench_tracker tracker; /* pages NULL: nothing is updated */
     uint64_t ballast_bytes;
 };
 
@@ -182,7 +186,7 @@ static int warm_up(struct child *child, struct bench_error *error)
         fill_page_cache(setup->data.directory, &budget);
     }
     if (setup->fits) {
-        input.cell = (struct bench_cell){BENCH_FIX, WARM_SCAN_THREADS, 1};
+        input.cell = (struct bench_cell){BENCH_FIX, WARM_SCAN_THREADS, 1, 0};
         return bench_scan_once(&input, error);
     }
     if (!child->engine->keeps_cache || child->job.warmup_seconds == 0)
@@ -191,10 +195,10 @@ static int warm_up(struct child *child, struct bench_error *error)
      */
     struct bench_cell_result ignored;
     struct bench_setup warm = *setup;
-    if (setup->workload == BENCH_UPDATE_RANDOM)
+    if (bench_workload_writes(setup->workload))
         warm.workload = BENCH_READ_RANDOM;
     input.setup = &warm;
-    input.cell = (struct bench_cell){BENCH_FIX, WARM_THREADS, 1};
+    input.cell = (struct bench_cell){BENCH_FIX, WARM_THREADS, 1, 0};
     if (setup->workload == BENCH_READ_SCAN)
         input.cell.threads = WARM_SCAN_THREADS;
     input.until_read_bytes =
@@ -205,39 +209,104 @@ static int warm_up(struct child *child, struct bench_error *error)
 /* ---- measuring
  * ------------------------------------------------------------------------------------ */
 
-static json_t *result_json(const struct bench_cell_result *result)
+static json_t *series_json(const struct bench_cell_result *result)
 {
-    return json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:f}", "ops_per_s",
-                     result->ops_per_s, "p50_us", result->p50_us, "p99_us", result->p99_us,
-                     "p999_us", result->p999_us, "max_us", result->max_us, "cpu_us_per_op",
-                     result->cpu_us_per_op, "read_bytes_per_op", result->read_bytes_per_op,
-                     "written_bytes_per_op", result->written_bytes_per_op, "hit_ratio",
-                     result->hit_ratio, "ops", (json_int_t)result->op_count, "timed",
-                     (json_int_t)result->timed_count, "verified",
-                     (json_int_t)result->verified_count, "seconds", result->seconds);
+    json_t *series = json_array();
+    for (unsigned i = 0; i < result->series_count; i++)
+        json_array_append_new(series, json_real(round(result->series_ops_per_s[i])));
+    return series;
 }
 
-static int run_cell(struct child *child, unsigned index)
+static json_t *result_json(const struct bench_cell_result *result)
 {
-    struct bench_error error = {""};
-    struct bench_cell_result result;
-    struct bench_cell_input input = {.engine = child->engine,
+    return json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:f,s:o,s:f,s:f}",
+                     "ops_per_s", result->ops_per_s, "p50_us", result->p50_us, "p99_us",
+                     result->p99_us, "p999_us", result->p999_us, "max_us", result->max_us,
+                     "cpu_us_per_op", result->cpu_us_per_op, "read_bytes_per_op",
+                     result->read_bytes_per_op, "written_bytes_per_op",
+                     result->written_bytes_per_op, "hit_ratio", result->hit_ratio, "ops",
+                     (json_int_t)result->op_count, "timed", (json_int_t)result->timed_count,
+                     "verified", (json_int_t)result->verified_count, "seconds", result->seconds,
+                     "series", series_json(result), "series_interval_s", result->series_interval_s,
+                     "series_variation", result->series_variation);
+}
+
+static int fail_cell(struct child *child, unsigned index, const char *text)
+{
+    return answer(child, json_pack("{s:i,s:s}", "cell", (int)index, "error", text));
+}
+
+static struct bench_cell_input cell_input(struct child *child, unsigned index)
+{
+    return (struct bench_cell_input){.engine = child->engine,
                                      .handle = child->handle,
                                      .setup = &child->job.setup,
                                      .cell = child->job.cells[index],
                                      .dist = &child->dist,
                                      .stream = child->job.streams[index],
+                                     .write_share = child->job.write_share,
+                                     .tracker =
+                                         child->tracker.pages != NULL ? &child->tracker : NULL,
                                      .seconds = child->job.seconds,
                                      .report = report_progress,
                                      .ctx = child};
+}
+
+static int run_cell(struct child *child, unsigned index)
+{
+    static struct bench_cell_result result; /* static: large */
+    struct bench_error error = {""};
+    struct bench_cell_input input = cell_input(child, index);
     child->phase = "measuring";
     if (bench_cell_run(&input, &result, &error) != 0)
-        return answer(child, json_pack("{s:i,s:s}", "cell", (int)index, "error", error.text));
+        return fail_cell(child, index, error.text);
     if (result.op_count == 0)
-        return answer(child, json_pack("{s:i,s:s}", "cell", (int)index, "error",
-                                       "no operation ended in the time given (--seconds)"));
+        return fail_cell(child, index, "no operation ended in the time given (--seconds)");
+    if (input.tracker != NULL &&
+        bench_verify_updates(&input, VERIFY_PAGES_MAX, &result.verified_count, &error) != 0)
+        return fail_cell(child, index, error.text);
     return answer(child,
                   json_pack("{s:i,s:o}", "cell", (int)index, "result", result_json(&result)));
+}
+
+/* Committed is committed: close the engine, open it again, and look. */
+static int verify_reopened(struct child *child, struct bench_error *error)
+{
+    uint64_t ignored = 0;
+    struct bench_cell_input input = cell_input(child, 0);
+    if (!bench_workload_commits(child->job.setup.workload) || child->engine->verify != NULL)
+        return 0;
+    child->engine->close(child->handle);
+    child->handle = NULL;
+    if (child->engine->open(&child->job.setup, &child->handle, error) != 0) {
+        child->handle = NULL;
+        return -1;
+    }
+    input.handle = child->handle;
+    return bench_verify_updates(&input, VERIFY_PAGES_MAX, &ignored, error);
+}
+
+static int run_cells(struct child *child)
+{
+    struct bench_error error = {""};
+    if (bench_workload_writes(child->job.setup.workload) &&
+        bench_tracker_init(&child->tracker, child->job.setup.data.page_count) != 0) {
+        bench_fail(&error, "out of memory");
+        return answer_error(child, &error);
+    }
+    if (warm_up(child, &error) != 0)
+        return answer_error(child, &error);
+    for (unsigned i = 0; i < child->job.cell_count; i++)
+        if (run_cell(child, i) != 0)
+            return 1;
+    struct bench_engine_stats stats = {""};
+    child->engine->stats(child->handle, &stats);
+    if (verify_reopened(child, &error) != 0)
+        return answer_error(child, &error);
+    return answer(child, json_pack("{s:b,s:s,s:I}", "done", 1, "details", stats.details,
+                                   "ballast_bytes", (json_int_t)child->ballast_bytes)) == 0
+               ? 0
+               : 1;
 }
 
 static int run_engine(struct child *child)
@@ -249,23 +318,10 @@ static int run_engine(struct child *child)
     child->phase = "opening";
     if (child->engine->open(&child->job.setup, &child->handle, &error) != 0)
         return answer_error(child, &error);
-    int result = 1;
-    if (warm_up(child, &error) != 0) {
-        answer_error(child, &error);
-        goto close_engine;
-    }
-    for (unsigned i = 0; i < child->job.cell_count; i++)
-        if (run_cell(child, i) != 0)
-            goto close_engine;
-    struct bench_engine_stats stats = {""};
-    child->engine->stats(child->handle, &stats);
-    result = answer(child, json_pack("{s:b,s:s,s:I}", "done", 1, "details", stats.details,
-                                     "ballast_bytes", (json_int_t)child->ballast_bytes)) == 0
-                 ? 0
-                 : 1;
-
-close_engine:
-    child->engine->close(child->handle);
+    int result = run_cells(child);
+    bench_tracker_fini(&child->tracker);
+    if (child->handle != NULL)
+        child->engine->close(child->handle);
     return result;
 }
 

@@ -2,6 +2,8 @@
 /* Filling and verifying pages. See content.h for the layout. */
 #include "content.h"
 
+#include "tracker.h"
+
 #include <string.h>
 
 #define FULL_CHECK_PERIOD 64u /* comparing every word costs about as much as reading ten pages */
@@ -58,6 +60,8 @@ bool bench_check_update(struct bench_check *check, uint64_t page, void *content)
     if (!bench_check_word(check, page, 0, counter, load_word(content, 0)) ||
         !bench_check_word(check, page, sample, counter, load_word(content, sample)))
         return false;
+    if (check->tracker != NULL)
+        bench_tracker_note_begun(check->tracker, page, counter);
     counter++;
     store_word(content, BENCH_WORD_COUNTER, counter);
     for (uint32_t i = 2; i < BENCH_WORD_STABLE; i++)

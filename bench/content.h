@@ -44,6 +44,8 @@ static inline uint64_t bench_content_word(uint64_t seed, uint64_t page, uint32_t
 /* Fill content_size bytes with what page holds before its first update. */
 void bench_content_fill(void *content, uint32_t content_size, uint64_t seed, uint64_t page);
 
+struct bench_tracker;
+
 /* One thread's checking: what was found wrong first. */
 struct bench_check {
     uint64_t seed;
@@ -53,8 +55,9 @@ struct bench_check {
     bool failed;
     uint64_t page, expected, found; /* valid when failed */
     uint32_t offset_bytes;
-    const _Atomic int *stop;    /* a scan ends when it is not 0; may be NULL */
-    void (*on_page)(void *ctx); /* called for each page scanned; may be NULL */
+    const _Atomic int *stop;       /* a scan ends when it is not 0; may be NULL */
+    struct bench_tracker *tracker; /* told of updates; may be NULL */
+    void (*on_page)(void *ctx);    /* called for each page scanned; may be NULL */
     void *ctx;
 };
 

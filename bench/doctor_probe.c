@@ -5,7 +5,7 @@
  */
 #include "doctor_probe.h"
 
-#include "flatfile.h"
+#include "transfer.h"
 
 #include <clockpool/base/thread.h>
 

@@ -11,8 +11,9 @@
  *     create                         (an earlier process: writes the data set once)
  *     open
  *       thread_begin                 on the thread that will work
- *         read | start/reap | update | scan, many times
+ *         read | start/reap | update | commit | scan, many times
  *       thread_end
+ *       sync, verify                 after commits
  *     stats, close
  *
  * Functions that can fail return 0 or -1 with a description in the error they were given.
@@ -27,12 +28,37 @@
 
 #define BENCH_DEPTH_MAX   1024u
 #define BENCH_THREADS_MAX 256u
+#define BENCH_SYNC_MS     100u /* as CP_PAGER_RELAXED_MS, for every engine */
 
 enum bench_workload {
     BENCH_READ_RANDOM = 0,
     BENCH_READ_SCAN,
-    BENCH_UPDATE_RANDOM,
+    BENCH_UPDATE_RANDOM,  /* not durable */
+    BENCH_COMMIT,         /* updates, each durable when it returns */
+    BENCH_COMMIT_RELAXED, /* updates, durable later */
+    BENCH_MIXED,          /* reads, and a share of durable commits */
+    BENCH_RECOVER,        /* opening after a kill: not a cell of the others' kind, see recover.h */
+    BENCH_WORKLOAD_COUNT,
 };
+
+/* What a returned update promises. Engines of different classes are never ranked together. */
+enum bench_durability {
+    BENCH_DURABILITY_NONE = 0, /* a crash of the machine may lose anything, or corrupt all */
+    BENCH_DURABILITY_RELAXED,  /* it loses the last commits at most, bounded in time or bytes */
+    BENCH_DURABILITY_FULL,     /* it loses nothing that was acknowledged */
+};
+
+/* Does it change pages? */
+static inline bool bench_workload_writes(enum bench_workload workload)
+{
+    return workload >= BENCH_UPDATE_RANDOM;
+}
+
+/* Does it commit, rather than change pages without a promise? */
+static inline bool bench_workload_commits(enum bench_workload workload)
+{
+    return workload >= BENCH_COMMIT;
+}
 
 enum bench_access {
     BENCH_OPTIMISTIC = 0, /* look without a latch, or by copy */
@@ -73,6 +99,8 @@ struct bench_setup {
     enum bench_workload workload;
     enum bench_advice advice;
     unsigned threads_max, depth_max, batch; /* the most that thread_begin will ask for */
+    uint64_t log_bytes; /* recover: how much log there shall be before the engine writes a
+                           checkpoint or the like; 0: as it likes */
 };
 
 /* One page to fetch. */
@@ -112,6 +140,8 @@ struct bench_engine {
     bool deep;             /* has start and reap: one thread can keep many reads in flight */
     bool uses_page_cache;  /* caches in the kernel's page cache rather than in memory of its own */
     bool keeps_cache;      /* false: reads every page from the device when the data do not fit */
+    bool syncs_itself;     /* commit-relaxed: becomes durable without sync being called */
+    enum bench_durability relaxed; /* the class of its commit-relaxed */
     const char *(*version)(void);
     /* Bytes of files that a data set of this shape takes. */
     uint64_t (*disk_bytes)(uint64_t page_count, uint32_t page_size);
@@ -145,6 +175,24 @@ struct bench_engine {
     int (*update)(void *thread, struct bench_op *op);
 
     /*
+     * Change a page as update does, durable when it returns (commit, mixed) or later
+     * (commit-relaxed). NULL: the engine has no such thing.
+     */
+    int (*commit)(void *thread, struct bench_op *op);
+    /*
+     * Make all that was committed durable. Called every BENCH_SYNC_MS during commit-relaxed, unless
+     * the engine syncs itself, and at its end. NULL: there is nothing to do.
+     */
+    int (*sync)(void *engine, struct bench_error *error);
+    /*
+     * Look whether all updates that the tracker knows of are there, where that is not a matter of
+     * reading pages. NULL: the pages are read.
+     */
+    int (*verify)(void *engine, const struct bench_tracker *tracker, struct bench_error *error);
+    /* Bytes of log that opening would have to go through now. NULL: the engine keeps no log. */
+    uint64_t (*log_bytes)(void *engine);
+
+    /*
      * Read pages first .. first+count-1 in order and hand each to bench_check_scan, until that says
      * no. Consecutive pages are known to come: read ahead as you like.
      */
@@ -153,6 +201,7 @@ struct bench_engine {
 
 /* The engines, in the order of the table. */
 const struct bench_engine *bench_engine_at(unsigned index); /* NULL past the last */
+bool bench_engine_is_extra(unsigned index); /* added by the tests, not one to measure */
 const struct bench_engine *bench_engine_find(const char *name);
 
 extern const struct bench_engine bench_engine_raw;

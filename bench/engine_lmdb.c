@@ -5,7 +5,10 @@
  * A value is page_size - 32 bytes, which with LMDB's own 16-byte header fills whole overflow pages,
  * as the pager's trailer fills the pager's. Each thread keeps one read transaction, reset and
  * renewed every RENEW_PERIOD reads as LMDB advises, so that no reader holds old pages for ever.
- * Updates: one write transaction each, not synced (MDB_NOSYNC).
+ * Updates: one write transaction each, not synced (MDB_NOSYNC). Commits: one write transaction each
+ * in LMDB's default mode, which syncs it. Relaxed: MDB_NOSYNC, and mdb_env_sync now and then. Not
+ * in order: until that sync the kernel writes pages as it likes, and a crash of the machine may
+ * leave a database that is lost as a whole. So its class is "none".
  *
  * Without the package liblmdb-dev, engine_lmdb_absent.c stands in for this file.
  */
@@ -26,13 +29,13 @@ struct lmdb_engine {
     MDB_env *env;
     MDB_dbi dbi;
     uint32_t content_size;
-    bool no_readahead;
+    bool no_readahead, no_sync;
 };
 
 struct lmdb_thread {
     struct lmdb_engine *engine;
     struct bench_thread_setup setup;
-    MDB_txn *txn; /* read transaction; NULL for updates */
+    MDB_txn *txn; /* for reading; reset between operations when there are updates */
     unsigned reads;
     char *buffer; /* one value, for updates */
 };
@@ -144,7 +147,9 @@ static int open_engine(const struct bench_setup *setup, void **out_engine,
         return bench_fail(error, "out of memory");
     engine->content_size = bench_content_size(setup->data.page_size);
     engine->no_readahead = setup->advice == BENCH_ADVICE_RANDOM;
-    unsigned flags = setup->workload == BENCH_UPDATE_RANDOM ? MDB_NOSYNC : 0;
+    engine->no_sync = setup->workload == BENCH_UPDATE_RANDOM ||
+                      setup->workload == BENCH_COMMIT_RELAXED || setup->workload == BENCH_RECOVER;
+    unsigned flags = engine->no_sync ? MDB_NOSYNC : 0;
     if (engine->no_readahead)
         flags |= MDB_NORDAHEAD;
     if (open_env(&setup->data, flags, setup->threads_max + 8, engine, error) != 0) {
@@ -180,8 +185,10 @@ static void stats(void *handle, struct bench_engine_stats *out_stats)
 {
     struct lmdb_engine *engine = handle;
     snprintf(out_stats->details, sizeof out_stats->details,
-             "%s; read transaction per thread, renewed every %u reads",
-             engine->no_readahead ? "MDB_NORDAHEAD" : "kernel read-ahead on", RENEW_PERIOD);
+             "%s; %sread transaction per thread, renewed every %u reads",
+             engine->no_readahead ? "MDB_NORDAHEAD" : "kernel read-ahead on",
+             engine->no_sync ? "MDB_NOSYNC: a crash may corrupt all since the last sync; " : "",
+             RENEW_PERIOD);
 }
 
 /* ---- threads ----------------------------------------------------------------------------------
@@ -204,12 +211,14 @@ static int thread_begin(void *handle, const struct bench_thread_setup *setup, vo
     thread->engine = handle;
     thread->setup = *setup;
     int code = 0;
-    if (setup->workload == BENCH_UPDATE_RANDOM) {
+    if (bench_workload_writes(setup->workload)) {
         thread->buffer = malloc(thread->engine->content_size);
         code = thread->buffer == NULL ? ENOMEM : 0;
-    } else {
-        code = mdb_txn_begin(thread->engine->env, NULL, MDB_RDONLY, &thread->txn);
     }
+    if (code == 0)
+        code = mdb_txn_begin(thread->engine->env, NULL, MDB_RDONLY, &thread->txn);
+    if (code == 0 && thread->buffer != NULL) /* held, it would keep all old pages in use */
+        mdb_txn_reset(thread->txn);
     if (code != 0) {
         thread_end(thread);
         return fail(setup->error, code, "cannot begin");
@@ -243,8 +252,9 @@ static int renew(struct lmdb_thread *thread)
 static int read_ops(void *handle, struct bench_op *ops, unsigned count)
 {
     struct lmdb_thread *thread = handle;
+    bool updates = thread->buffer != NULL;
     for (unsigned i = 0; i < count; i++) {
-        if (++thread->reads == RENEW_PERIOD && renew(thread) != 0)
+        if ((updates || ++thread->reads == RENEW_PERIOD) && renew(thread) != 0)
             return -1;
         MDB_val value, key = {sizeof ops[i].where, &ops[i].where};
         int code = mdb_get(thread->txn, thread->engine->dbi, &key, &value);
@@ -253,6 +263,8 @@ static int read_ops(void *handle, struct bench_op *ops, unsigned count)
         if (check_size(thread, &value, ops[i].page) != 0)
             return -1;
         memcpy(&ops[i].value, (const char *)value.mv_data + ops[i].offset_bytes, 8);
+        if (updates)
+            mdb_txn_reset(thread->txn);
     }
     return 0;
 }
@@ -284,6 +296,13 @@ static int update_op(void *handle, struct bench_op *op)
     else
         code = mdb_txn_commit(txn);
     return code == 0 ? 0 : fail_page(thread, code, "update", op->page);
+}
+
+static int sync_env(void *handle, struct bench_error *error)
+{
+    struct lmdb_engine *engine = handle;
+    int code = mdb_env_sync(engine->env, 1);
+    return code == 0 ? 0 : fail(error, code, "mdb_env_sync");
 }
 
 static int scan_pages(void *handle, uint64_t first, uint64_t count)
@@ -319,6 +338,7 @@ const struct bench_engine bench_engine_lmdb = {
     .access = "get",
     .uses_page_cache = true,
     .keeps_cache = true,
+    .relaxed = BENCH_DURABILITY_NONE,
     .version = version,
     .disk_bytes = disk_bytes,
     .create = create,
@@ -329,5 +349,7 @@ const struct bench_engine bench_engine_lmdb = {
     .thread_end = thread_end,
     .read = read_ops,
     .update = update_op,
+    .commit = update_op, /* the environment's flags make the difference */
+    .sync = sync_env,
     .scan = scan_pages,
 };

@@ -1,45 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Engines "pool" and "mmap": Clockpool's pager with each of its two engines, over the same store.
- *
- * The data set is a store and, beside it, a file of extents that says which page numbers the pages
- * of the data set were given (the pager's own pages lie between them).
+ * Engines "pool" and "mmap": Clockpool's pager with each of its two engines, over the same store
+ * (storefile.h).
  *
  * Keeping many reads in flight (pool): a ticket for each slot; with --access optimistic a look
  * without a latch comes first. Updates are prefetched and then fixed one by one, oldest first:
  * holding several exclusive fixes at once, in random order, two threads would wait for each other.
  */
-#include "engine.h"
+#include "storefile.h"
 
 #include <clockpool/clockpool.h>
 #include <clockpool/base/bits.h>
 
-#include <assert.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static_assert(BENCH_TRAILER_BYTES == CP_PAGER_TRAILER_BYTES, "content fills a payload");
-
-#define CREATE_BUDGET_BYTES (UINT64_C(64) << 20)
-#define CREATE_RUN_PAGES    1024u
-#define EXTENTS_MAX         65536u
 #define SCAN_CHUNK_BYTES    (UINT32_C(1) << 20) /* one transfer of the device */
 #define SCAN_CHUNKS_AHEAD   4u
 #define UPDATE_REAP_DIVISOR 4u /* fix a quarter of the slots at a time, the rest keep coming */
 
-/* Pages first_page .. of the store hold pages first .. first+count-1 of the data set. */
-struct extent {
-    uint64_t first, count, first_page;
-};
-
 struct pager_engine {
     const struct bench_setup *setup;
     struct cp_pager *pager;
-    struct extent *extents;
-    unsigned extent_count;
+    struct bench_extents extents;
 };
 
 struct pager_thread {
@@ -63,12 +48,6 @@ static const char *version(void)
     return cp_version();
 }
 
-static uint64_t disk_bytes(uint64_t page_count, uint32_t page_size)
-{
-    uint64_t bytes = page_count * page_size;
-    return bytes + bytes / 1000 + (UINT64_C(68) << 20); /* the file grows by up to 64 MiB */
-}
-
 /* Take over the library's description of the last error. */
 static int fail(struct bench_error *error, const char *what)
 {
@@ -76,150 +55,10 @@ static int fail(struct bench_error *error, const char *what)
     return bench_fail(error, "%s: %s", what, cp_error_format(text, sizeof text));
 }
 
-/* ---- where pages went --------------------------------------------------------------------------
- */
-
-static int join_path(char *path, const struct bench_data *data, const char *name,
-                     struct bench_error *error)
-{
-    int n = snprintf(path, PATH_MAX, "%s/%s", data->directory, name);
-    return n > 0 && n < PATH_MAX ? 0 : bench_fail(error, "the path is too long");
-}
-
-static int save_extents(const struct bench_data *data, const struct extent *extents, unsigned count,
-                        struct bench_error *error)
-{
-    char path[PATH_MAX];
-    if (join_path(path, data, "extents", error) != 0)
-        return -1;
-    FILE *file = fopen(path, "wxe");
-    if (file == NULL)
-        return bench_fail_errno(error, errno, "cannot create %s", path);
-    for (unsigned i = 0; i < count; i++)
-        fprintf(file, "%" PRIu64 " %" PRIu64 " %" PRIu64 "\n", extents[i].first, extents[i].count,
-                extents[i].first_page);
-    bool failed = ferror(file) != 0;
-    if (fclose(file) != 0 || failed)
-        return bench_fail_errno(error, errno, "cannot write %s", path);
-    return 0;
-}
-
-static int load_extents(struct pager_engine *engine, struct bench_error *error)
-{
-    char path[PATH_MAX];
-    if (join_path(path, &engine->setup->data, "extents", error) != 0)
-        return -1;
-    FILE *file = fopen(path, "re");
-    if (file == NULL)
-        return bench_fail_errno(error, errno, "cannot open %s", path);
-    engine->extents = calloc(EXTENTS_MAX, sizeof *engine->extents);
-    struct extent extent;
-    while (engine->extents != NULL && engine->extent_count < EXTENTS_MAX &&
-           fscanf(file, "%" SCNu64 " %" SCNu64 " %" SCNu64, &extent.first, &extent.count,
-                  &extent.first_page) == 3)
-        engine->extents[engine->extent_count++] = extent;
-    fclose(file);
-    if (engine->extent_count == 0)
-        return bench_fail(error, "%s has no extents", path);
-    return 0;
-}
-
-static const struct extent *find_extent(const struct pager_engine *engine, uint64_t page)
-{
-    /* Extents are nearly all as long as the first, so the guess is off by one or two at most. */
-    uint64_t guess = page / engine->extents[0].count;
-    const struct extent *extent =
-        &engine->extents[guess < engine->extent_count ? guess : engine->extent_count - 1];
-    while (page < extent->first)
-        extent--;
-    while (page - extent->first >= extent->count)
-        extent++;
-    return extent;
-}
-
 static uint64_t locate(void *handle, uint64_t page)
 {
-    const struct extent *extent = find_extent(handle, page);
-    return extent->first_page + (page - extent->first);
-}
-
-/* ---- creating ----------------------------------------------------------------------------------
- */
-
-static int fill_run(struct cp_pager *pager, const struct bench_data *data, const struct extent *run,
-                    struct bench_error *error)
-{
-    for (uint64_t i = 0; i < run->count; i++) {
-        struct cp_fix fix;
-        if (cp_pager_fix_new(pager, run->first_page + i, &fix) != 0)
-            return fail(error, "cannot write a page");
-        bench_content_fill(fix.data, bench_content_size(data->page_size), data->seed,
-                           run->first + i);
-        int code = cp_pager_mark_dirty(pager, &fix);
-        cp_pager_unfix(pager, &fix);
-        if (code != 0)
-            return fail(error, "cannot write a page");
-    }
-    return 0;
-}
-
-static int fill_store(struct cp_pager *pager, const struct bench_data *data, struct extent *extents,
-                      unsigned *out_count, const struct bench_progress_sink *sink,
-                      struct bench_error *error)
-{
-    unsigned count = 0;
-    for (uint64_t page = 0; page < data->page_count;) {
-        struct extent run = {.first = page,
-                             .count = cp_min_u64(CREATE_RUN_PAGES, data->page_count - page)};
-        if (cp_pager_allocate_run(pager, run.count, &run.first_page) != 0)
-            return fail(error, "cannot allocate pages");
-        if (fill_run(pager, data, &run, error) != 0)
-            return -1;
-        struct extent *last = count > 0 ? &extents[count - 1] : NULL;
-        if (last != NULL && last->first_page + last->count == run.first_page)
-            last->count += run.count;
-        else if (count == EXTENTS_MAX)
-            return bench_fail(error, "the data set has too many extents");
-        else
-            extents[count++] = run;
-        page += run.count;
-        if (sink->report(sink->ctx, page, data->page_count) != 0)
-            return bench_fail(error, "interrupted");
-    }
-    *out_count = count;
-    return cp_pager_sync(pager) == 0 ? 0 : fail(error, "cannot sync the store");
-}
-
-static int create(const struct bench_data *data, const struct bench_progress_sink *sink,
-                  struct bench_error *error)
-{
-    char path[PATH_MAX];
-    if (join_path(path, data, "store", error) != 0)
-        return -1;
-    struct extent *extents = calloc(EXTENTS_MAX, sizeof *extents);
-    if (extents == NULL)
-        return bench_fail(error, "out of memory");
-    struct cp_pager_options options = {.engine = CP_ENGINE_POOL,
-                                       .create = true,
-                                       .exclusive = true,
-                                       .page_size = data->page_size,
-                                       .budget_bytes = CREATE_BUDGET_BYTES};
-    struct cp_pager *pager;
-    unsigned count = 0;
-    int result = -1;
-    if (cp_pager_open(path, &options, &pager) != 0) {
-        fail(error, "cannot create the store");
-        goto free_extents;
-    }
-    result = fill_store(pager, data, extents, &count, sink, error);
-    if (cp_pager_close(pager) != 0 && result == 0)
-        result = fail(error, "cannot close the store");
-    if (result == 0)
-        result = save_extents(data, extents, count, error);
-
-free_extents:
-    free(extents);
-    return result;
+    const struct pager_engine *engine = handle;
+    return bench_extents_locate(&engine->extents, page);
 }
 
 /* ---- opening -----------------------------------------------------------------------------------
@@ -230,7 +69,7 @@ static void close_engine(void *handle)
     struct pager_engine *engine = handle;
     if (engine->pager != NULL && cp_pager_close(engine->pager) != 0)
         cp_pager_abandon(engine->pager); /* only pages that are still fixed keep it open */
-    free(engine->extents);
+    bench_extents_free(&engine->extents);
     free(engine);
 }
 
@@ -245,11 +84,12 @@ static int open_pager(const struct bench_setup *setup, enum cp_engine kind, void
     if (engine == NULL)
         return bench_fail(error, "out of memory");
     engine->setup = setup;
-    if (join_path(path, &setup->data, "store", error) != 0 || load_extents(engine, error) != 0)
+    if (bench_store_path(&setup->data, "store", path, error) != 0 ||
+        bench_extents_load(&setup->data, &engine->extents, error) != 0)
         goto fail_engine;
     struct cp_pager_options options = {.engine = kind,
                                        .page_size = setup->data.page_size,
-                                       .read_only = setup->workload != BENCH_UPDATE_RANDOM,
+                                       .read_only = !bench_workload_writes(setup->workload),
                                        .budget_bytes = setup->mem_bytes,
                                        .advice = advice[setup->advice]};
     /* The mmap engine's budget is for changed pages alone; the page cache needs the rest. */
@@ -589,12 +429,12 @@ static int scan_pages(void *handle, uint64_t first, uint64_t count)
 const struct bench_engine bench_engine_pool = {
     .name = "pool",
     .summary = "Clockpool's buffer pool: clock sweep, O_DIRECT, io_uring",
-    .format = "store",
+    .format = BENCH_STORE_FORMAT,
     .deep = true,
     .keeps_cache = true,
     .version = version,
-    .disk_bytes = disk_bytes,
-    .create = create,
+    .disk_bytes = bench_store_disk_bytes,
+    .create = bench_store_create,
     .open = open_pool,
     .close = close_engine,
     .locate = locate,
@@ -611,12 +451,12 @@ const struct bench_engine bench_engine_pool = {
 const struct bench_engine bench_engine_mmap = {
     .name = "mmap",
     .summary = "Clockpool's mmap engine: the file mapped, the kernel's page cache caching",
-    .format = "store",
+    .format = BENCH_STORE_FORMAT,
     .uses_page_cache = true,
     .keeps_cache = true,
     .version = version,
-    .disk_bytes = disk_bytes,
-    .create = create,
+    .disk_bytes = bench_store_disk_bytes,
+    .create = bench_store_create,
     .open = open_mmap,
     .close = close_engine,
     .locate = locate,

@@ -8,11 +8,17 @@
  *                        ring a thread, registered buffers and file; scans read 1 MiB at a time,
  *                        eight in flight, into huge pages
  *
+ * The file is that of pool and mmap (storefile.h): an op's `where` is a page of it. The pager's own
+ * pages lie between those of the data set; scans read over them.
+ *
  * Updates of the array take one of many spin locks, since two threads may meet on a page. Updates
- * of the file read and write a page; two that meet may lose one of the two, never tear it (see
- * content.h).
+ * of the file mark the page busy, read, change, seal and write it; who meets a busy page does
+ * something else first. Commits know no pages at all: see raw_log.h.
  */
-#include "flatfile.h"
+#include "raw_log.h"
+#include "storefile.h"
+#include "tracker.h"
+#include "transfer.h"
 
 #include <clockpool/base/bits.h>
 #include <clockpool/base/thread.h>
@@ -36,8 +42,13 @@ struct raw_engine {
     const struct bench_setup *setup;
     int fd;
     bool direct;
-    char *array; /* the data set in memory, or NULL: read from the device */
-    atomic_bool *locks;
+    struct bench_extents extents;
+    uint64_t base_page; /* where the first extent begins, and with it the array */
+    char *array;        /* the file from there on in memory, or NULL: read from the device */
+    uint64_t array_bytes;
+    atomic_bool *locks;        /* of the array */
+    atomic_bool *busy;         /* updates of the file: by page from base_page on */
+    struct bench_raw_log *log; /* NULL: no commits asked for */
     atomic_bool buffers_plain; /* a thread could not register its buffers */
 };
 
@@ -46,6 +57,7 @@ enum slot_step { STEP_READ, STEP_WRITE };
 struct raw_slot {
     struct bench_op *op;
     enum slot_step step;
+    bool holds; /* has marked its page busy */
 };
 
 struct raw_thread {
@@ -59,6 +71,8 @@ struct raw_thread {
     unsigned in_flight;
     unsigned ready[BENCH_DEPTH_MAX]; /* memory only: slots started and not reaped */
     unsigned ready_count;
+    unsigned waiting[BENCH_DEPTH_MAX]; /* updates of the file: slots whose page was busy */
+    unsigned waiting_count;
     struct raw_slot slots[BENCH_DEPTH_MAX];
 };
 
@@ -67,28 +81,38 @@ static const char *version(void)
     return "io_uring by liburing";
 }
 
-static uint64_t disk_bytes(uint64_t page_count, uint32_t page_size)
+/* ---- opening --------------------------------------------------------------------------------- */
+
+static uint64_t locate(void *handle, uint64_t page)
 {
-    return page_count * page_size;
+    const struct raw_engine *engine = handle;
+    return bench_extents_locate(&engine->extents, page);
 }
 
-/* ---- opening --------------------------------------------------------------------------------- */
+/* Pages of the file from the first of the data set to the last, the pager's own included. */
+static uint64_t span_pages(const struct raw_engine *engine)
+{
+    const struct bench_extent *last = &engine->extents.list[engine->extents.count - 1];
+    return last->first_page + last->count - engine->base_page;
+}
 
 static int load_array(struct raw_engine *engine, struct bench_error *error)
 {
-    const struct bench_data *data = &engine->setup->data;
-    uint64_t size = data->page_count * data->page_size;
+    uint32_t page_size = engine->setup->data.page_size;
+    uint64_t size = span_pages(engine) * page_size, base = engine->base_page * page_size;
     engine->locks = calloc(LOCK_COUNT, sizeof *engine->locks);
     if (engine->locks == NULL)
         return bench_fail(error, "out of memory");
     engine->array = bench_huge_alloc(size, error);
     if (engine->array == NULL)
         return -1;
+    engine->array_bytes = size;
     for (uint64_t at = 0; at < size; at += BENCH_TRANSFER_BYTES) {
         uint64_t count = cp_min_u64(BENCH_TRANSFER_BYTES, size - at);
-        int code = bench_read_all(engine->fd, engine->array + at, count, at);
+        int code = bench_read_all(engine->fd, engine->array + at, count, base + at);
         if (code != 0)
-            return bench_fail_errno(error, code, "cannot read the data file at byte %" PRIu64, at);
+            return bench_fail_errno(error, code, "cannot read the data file at byte %" PRIu64,
+                                    base + at);
     }
     return 0;
 }
@@ -96,9 +120,13 @@ static int load_array(struct raw_engine *engine, struct bench_error *error)
 static void close_engine(void *handle)
 {
     struct raw_engine *engine = handle;
-    bench_huge_free(engine->array, engine->setup->data.page_count * engine->setup->data.page_size);
+    bench_raw_log_close(engine->log);
+    bench_huge_free(engine->array, engine->array_bytes);
+    bench_extents_free(&engine->extents);
+    free(engine->busy);
     free(engine->locks);
-    close(engine->fd);
+    if (engine->fd >= 0)
+        close(engine->fd);
     free(engine);
 }
 
@@ -109,22 +137,39 @@ static int open_engine(const struct bench_setup *setup, void **out_engine,
     if (engine == NULL)
         return bench_fail(error, "out of memory");
     engine->setup = setup;
-    engine->fd = bench_flatfile_open(&setup->data, &engine->direct, error);
-    if (engine->fd < 0) {
-        free(engine);
-        return -1;
+    engine->fd = bench_store_open_pages(&setup->data, &engine->direct, error);
+    if (engine->fd < 0 || bench_extents_load(&setup->data, &engine->extents, error) != 0)
+        goto fail_engine;
+    engine->base_page = engine->extents.list[0].first_page;
+    if (bench_workload_commits(setup->workload)) {
+        engine->log = bench_raw_log_open(setup, error);
+        if (engine->log == NULL)
+            goto fail_engine;
     }
-    if (setup->fits && load_array(engine, error) != 0) {
-        close_engine(engine);
-        return -1;
+    if (setup->fits && load_array(engine, error) != 0)
+        goto fail_engine;
+    if (!setup->fits && setup->workload == BENCH_UPDATE_RANDOM) {
+        engine->busy = calloc(span_pages(engine), sizeof *engine->busy);
+        if (engine->busy == NULL) {
+            bench_fail(error, "out of memory");
+            goto fail_engine;
+        }
     }
     *out_engine = engine;
     return 0;
+
+fail_engine:
+    close_engine(engine);
+    return -1;
 }
 
 static void stats(void *handle, struct bench_engine_stats *out_stats)
 {
     struct raw_engine *engine = handle;
+    if (engine->log != NULL) {
+        bench_raw_log_describe(engine->log, out_stats->details, sizeof out_stats->details);
+        return;
+    }
     if (engine->array != NULL) {
         snprintf(out_stats->details, sizeof out_stats->details,
                  "bare array in memory, huge pages asked for");
@@ -135,6 +180,32 @@ static void stats(void *handle, struct bench_engine_stats *out_stats)
              "%s, nothing cached; pread at depth 1, io_uring above, %s buffers",
              engine->direct ? "O_DIRECT" : "O_DIRECT refused here: buffered reads",
              plain ? "unregistered" : "registered");
+}
+
+/* ---- busy pages ------------------------------------------------------------------------------ */
+
+static atomic_bool *busy_mark(struct raw_engine *engine, const struct bench_op *op)
+{
+    return &engine->busy[op->where - engine->base_page];
+}
+
+static bool take_page(struct raw_engine *engine, const struct bench_op *op)
+{
+    /* acquire: pairs with the release in release_page */
+    return !atomic_exchange_explicit(busy_mark(engine, op), true, memory_order_acquire);
+}
+
+static void release_page(struct raw_engine *engine, const struct bench_op *op)
+{
+    /* release: pairs with the acquire in take_page */
+    atomic_store_explicit(busy_mark(engine, op), false, memory_order_release);
+}
+
+static void release_slot(struct raw_thread *thread, struct raw_slot *slot)
+{
+    if (slot->holds)
+        release_page(thread->engine, slot->op);
+    slot->holds = false;
 }
 
 /* ---- threads --------------------------------------------------------------------------------- */
@@ -160,6 +231,9 @@ static void thread_end(void *handle)
     struct raw_thread *thread = handle;
     if (thread->ring_ready)
         io_uring_queue_exit(&thread->ring);
+    for (unsigned i = 0; i < thread->setup.depth;
+         i++) /* after an error: others may wait for them */
+        release_slot(thread, &thread->slots[i]);
     bench_huge_free(thread->buffers, thread->buffers_bytes);
     free(thread);
 }
@@ -195,11 +269,14 @@ static int device_error(struct raw_thread *thread, int code, const char *verb, u
     return bench_fail_errno(thread->setup.error, code, "cannot %s page %" PRIu64, verb, page);
 }
 
-static void read_array(const char *array, uint32_t page_size, struct bench_op *ops, unsigned count)
+static void read_array(const struct raw_thread *thread, struct bench_op *ops, unsigned count)
 {
+    const char *array = thread->engine->array;
+    uint64_t base = thread->engine->base_page;
+    uint32_t page_size = thread->page_size;
     /* relaxed atomic loads, as every reader of shared pages does them */
     for (unsigned i = 0; i < count; i++) {
-        const char *at = array + ops[i].where * page_size + ops[i].offset_bytes;
+        const char *at = array + (ops[i].where - base) * page_size + ops[i].offset_bytes;
         ops[i].value = __atomic_load_n((const uint64_t *)(const void *)at, __ATOMIC_RELAXED);
     }
 }
@@ -208,7 +285,7 @@ static int read_ops(void *handle, struct bench_op *ops, unsigned count)
 {
     struct raw_thread *thread = handle;
     if (thread->engine->array != NULL) {
-        read_array(thread->engine->array, thread->page_size, ops, count);
+        read_array(thread, ops, count);
         return 0;
     }
     for (unsigned i = 0; i < count; i++) {
@@ -219,6 +296,12 @@ static int read_ops(void *handle, struct bench_op *ops, unsigned count)
         memcpy(&ops[i].value, thread->buffers + ops[i].offset_bytes, 8);
     }
     return 0;
+}
+
+/* A page of the array. */
+static char *array_page(const struct raw_engine *engine, uint64_t where)
+{
+    return engine->array + (where - engine->base_page) * engine->setup->data.page_size;
 }
 
 static int update_array(struct raw_thread *thread, const struct bench_op *op)
@@ -232,11 +315,24 @@ static int update_array(struct raw_thread *thread, const struct bench_op *op)
         else
             cp_cpu_relax();
     }
-    bench_check_update(thread->setup.check, op->page,
-                       thread->engine->array + op->where * thread->page_size);
+    bench_check_update(thread->setup.check, op->page, array_page(thread->engine, op->where));
     /* release: pairs with the acquire of the next holder */
     atomic_store_explicit(lock, false, memory_order_release);
     return 0;
+}
+
+/* Read, change, write a page that this thread has marked busy. */
+static int rewrite_page(struct raw_thread *thread, const struct bench_op *op)
+{
+    uint64_t offset = op->where * thread->page_size;
+    int code = bench_read_all(thread->engine->fd, thread->buffers, thread->page_size, offset);
+    if (code != 0)
+        return device_error(thread, code, "read", op->page);
+    if (!bench_check_update(thread->setup.check, op->page, thread->buffers))
+        return 0;
+    bench_store_seal(thread->buffers, thread->page_size);
+    code = bench_write_all(thread->engine->fd, thread->buffers, thread->page_size, offset);
+    return code == 0 ? 0 : device_error(thread, code, "write", op->page);
 }
 
 static int update_op(void *handle, struct bench_op *op)
@@ -244,14 +340,31 @@ static int update_op(void *handle, struct bench_op *op)
     struct raw_thread *thread = handle;
     if (thread->engine->array != NULL)
         return update_array(thread, op);
-    uint64_t offset = op->where * thread->page_size;
-    int code = bench_read_all(thread->engine->fd, thread->buffers, thread->page_size, offset);
-    if (code != 0)
-        return device_error(thread, code, "read", op->page);
-    if (!bench_check_update(thread->setup.check, op->page, thread->buffers))
-        return 0;
-    code = bench_write_all(thread->engine->fd, thread->buffers, thread->page_size, offset);
-    return code == 0 ? 0 : device_error(thread, code, "write", op->page);
+    while (!take_page(thread->engine, op)) /* ends: who has it does two transfers */
+        sched_yield();
+    int code = rewrite_page(thread, op);
+    release_page(thread->engine, op);
+    return code;
+}
+
+static int commit_op(void *handle, struct bench_op *op)
+{
+    struct raw_thread *thread = handle;
+    bool relaxed = thread->setup.workload == BENCH_COMMIT_RELAXED;
+    return bench_raw_log_append(thread->engine->log, op->page, relaxed, thread->setup.error);
+}
+
+static int sync_log(void *handle, struct bench_error *error)
+{
+    struct raw_engine *engine = handle;
+    return bench_raw_log_sync(engine->log, error);
+}
+
+/* Updates of pages are verified by reading them, those of the log by reading that. */
+static int verify(void *handle, const struct bench_tracker *tracker, struct bench_error *error)
+{
+    struct raw_engine *engine = handle;
+    return bench_raw_log_verify(engine->log, tracker, error);
 }
 
 /* ---- many at a time ---------------------------------------------------------------------------
@@ -282,18 +395,40 @@ static char *slot_buffer(struct raw_thread *thread, unsigned slot)
     return thread->buffers + (uint64_t)slot * thread->page_size;
 }
 
+/* Begin the transfer that a slot starts with. An update waits while its page is busy. */
+static void begin_slot(struct raw_thread *thread, unsigned slot)
+{
+    const struct bench_op *op = thread->slots[slot].op;
+    if (thread->setup.workload == BENCH_UPDATE_RANDOM) {
+        thread->slots[slot].holds = take_page(thread->engine, op);
+        if (!thread->slots[slot].holds) {
+            thread->waiting[thread->waiting_count++] = slot;
+            return;
+        }
+    }
+    queue_transfer(thread, false, slot_buffer(thread, slot), thread->page_size,
+                   op->where * thread->page_size, slot);
+}
+
+/* Try the waiting ones again. */
+static void begin_waiting(struct raw_thread *thread)
+{
+    unsigned count = thread->waiting_count;
+    thread->waiting_count = 0; /* begin_slot stores behind what is read here */
+    for (unsigned i = 0; i < count; i++)
+        begin_slot(thread, thread->waiting[i]);
+}
+
 static int start_op(void *handle, unsigned slot, struct bench_op *op)
 {
     struct raw_thread *thread = handle;
     thread->slots[slot] = (struct raw_slot){.op = op, .step = STEP_READ};
     if (thread->engine->array != NULL) {
-        __builtin_prefetch(thread->engine->array + op->where * thread->page_size +
-                           op->offset_bytes);
+        __builtin_prefetch(array_page(thread->engine, op->where) + op->offset_bytes);
         thread->ready[thread->ready_count++] = slot;
         return 0;
     }
-    queue_transfer(thread, false, slot_buffer(thread, slot), thread->page_size,
-                   op->where * thread->page_size, slot);
+    begin_slot(thread, slot);
     return 0;
 }
 
@@ -305,7 +440,7 @@ static int reap_array(struct raw_thread *thread, unsigned *out_slots, unsigned c
         if (thread->setup.workload == BENCH_UPDATE_RANDOM)
             update_array(thread, thread->slots[slot].op);
         else
-            read_array(thread->engine->array, thread->page_size, thread->slots[slot].op, 1);
+            read_array(thread, thread->slots[slot].op, 1);
         out_slots[count++] = slot;
     }
     return (int)count;
@@ -327,14 +462,19 @@ static int finish_transfer(struct raw_thread *thread, unsigned slot, int result)
     }
     if (result < 0)
         return device_error(thread, -result, write ? "write" : "read", state->op->page);
-    if (write)
+    if (write) {
+        release_slot(thread, state);
         return 1;
+    }
     if (thread->setup.workload != BENCH_UPDATE_RANDOM) {
         memcpy(&state->op->value, buffer + state->op->offset_bytes, 8);
         return 1;
     }
-    if (!bench_check_update(thread->setup.check, state->op->page, buffer))
+    if (!bench_check_update(thread->setup.check, state->op->page, buffer)) {
+        release_slot(thread, state);
         return 1;
+    }
+    bench_store_seal(buffer, thread->page_size);
     state->step = STEP_WRITE;
     queue_transfer(thread, true, buffer, thread->page_size, offset, slot);
     return 0;
@@ -355,7 +495,12 @@ static int reap_ops(void *handle, unsigned *out_slots, unsigned capacity)
     if (thread->engine->array != NULL)
         return reap_array(thread, out_slots, capacity);
     unsigned count = 0;
-    while (count == 0) { /* ends: something is in flight, and the device answers */
+    while (count == 0) { /* ends: something is in flight, here or at who has our pages */
+        begin_waiting(thread);
+        if (thread->in_flight == 0) {
+            sched_yield();
+            continue;
+        }
         if (submit_and_wait(thread) != 0)
             return -1;
         struct io_uring_cqe *cqe;
@@ -381,6 +526,7 @@ struct raw_scan {
     struct raw_thread *thread;
     uint64_t first_byte, end_byte;
     uint64_t queued; /* transfers queued so far; transfer n goes to buffer n % SCAN_INFLIGHT */
+    const struct bench_extent *extent; /* of the page that comes next */
     bool done[SCAN_INFLIGHT];
 };
 
@@ -448,26 +594,41 @@ static int drain_scan(struct raw_scan *scan)
     return 0;
 }
 
-/* Hand out the pages of [memory, memory + size_bytes). False: the visitor wants no more. */
-static bool visit_pages(struct raw_thread *thread, const char *memory, uint64_t size_bytes,
-                        uint64_t first)
+/*
+ * Hand out the data set's pages among those of the file from first_page on, which lie in memory.
+ * False: the visitor wants no more.
+ */
+static bool visit_pages(struct raw_scan *scan, const char *memory, uint64_t size_bytes,
+                        uint64_t first_page)
 {
-    for (uint64_t at = 0; at < size_bytes; at += thread->page_size)
-        if (!bench_check_scan(thread->setup.check, first + at / thread->page_size, memory + at))
+    uint32_t page_size = scan->thread->page_size;
+    for (uint64_t at = 0; at < size_bytes; at += page_size) {
+        uint64_t page = first_page + at / page_size;
+        if (page >= scan->extent->first_page + scan->extent->count)
+            scan->extent++; /* the next: its last page ends the scan */
+        if (page < scan->extent->first_page)
+            continue; /* one of the pager's own */
+        if (!bench_check_scan(scan->thread->setup.check,
+                              scan->extent->first + (page - scan->extent->first_page), memory + at))
             return false;
+    }
     return true;
 }
 
 static int scan_pages(void *handle, uint64_t first, uint64_t count)
 {
     struct raw_thread *thread = handle;
+    struct raw_engine *engine = thread->engine;
     uint32_t page_size = thread->page_size;
-    if (thread->engine->array != NULL) {
-        visit_pages(thread, thread->engine->array + first * page_size, count * page_size, first);
+    struct raw_scan scan = {.thread = thread,
+                            .extent = bench_extents_find(&engine->extents, first),
+                            .first_byte = locate(engine, first) * page_size,
+                            .end_byte = (locate(engine, first + count - 1) + 1) * page_size};
+    if (engine->array != NULL) {
+        visit_pages(&scan, array_page(engine, scan.first_byte / page_size),
+                    scan.end_byte - scan.first_byte, scan.first_byte / page_size);
         return 0;
     }
-    struct raw_scan scan = {
-        .thread = thread, .first_byte = first * page_size, .end_byte = (first + count) * page_size};
     for (unsigned i = 0; i < SCAN_INFLIGHT; i++)
         queue_scan(&scan);
     for (uint64_t number = 0; transfer_at(&scan, number) < scan.end_byte; number++) {
@@ -475,7 +636,7 @@ static int scan_pages(void *handle, uint64_t first, uint64_t count)
         uint64_t at = transfer_at(&scan, number);
         if (await_buffer(&scan, buffer, number) != 0)
             return -1;
-        if (!visit_pages(thread, thread->buffers + (uint64_t)buffer * BENCH_TRANSFER_BYTES,
+        if (!visit_pages(&scan, thread->buffers + (uint64_t)buffer * BENCH_TRANSFER_BYTES,
                          cp_min_u64(BENCH_TRANSFER_BYTES, scan.end_byte - at), at / page_size))
             break;
         queue_scan(&scan);
@@ -486,14 +647,16 @@ static int scan_pages(void *handle, uint64_t first, uint64_t count)
 const struct bench_engine bench_engine_raw = {
     .name = "raw",
     .summary = "the limit: a bare array when the data fit, bare O_DIRECT reads when not",
-    .format = "flat",
+    .format = BENCH_STORE_FORMAT,
     .access = "bare",
     .deep = true,
+    .relaxed = BENCH_DURABILITY_RELAXED,
     .version = version,
-    .disk_bytes = disk_bytes,
-    .create = bench_flatfile_create,
+    .disk_bytes = bench_store_disk_bytes,
+    .create = bench_store_create,
     .open = open_engine,
     .close = close_engine,
+    .locate = locate,
     .stats = stats,
     .thread_begin = thread_begin,
     .thread_end = thread_end,
@@ -501,5 +664,8 @@ const struct bench_engine bench_engine_raw = {
     .start = start_op,
     .reap = reap_ops,
     .update = update_op,
+    .commit = commit_op,
+    .sync = sync_log,
+    .verify = verify,
     .scan = scan_pages,
 };

@@ -30,6 +30,11 @@ const struct bench_engine *bench_engine_at(unsigned index)
     return NULL;
 }
 
+bool bench_engine_is_extra(unsigned index)
+{
+    return index >= ENGINE_COUNT;
+}
+
 const struct bench_engine *bench_engine_find(const char *name)
 {
     for (unsigned i = 0; bench_engine_at(i) != NULL; i++)

@@ -41,6 +41,7 @@ struct bench_job {
     uint64_t streams[BENCH_CELLS_MAX];
     unsigned cell_count;
     double seconds, warmup_seconds;
+    double write_share;        /* mixed */
     uint64_t slack_bytes;      /* what the limit allows beyond mem_bytes; 0: no limit in force */
     char usage_file[PATH_MAX]; /* the cgroup's present use; empty: no limit in force */
 };

@@ -22,10 +22,14 @@ static const char help_text[] = "usage: clockpool-bench list [--json]\n"
                                 "\n"
                                 "example: clockpool-bench list --json\n";
 
-static const char *const workload_texts[3] = {
+static const char *const workload_texts[BENCH_WORKLOAD_COUNT] = {
     "read 8 bytes of a random page",
     "read pages in order, every byte, each thread its own part",
     "change 104 bytes of a random page in place; not durable",
+    "the same, durable when it returns",
+    "the same, durable within 100 ms or so, in order; each engine's class is printed",
+    "read-random, with a share of durable commits (--write-share)",
+    "time to open after a kill, by the size of the log (--log-size)",
 };
 static const char *const access_texts[3] = {
     "without a latch where the engine can (pool), else by copy",
@@ -63,7 +67,7 @@ static void print_text(void)
             printf("  %-14s %s; %s\n", "", engine->version(),
                    engine->deep ? "many reads in flight from one thread" : "depth 1 only");
     }
-    print_group("workloads", bench_workload_names, workload_texts, 3);
+    print_group("workloads", bench_workload_names, workload_texts, BENCH_WORKLOAD_COUNT);
     print_group("distributions", dist_names, dist_texts, 2);
     print_group("access", bench_access_names, access_texts, 3);
     print_group("advice", bench_advice_names, advice_texts, 3);
@@ -89,8 +93,8 @@ static void print_json(void)
                                "version", built ? engine->version() : NULL, "deep", engine->deep));
     }
     json_t *root = json_pack("{s:o,s:o,s:o,s:o,s:o}", "engines", engines, "workloads",
-                             group_json(bench_workload_names, workload_texts, 3), "dists",
-                             group_json(dist_names, dist_texts, 2), "accesses",
+                             group_json(bench_workload_names, workload_texts, BENCH_WORKLOAD_COUNT),
+                             "dists", group_json(dist_names, dist_texts, 2), "accesses",
                              group_json(bench_access_names, access_texts, 3), "advice",
                              group_json(bench_advice_names, advice_texts, 3));
     json_dumpf(root, stdout, JSON_INDENT(2));

@@ -10,9 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const bench_workload_names[3] = {"read-random", "read-scan", "update-random"};
+const char *const bench_workload_names[BENCH_WORKLOAD_COUNT] = {
+    "read-random", "read-scan", "update-random", "commit", "commit-relaxed", "mixed", "recover"};
 const char *const bench_access_names[3] = {"optimistic", "fix", "batch"};
 const char *const bench_advice_names[3] = {"random", "normal", "sequential"};
+
+const char *const bench_durability_names[3] = {"none", "relaxed, bounded", "durable on return"};
 
 static const char help_text[] =
     "usage: clockpool-bench run [options]\n"
@@ -20,8 +23,10 @@ static const char help_text[] =
     "Compare engines on files of their own: each in its own process, under the same memory limit,\n"
     "taking turns. Prints a table; --json writes everything that was measured.\n"
     "\n"
-    "  --engines LIST     engines to compare (raw,pool,mmap,lmdb); see clockpool-bench list\n"
-    "  --workload LIST    read-random | read-scan | update-random (read-random)\n"
+    "  --engines LIST     engines to compare, or all (raw,pool,mmap,lmdb); see clockpool-bench "
+    "list\n"
+    "  --workload LIST    read-random | read-scan | update-random | commit | commit-relaxed |\n"
+    "                     mixed (read-random)\n"
     "  --dist LIST        uniform | zipf:THETA, THETA from 0 to 10 (uniform)\n"
     "  --size LIST        bytes of data: 8G, 512M, 4K... (768M,2G)\n"
     "  --mem LIST         bytes of memory for each engine: one for all sizes, or one for each\n"
@@ -31,6 +36,7 @@ static const char help_text[] =
     "  --depth LIST       reads one thread keeps in flight, 1 to 1024 (1,32). Engines that cannot\n"
     "                     (mmap, lmdb) run at depth 1\n"
     "  --access LIST      how pages are accessed: optimistic | fix | batch (optimistic)\n"
+    "  --write-share X    mixed: this share of the operations commits, 0 to 1 (0.2)\n"
     "  --batch N          pages of one batch, 1 to 256 (16); at depth above 1 the depth\n"
     "  --advice ADVICE    random | normal | sequential: what mmap and lmdb tell the kernel about\n"
     "                     read-ahead; for lmdb, random means MDB_NORDAHEAD (random; sequential "
@@ -55,7 +61,8 @@ static const char help_text[] =
     "  clockpool-bench run\n"
     "  clockpool-bench run --size 8G --mem 1G --threads 1,8,32 --depth 1,32 --seconds 10\n"
     "  clockpool-bench run --size 1G --mem 2G --dist uniform,zipf:0.99 --access optimistic,fix\n"
-    "  clockpool-bench run --workload read-scan --size 512M,1G,4G --mem 1G --json scan.json\n";
+    "  clockpool-bench run --workload read-scan --size 512M,1G,4G --mem 1G --json scan.json\n"
+    "  clockpool-bench run --workload commit --engines all --size 512M --mem 1G --threads 1,8,32\n";
 
 enum option_id {
     OPT_ENGINES = 256,
@@ -67,6 +74,8 @@ enum option_id {
     OPT_THREADS,
     OPT_DEPTH,
     OPT_ACCESS,
+    OPT_WRITE_SHARE,
+    OPT_LOG_SIZE,
     OPT_BATCH,
     OPT_ADVICE,
     OPT_SECONDS,
@@ -90,6 +99,8 @@ static const struct option options[] = {
     {"threads", required_argument, NULL, OPT_THREADS},
     {"depth", required_argument, NULL, OPT_DEPTH},
     {"access", required_argument, NULL, OPT_ACCESS},
+    {"write-share", required_argument, NULL, OPT_WRITE_SHARE},
+    {"log-size", required_argument, NULL, OPT_LOG_SIZE},
     {"batch", required_argument, NULL, OPT_BATCH},
     {"advice", required_argument, NULL, OPT_ADVICE},
     {"seconds", required_argument, NULL, OPT_SECONDS},
@@ -144,6 +155,9 @@ void bench_plan_defaults(struct bench_plan *plan)
     plan->depths[0] = 1;
     plan->depths[1] = 32;
     plan->depth_count = 2;
+    plan->log_sizes[0] = UINT64_C(64) << 20;
+    plan->log_size_count = 1;
+    plan->write_share = 0.2;
     plan->page_size = 4096;
     plan->batch = 16;
     plan->repeat = 3;
@@ -172,6 +186,12 @@ static int parse_engines(struct bench_plan *plan, char **items, unsigned count)
         snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i > 0 ? ", " : "",
                  bench_engine_at(i)->name);
     plan->engine_count = 0;
+    if (count == 1 && strcmp(items[0], "all") == 0) {
+        for (unsigned i = 0; bench_engine_at(i) != NULL && !bench_engine_is_extra(i); i++)
+            if (bench_engine_at(i)->not_built == NULL)
+                plan->engines[plan->engine_count++] = bench_engine_at(i);
+        return 0;
+    }
     for (unsigned i = 0; i < count; i++) {
         const struct bench_engine *engine = bench_engine_find(items[i]);
         if (engine == NULL)
@@ -225,13 +245,19 @@ static int parse_numbers(const char *option, unsigned max, unsigned *numbers, un
     return 0;
 }
 
-static int parse_enums(const char *option, const char *const *names, unsigned *values,
-                       unsigned *out_count, char **items, unsigned count)
+static int parse_enums(const char *option, const char *const *names, unsigned name_count,
+                       unsigned *values, unsigned *out_count, char **items, unsigned count)
 {
+    char known[256] = "";
+    for (unsigned i = 0; i < name_count; i++)
+        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", names[i],
+                 i + 2 < name_count    ? ", "
+                 : i + 2 == name_count ? " or "
+                                       : "");
     for (unsigned i = 0; i < count; i++) {
-        int index = find_name(names, 3, items[i]);
+        int index = find_name(names, name_count, items[i]);
         if (index < 0)
-            return usage_error(option, items[i], "use %s, %s or %s", names[0], names[1], names[2]);
+            return usage_error(option, items[i], "use %s", known);
         values[i] = (unsigned)index;
     }
     *out_count = count;
@@ -263,14 +289,17 @@ static int parse_list(struct bench_plan *plan, int id, const char *option, char 
     case OPT_DEPTH:
         return parse_numbers(option, BENCH_DEPTH_MAX, plan->depths, &plan->depth_count, items,
                              count);
+    case OPT_LOG_SIZE:
+        return parse_sizes(option, plan->log_sizes, &plan->log_size_count, items, count);
     case OPT_WORKLOAD:
-        code =
-            parse_enums(option, bench_workload_names, values, &plan->workload_count, items, count);
+        code = parse_enums(option, bench_workload_names, BENCH_RECOVER, values,
+                           &plan->workload_count, items, count);
         for (unsigned i = 0; code == 0 && i < count; i++)
             plan->workloads[i] = (enum bench_workload)values[i];
         return code;
     default: /* OPT_ACCESS */
-        code = parse_enums(option, bench_access_names, values, &plan->access_count, items, count);
+        code =
+            parse_enums(option, bench_access_names, 3, values, &plan->access_count, items, count);
         for (unsigned i = 0; code == 0 && i < count; i++)
             plan->accesses[i] = (enum bench_access)values[i];
         return code;
@@ -315,6 +344,10 @@ static int parse_scalar(struct bench_plan *plan, int id, const char *option, cha
     case OPT_SECONDS:
         if (!bench_parse_real(value, 0.01, 86400, &plan->seconds))
             return usage_error(option, value, "use seconds from 0.01 to 86400");
+        return 0;
+    case OPT_WRITE_SHARE:
+        if (!bench_parse_real(value, 0, 1, &plan->write_share))
+            return usage_error(option, value, "use a number from 0 to 1");
         return 0;
     case OPT_WARMUP:
         if (!bench_parse_real(value, 0, 86400, &plan->warmup_seconds))
@@ -393,6 +426,7 @@ int bench_plan_parse(struct bench_plan *plan, int argc, char **argv)
         case OPT_THREADS:
         case OPT_DEPTH:
         case OPT_ACCESS:
+        case OPT_LOG_SIZE:
             sized = sized || id == OPT_SIZE;
             code = parse_list(plan, id, option, optarg, &mem_count);
             break;
@@ -445,15 +479,39 @@ const char *bench_plan_access_name(const struct bench_engine *engine, enum bench
         return "scan";
     if (workload == BENCH_UPDATE_RANDOM)
         return "exclusive";
+    if (workload == BENCH_MIXED)
+        return "fix, mtr";
+    if (bench_workload_commits(workload))
+        return "mtr";
     return bench_access_names[access];
+}
+
+enum bench_durability bench_plan_durability(const struct bench_engine *engine,
+                                            enum bench_workload workload)
+{
+    if (workload == BENCH_COMMIT_RELAXED)
+        return engine->relaxed;
+    return bench_workload_commits(workload) ? BENCH_DURABILITY_FULL : BENCH_DURABILITY_NONE;
+}
+
+/* recover: a cell for each size of the log. */
+static unsigned recover_cells(const struct bench_plan *plan, struct bench_cell *out_cells)
+{
+    for (unsigned i = 0; i < plan->log_size_count; i++)
+        out_cells[i] = (struct bench_cell){BENCH_FIX, 1, 1, plan->log_sizes[i]};
+    return plan->log_size_count;
 }
 
 unsigned bench_plan_cells(const struct bench_plan *plan, const struct bench_engine *engine,
                           enum bench_workload workload, struct bench_cell *out_cells)
 {
     bool many_ways = engine->access == NULL && workload == BENCH_READ_RANDOM;
-    bool deep = engine->deep && workload != BENCH_READ_SCAN;
+    bool deep = engine->deep && workload != BENCH_READ_SCAN && !bench_workload_commits(workload);
     unsigned count = 0;
+    if (bench_workload_commits(workload) && engine->commit == NULL)
+        return 0;
+    if (workload == BENCH_RECOVER)
+        return recover_cells(plan, out_cells);
     for (unsigned a = 0; a < (many_ways ? plan->access_count : 1); a++)
         for (unsigned t = 0; t < plan->thread_list_count; t++)
             for (unsigned d = 0; d < (deep ? plan->depth_count : 1); d++)

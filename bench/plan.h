@@ -29,6 +29,9 @@ struct bench_plan {
     unsigned access_count;
     unsigned threads[BENCH_LIST_MAX], thread_list_count;
     unsigned depths[BENCH_LIST_MAX], depth_count;
+    uint64_t log_sizes[BENCH_LIST_MAX]; /* recover */
+    unsigned log_size_count;
+    double write_share; /* mixed */
     uint32_t page_size;
     unsigned batch, repeat;
     bool advice_given; /* else what suits the workload best: see bench_plan_advice */
@@ -39,7 +42,7 @@ struct bench_plan {
     bool quiet;
 };
 
-extern const char *const bench_workload_names[3];
+extern const char *const bench_workload_names[BENCH_WORKLOAD_COUNT];
 extern const char *const bench_access_names[3];
 extern const char *const bench_advice_names[3];
 
@@ -61,6 +64,12 @@ unsigned bench_plan_cells(const struct bench_plan *plan, const struct bench_engi
 
 /* As --advice says; else random for random access and sequential for scans, the fair baselines. */
 enum bench_advice bench_plan_advice(const struct bench_plan *plan, enum bench_workload workload);
+
+/* What an engine promises of an update in this workload; reads have no class. */
+enum bench_durability bench_plan_durability(const struct bench_engine *engine,
+                                            enum bench_workload workload);
+/* "durable on return", "relaxed, bounded", "none". */
+extern const char *const bench_durability_names[3];
 
 /* What the field "access" says of a cell. */
 const char *bench_plan_access_name(const struct bench_engine *engine, enum bench_workload workload,

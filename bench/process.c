@@ -19,8 +19,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define LINE_MAX_BYTES 8192u
-#define POLL_MS        100 /* how soon a signal is noticed */
+#define LINE_MAX_BYTES 32768u /* a result with its series */
+#define POLL_MS        100    /* how soon a signal is noticed */
 
 struct listener {
     const struct bench_process_events *events;
@@ -56,6 +56,19 @@ static void become_child(const char *join_file, int in_fd, int out_fd)
     _exit(127);
 }
 
+static void take_series(const json_t *figures, struct bench_cell_result *result)
+{
+    const json_t *series = json_object_get(figures, "series"), *value;
+    size_t i;
+    json_array_foreach(series, i, value)
+    {
+        if (i < BENCH_SERIES_MAX)
+            result->series_ops_per_s[result->series_count++] = json_number_value(value);
+    }
+    result->series_interval_s = json_number_value(json_object_get(figures, "series_interval_s"));
+    result->series_variation = json_number_value(json_object_get(figures, "series_variation"));
+}
+
 static void take_cell(struct listener *listener, unsigned index, const json_t *object)
 {
     struct bench_cell_result result = {0};
@@ -79,6 +92,7 @@ static void take_cell(struct listener *listener, unsigned index, const json_t *o
     result.timed_count = (uint64_t)json_integer_value(json_object_get(figures, "timed"));
     result.verified_count = (uint64_t)json_integer_value(json_object_get(figures, "verified"));
     result.seconds = json_number_value(json_object_get(figures, "seconds"));
+    take_series(figures, &result);
     listener->events->cell(listener->events->ctx, index, &result);
 }
 

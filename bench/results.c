@@ -56,6 +56,21 @@ static double median_of(const struct bench_row *row, size_t offset)
     return bench_summarize(values, row->run_count).median;
 }
 
+/* The run in the middle: half of the others at most are slower, half at most faster. */
+static unsigned typical_run(const double *values, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        unsigned slower = 0, as_slow = 0;
+        for (unsigned j = 0; j < count; j++) {
+            slower += values[j] < values[i];
+            as_slow += values[j] <= values[i];
+        }
+        if (slower <= (count - 1) / 2 && as_slow > (count - 1) / 2)
+            return i;
+    }
+    return 0;
+}
+
 static void summarize(struct bench_row *row)
 {
     static const size_t figures[] = {
@@ -68,6 +83,10 @@ static void summarize(struct bench_row *row)
         offsetof(struct bench_cell_result, read_bytes_per_op),
         offsetof(struct bench_cell_result, written_bytes_per_op),
         offsetof(struct bench_cell_result, hit_ratio),
+        offsetof(struct bench_cell_result, seconds),
+        offsetof(struct bench_cell_result, log_bytes),
+        offsetof(struct bench_cell_result, recovered_pages),
+        offsetof(struct bench_cell_result, series_variation),
     };
     double values[BENCH_REPEAT_MAX];
     for (unsigned i = 0; i < row->run_count; i++) {
@@ -76,6 +95,7 @@ static void summarize(struct bench_row *row)
             row->max_us = row->runs[i].max_us;
     }
     row->ops_per_s = bench_summarize(values, row->run_count);
+    row->typical_run = typical_run(values, row->run_count);
     for (unsigned i = 0; i < sizeof figures / sizeof *figures; i++) {
         double median = median_of(row, figures[i]);
         memcpy((char *)&row->median + figures[i], &median, sizeof median);
@@ -86,7 +106,8 @@ static bool same_place(const struct bench_row *a, const struct bench_row *b)
 {
     return a->workload == b->workload && a->dist_index == b->dist_index &&
            a->size_index == b->size_index && a->cell.threads == b->cell.threads &&
-           a->cell.depth == b->cell.depth;
+           a->cell.depth == b->cell.depth && a->cell.log_bytes == b->cell.log_bytes &&
+           a->durability == b->durability;
 }
 
 void bench_results_finish(struct bench_results *results)
@@ -122,7 +143,8 @@ static json_t *notes_json(const struct bench_row *row, const struct bench_plan *
     bool deep_asked = false;
     for (unsigned i = 0; i < plan->depth_count; i++)
         deep_asked = deep_asked || plan->depths[i] > 1;
-    if (!row->engine->deep && deep_asked && row->workload != BENCH_READ_SCAN)
+    if (!row->engine->deep && deep_asked && row->workload != BENCH_READ_SCAN &&
+        !bench_workload_commits(row->workload))
         json_array_append_new(
             notes, json_string("this engine cannot keep several reads in flight: depth 1 only"));
     if (row->workload == BENCH_UPDATE_RANDOM)
@@ -130,7 +152,8 @@ static json_t *notes_json(const struct bench_row *row, const struct bench_plan *
     if (!equal_memory && row->engine->uses_page_cache)
         json_array_append_new(
             notes, json_string("no memory cgroup: this engine could use all the machine's memory"));
-    if (row->fits && row->workload != BENCH_READ_SCAN && row->cell.depth == 1)
+    if (row->fits && row->cell.depth == 1 &&
+        (row->workload == BENCH_READ_RANDOM || row->workload == BENCH_UPDATE_RANDOM))
         json_array_append_new(notes, json_string("latency is sampled, one operation in 257"));
     return notes;
 }
@@ -149,6 +172,33 @@ static void set_text(json_t *object, const char *name, const char *value)
 static void set_integer(json_t *object, const char *name, uint64_t value)
 {
     json_object_set_new(object, name, json_integer((json_int_t)value));
+}
+
+/* How the rate went over time, in the run that is the median. */
+static void set_series(json_t *object, const struct bench_row *row)
+{
+    json_t *series = json_array();
+    if (row->failed[0] == '\0') {
+        const struct bench_cell_result *run = &row->runs[row->typical_run];
+        for (unsigned i = 0; i < run->series_count; i++)
+            json_array_append_new(series, json_real(run->series_ops_per_s[i]));
+        set_real(object, row, "series_interval_s", run->series_interval_s);
+    }
+    json_object_set_new(object, "series_ops_per_s", series);
+    set_real(object, row, "ops_per_s_cv", row->median.series_variation);
+}
+
+static void set_recovery(json_t *object, const struct bench_row *row)
+{
+    const struct bench_cell_result *median = &row->median;
+    set_integer(object, "log_size_bytes", row->cell.log_bytes);
+    set_real(object, row, "open_s", median->seconds);
+    set_real(object, row, "log_bytes", median->log_bytes);
+    set_real(object, row, "log_bytes_per_s",
+             median->seconds > 0 ? median->log_bytes / median->seconds : 0);
+    json_object_set_new(object, "recovered_pages",
+                        median->recovered_pages < 0 ? json_null()
+                                                    : json_real(median->recovered_pages));
 }
 
 static json_t *row_json(const struct bench_row *row, const struct bench_plan *plan,
@@ -195,6 +245,14 @@ static json_t *row_json(const struct bench_row *row, const struct bench_plan *pl
     set_integer(object, "ops", ops);
     set_integer(object, "latencies", timed);
     set_integer(object, "verified_words", verified);
+    json_object_set_new(object, "durability",
+                        row->has_durability ? json_string(bench_durability_names[row->durability])
+                                            : json_null());
+    set_series(object, row);
+    if (row->workload == BENCH_MIXED)
+        json_object_set_new(object, "write_share", json_real(plan->write_share));
+    if (row->workload == BENCH_RECOVER)
+        set_recovery(object, row);
     set_text(object, "details", row->details);
     json_object_set_new(object, "notes", notes_json(row, plan, equal_memory));
     json_object_set_new(object, "failed",

@@ -16,6 +16,8 @@ struct bench_row {
     unsigned size_index, dist_index;
     uint64_t size_bytes, mem_bytes;
     bool fits;
+    bool has_durability; /* the workload writes */
+    enum bench_durability durability;
     struct bench_cell cell;
     const char *access;
     /* measured, by repetition */
@@ -28,7 +30,8 @@ struct bench_row {
     struct bench_summary ops_per_s;
     struct bench_cell_result median; /* each figure's own median */
     double max_us;                   /* of all repetitions */
-    double ratio_to_raw;             /* 0: there is no such row of raw */
+    double ratio_to_raw;             /* 0: there is no such row of raw, of this class */
+    unsigned typical_run;            /* index of the run whose rate is the (lower) median */
 };
 
 struct bench_results {

@@ -76,6 +76,8 @@ static int add_rows(struct runner *runner, unsigned size, unsigned workload, uns
                 .size_bytes = plan->sizes[size],
                 .mem_bytes = plan->mems[size],
                 .fits = bench_plan_fits(plan->sizes[size], plan->mems[size]),
+                .has_durability = bench_workload_writes(kind),
+                .durability = bench_plan_durability(plan->engines[e], kind),
                 .cell = cells[c],
                 .access = bench_plan_access_name(plan->engines[e], kind, cells[c].access),
             };
@@ -268,6 +270,7 @@ static void fill_job(struct runner *runner, unsigned size, const struct bench_en
     setup->batch = plan->batch;
     job->seconds = plan->seconds;
     job->warmup_seconds = plan->warmup_seconds;
+    job->write_share = plan->write_share;
     job->slack_bytes = plan->slack_bytes;
 }
 
@@ -279,6 +282,7 @@ static uint64_t stream_of(const struct bench_row *row, unsigned repeat)
     stream = bench_mix(stream * 31 + row->dist_index);
     stream = bench_mix(stream * 31 + row->cell.threads);
     stream = bench_mix(stream * 31 + row->cell.depth);
+    stream = bench_mix(stream * 31 + row->cell.log_bytes);
     return bench_mix(stream * 31 + repeat) >> 16;
 }
 
@@ -364,7 +368,7 @@ static void run_group(struct runner *runner, unsigned size, unsigned *first_row)
             runner->cell_count = bench_plan_cells(plan, runner->engine, workload, ignored);
             row += runner->cell_count;
             /* A data set that could not be made has failed its rows already. */
-            if (bench_interrupted() == 0 &&
+            if (bench_interrupted() == 0 && runner->cell_count > 0 &&
                 runner->results.rows[runner->first_row].failed[0] == '\0')
                 run_process(runner, size, repeat);
         }

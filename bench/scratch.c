@@ -2,7 +2,7 @@
 /* Working directory, file systems, signals. */
 #include "scratch.h"
 
-#include "flatfile.h"
+#include "transfer.h"
 
 #include <clockpool/base/bits.h>
 

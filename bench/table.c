@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Printing results. Grouped by workload, distribution and size; rows in the order of the engines.
+/*
+ * Printing results. Grouped by workload, distribution, size and class of durability, since engines
+ * that promise different things are not to be compared; rows in the order of the engines.
  */
 #include "table.h"
 
@@ -16,18 +18,22 @@ enum note {
     NOTE_NO_CACHE,
     NOTE_BATCH,
     NOTE_SCAN,
+    NOTE_RAW_LOG,
+    NOTE_RAW_READ,
     NOTE_COUNT,
 };
 
 static const char *const note_texts[NOTE_COUNT] = {
     [NOTE_DEPTH] = "cannot keep several reads in flight from one thread: runs at depth 1 only",
-    [NOTE_GET] = "the access is always mdb_get, whatever --access says",
+    [NOTE_GET] = "the access is always its own way to get a value, whatever --access says",
     [NOTE_NOT_DURABLE] = "updates are not durable: nothing is synced",
     [NOTE_NOT_EQUAL] = "not under a memory limit: could use all the machine's memory as page cache",
     [NOTE_SAMPLED] = "data in memory: ops/s is the engine's own time; latency is of one op in 257",
     [NOTE_NO_CACHE] = "raw keeps no page in memory here: an engine with hits can be faster than it",
     [NOTE_BATCH] = "pages of a batch are fetched together: the latency is that of the whole batch",
     [NOTE_SCAN] = "an operation is a page; the latency is the time from page to page",
+    [NOTE_RAW_LOG] = "raw appends a record to a bare log and does nothing else: no page is changed",
+    [NOTE_RAW_READ] = "raw reads as many bytes of the data in order: what the device gives",
 };
 
 static bool deep_asked(const struct bench_plan *plan)
@@ -43,16 +49,20 @@ static void row_notes(const struct bench_row *row, const struct bench_plan *plan
                       const struct bench_table_facts *facts, char *letters, bool *used)
 {
     bool random = row->workload == BENCH_READ_RANDOM;
+    bool fetches = random || row->workload == BENCH_UPDATE_RANDOM;
+    bool raw = row->engine == &bench_engine_raw, recover = row->workload == BENCH_RECOVER;
     bool has[NOTE_COUNT] = {
-        [NOTE_DEPTH] = !row->engine->deep && deep_asked(plan) && row->workload != BENCH_READ_SCAN,
+        [NOTE_DEPTH] = !row->engine->deep && deep_asked(plan) && fetches,
         [NOTE_GET] =
             random && row->engine->access != NULL && strcmp(row->engine->access, "get") == 0,
         [NOTE_NOT_DURABLE] = row->workload == BENCH_UPDATE_RANDOM,
         [NOTE_NOT_EQUAL] = !facts->equal_memory && row->engine->uses_page_cache,
-        [NOTE_SAMPLED] = row->fits && row->workload != BENCH_READ_SCAN && row->cell.depth == 1,
-        [NOTE_NO_CACHE] = !row->fits && !row->engine->keeps_cache,
+        [NOTE_SAMPLED] = row->fits && fetches && row->cell.depth == 1,
+        [NOTE_NO_CACHE] = !row->fits && !row->engine->keeps_cache && !row->has_durability,
         [NOTE_BATCH] = random && row->engine->access == NULL && row->cell.access == BENCH_BATCH,
         [NOTE_SCAN] = row->workload == BENCH_READ_SCAN,
+        [NOTE_RAW_LOG] = raw && !recover && bench_workload_commits(row->workload),
+        [NOTE_RAW_READ] = raw && recover,
     };
     size_t length = 0;
     for (unsigned i = 0; i < NOTE_COUNT; i++) {
@@ -64,44 +74,81 @@ static void row_notes(const struct bench_row *row, const struct bench_plan *plan
     letters[length] = '\0';
 }
 
+/* Commits are about writing. */
+static bool shows_written(const struct bench_row *row)
+{
+    return row->workload == BENCH_COMMIT || row->workload == BENCH_COMMIT_RELAXED;
+}
+
 static void print_heading(FILE *out, const struct bench_row *row, const struct bench_plan *plan)
 {
     char size[32], mem[32], page[32];
-    fprintf(out, "\n%s · %s · %s of data on %s of memory (%s) · pages of %s\n\n",
-            bench_workload_names[row->workload], row->dist,
+    fprintf(out, "\n%s%s%s · %s · %s of data on %s of memory (%s) · pages of %s\n\n",
+            bench_workload_names[row->workload], row->has_durability ? " · durability: " : "",
+            row->has_durability ? bench_durability_names[row->durability] : "", row->dist,
             bench_format_size(size, sizeof size, row->size_bytes),
             bench_format_size(mem, sizeof mem, row->mem_bytes),
             row->fits                           ? "fits"
             : row->size_bytes <= row->mem_bytes ? "just does not fit with its metadata"
                                                 : "does not fit",
             bench_format_size(page, sizeof page, plan->page_size));
-    fprintf(out, "%-8s %-10s %4s %5s %11s %4s %6s %8s %8s %8s %8s %7s %7s %5s %6s\n", "engine",
-            "access", "thr", "depth", row->workload == BENCH_READ_SCAN ? "pages/s" : "ops/s", "±%",
-            "of raw", "p50 µs", " p99 µs", "p99.9 µs", " max µs", "CPU µs", "read B", "hit %",
-            "peak M");
+    if (row->workload == BENCH_RECOVER)
+        fprintf(out, "%-10s %10s %10s %4s %10s %10s %6s %10s %6s\n", "engine", "asked for",
+                "log MiB", "±%", " open s", "log MB/s", "of raw", "pages", "peak M");
+    else
+        fprintf(out, "%-10s %-10s %3s %5s %11s %4s %6s %8s %8s %8s %8s %7s %6s %5s %6s\n", "engine",
+                "access", "thr", "depth", row->workload == BENCH_READ_SCAN ? "pages/s" : "ops/s",
+                "±%", "of raw", "p50 µs", " p99 µs", "p99.9 µs", " max µs", "CPU µs",
+                shows_written(row) ? "writ B" : "read B", "hit %", "peak M");
+}
+
+static void format_ratio(char *text, size_t capacity, double ratio)
+{
+    snprintf(text, capacity, ratio <= 0 ? "-" : ratio < 0.1 ? "%.3f" : "%.2f", ratio);
+}
+
+static void print_recovery(FILE *out, const struct bench_row *row, const char *letters)
+{
+    char asked[32], seconds[32], rate[32] = "-", ratio[32], pages[32] = "-";
+    const struct bench_cell_result *m = &row->median;
+    fprintf(out, "%-10s %10s ", row->engine->name,
+            bench_format_size(asked, sizeof asked, row->cell.log_bytes));
+    if (row->failed[0] != '\0') {
+        fprintf(out, "FAILED: %s\n", row->failed);
+        return;
+    }
+    format_ratio(ratio, sizeof ratio, row->ratio_to_raw);
+    if (m->log_bytes > 0 && m->seconds > 0)
+        bench_format_short(rate, sizeof rate, m->log_bytes / m->seconds / 1e6);
+    if (m->recovered_pages >= 0)
+        bench_format_thousands(pages, sizeof pages, m->recovered_pages);
+    fprintf(out, "%10.1f %4.0f %10s %10s %6s %10s %6.0f %s\n", m->log_bytes / 1048576.0,
+            row->ops_per_s.spread * 100, bench_format_short(seconds, sizeof seconds, m->seconds),
+            rate, ratio, pages, (double)row->peak_mem_bytes / 1048576.0, letters);
 }
 
 static void print_row(FILE *out, const struct bench_row *row, const char *letters)
 {
-    char rate[32], ratio[32] = "-", p50[32], p99[32], p999[32], max[32], cpu[32], read[32];
+    char rate[32], ratio[32], p50[32], p99[32], p999[32], max[32], cpu[32], bytes[32];
     const struct bench_cell_result *m = &row->median;
-    fprintf(out, "%-8s %-10s %4u %5u ", row->engine->name, row->access, row->cell.threads,
+    fprintf(out, "%-10s %-10s %3u %5u ", row->engine->name, row->access, row->cell.threads,
             row->cell.depth);
     if (row->failed[0] != '\0') {
         fprintf(out, "FAILED: %s\n", row->failed);
         return;
     }
-    if (row->ratio_to_raw > 0)
-        snprintf(ratio, sizeof ratio, row->ratio_to_raw < 0.1 ? "%.3f" : "%.2f", row->ratio_to_raw);
-    fprintf(out, "%11s %4.0f %6s %7s %7s %8s %7s %7s %7s %5.1f %6.0f %s\n",
-            bench_format_thousands(rate, sizeof rate, row->ops_per_s.median),
-            row->ops_per_s.spread * 100, ratio, bench_format_short(p50, sizeof p50, m->p50_us),
-            bench_format_short(p99, sizeof p99, m->p99_us),
-            bench_format_short(p999, sizeof p999, m->p999_us),
-            bench_format_short(max, sizeof max, row->max_us),
-            bench_format_short(cpu, sizeof cpu, m->cpu_us_per_op),
-            bench_format_thousands(read, sizeof read, m->read_bytes_per_op), m->hit_ratio * 100,
-            (double)row->peak_mem_bytes / 1048576.0, letters);
+    format_ratio(ratio, sizeof ratio, row->ratio_to_raw);
+    fprintf(
+        out, "%11s %4.0f %6s %7s %7s %8s %7s %7s %6s %5.1f %6.0f %s\n",
+        bench_format_thousands(rate, sizeof rate, row->ops_per_s.median),
+        row->ops_per_s.spread * 100, ratio, bench_format_short(p50, sizeof p50, m->p50_us),
+        bench_format_short(p99, sizeof p99, m->p99_us),
+        bench_format_short(p999, sizeof p999, m->p999_us),
+        bench_format_short(max, sizeof max, row->max_us),
+        bench_format_short(cpu, sizeof cpu, m->cpu_us_per_op),
+        bench_format_thousands(bytes, sizeof bytes,
+                               shows_written(row) ? m->written_bytes_per_op : m->read_bytes_per_op),
+        m->hit_ratio * 100, (double)row->peak_mem_bytes / 1048576.0, letters);
 }
 
 static void print_scan_rate(FILE *out, const struct bench_row *row, const struct bench_plan *plan)
@@ -119,24 +166,59 @@ static bool same_group(const struct bench_row *a, const struct bench_row *b)
            a->size_index == b->size_index;
 }
 
+/* Rows first .. end-1 are one group: print those of a class of durability. */
+static void print_class(FILE *out, const struct bench_results *results, unsigned first,
+                        unsigned end, enum bench_durability durability,
+                        const struct bench_plan *plan, const struct bench_table_facts *facts,
+                        bool *used)
+{
+    bool headed = false;
+    for (unsigned i = first; i < end; i++) {
+        const struct bench_row *row = &results->rows[i];
+        char letters[NOTE_COUNT + 1];
+        if (row->durability != durability)
+            continue;
+        if (!headed)
+            print_heading(out, row, plan);
+        headed = true;
+        row_notes(row, plan, facts, letters, used);
+        if (row->workload == BENCH_RECOVER)
+            print_recovery(out, row, letters);
+        else
+            print_row(out, row, letters);
+        print_scan_rate(out, row, plan);
+    }
+}
+
+static void print_groups(FILE *out, const struct bench_results *results,
+                         const struct bench_plan *plan, const struct bench_table_facts *facts,
+                         bool *used)
+{
+    for (unsigned first = 0, end; first < results->count; first = end) {
+        for (end = first + 1; end < results->count; end++)
+            if (!same_group(&results->rows[first], &results->rows[end]))
+                break;
+        for (int durability = BENCH_DURABILITY_FULL; durability >= 0; durability--)
+            print_class(out, results, first, end, (enum bench_durability)durability, plan, facts,
+                        used);
+    }
+}
+
 void bench_table_print(FILE *out, const struct bench_results *results,
                        const struct bench_plan *plan, const struct bench_table_facts *facts)
 {
-    bool used[NOTE_COUNT] = {false};
-    for (unsigned i = 0; i < results->count; i++) {
-        const struct bench_row *row = &results->rows[i];
-        char letters[NOTE_COUNT + 1];
-        if (i == 0 || !same_group(row, &results->rows[i - 1]))
-            print_heading(out, row, plan);
-        row_notes(row, plan, facts, letters, used);
-        print_row(out, row, letters);
-        print_scan_rate(out, row, plan);
-    }
+    bool used[NOTE_COUNT] = {false}, written = false;
+    print_groups(out, results, plan, facts, used);
+    for (unsigned i = 0; i < results->count; i++)
+        written = written || results->rows[i].has_durability;
     fprintf(out,
             "\nMedians of %u; ±%% is half the range over the median. of raw: against raw at the "
             "same threads and depth.\nCPU, read: per operation. hit: pages found in memory. "
             "peak: memory of the process with its page cache, MiB.\n",
             plan->repeat);
+    if (written)
+        fprintf(out, "Engines of different durability are in tables of their own: compare within a "
+                     "table only.\n");
     if (facts->equal_memory) {
         char slack[32];
         fprintf(out,

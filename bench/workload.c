@@ -7,10 +7,13 @@
  */
 #include "workload.h"
 
+#include "tracker.h"
+
 #include <clockpool/base/thread.h>
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -20,8 +23,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define REPORT_PERIOD_NS     UINT64_C(100000000)
-#define SCAN_SAMPLE_RESIDENT 64u /* of resident pages scanned, one in so many is timed */
+#define REPORT_PERIOD_NS     (BENCH_SYNC_MS * UINT64_C(1000000))
+#define SERIES_LONG_S        10.0 /* a measurement so long has a value each second, else ten */
+#define SCAN_SAMPLE_RESIDENT 64u  /* of resident pages scanned, one in so many is timed */
 #define GATE_WAIT            0u
 #define GATE_GO              1u
 #define GATE_LEAVE           2u
@@ -32,6 +36,8 @@ struct run {
     uint32_t gate; /* futex word */
     _Atomic uint32_t begun;
     uint64_t clock_ns; /* what reading the clock twice costs */
+    struct bench_error sync_error;
+    bool sync_failed;
 };
 
 struct worker {
@@ -43,6 +49,7 @@ struct worker {
     struct bench_check check;
     struct bench_random random;
     void *driver;
+    bool wrote;                /* the operation fetched last was an update or a commit */
     _Atomic uint64_t op_count; /* one writer */
     uint64_t busy_ns;          /* what the rate is counted over */
     uint64_t page_time_ns;     /* scan: when the last page came */
@@ -136,22 +143,48 @@ static void record(struct worker *worker, uint64_t ns)
 /* ---- random reads and updates, one at a time
  * ------------------------------------------------------ */
 
-/* Fetch ops: read them, or update each. */
+typedef int change_fn(void *thread, struct bench_op *op);
+
+/* Which of the driver's functions changes a page; NULL: the ops are to be read. */
+static change_fn *choose_change(struct worker *worker)
+{
+    const struct bench_cell_input *input = worker->run->input;
+    switch (input->setup->workload) {
+    case BENCH_UPDATE_RANDOM:
+        return input->engine->update;
+    case BENCH_COMMIT:
+    case BENCH_COMMIT_RELAXED:
+        return input->engine->commit;
+    case BENCH_MIXED:
+        if (bench_random_unit(&worker->random) < input->write_share)
+            return input->engine->commit;
+        return NULL;
+    default:
+        return NULL;
+    }
+}
+
+/* Fetch ops: read them, or change each. */
 static int fetch(struct worker *worker, struct bench_op *ops, unsigned count)
 {
-    const struct bench_engine *engine = worker->run->input->engine;
-    if (worker->run->input->setup->workload != BENCH_UPDATE_RANDOM)
-        return engine->read(worker->driver, ops, count);
+    change_fn *change = choose_change(worker);
+    worker->wrote = change != NULL;
+    if (change == NULL)
+        return worker->run->input->engine->read(worker->driver, ops, count);
     for (unsigned i = 0; i < count; i++)
-        if (engine->update(worker->driver, &ops[i]) != 0)
+        if (change(worker->driver, &ops[i]) != 0)
             return -1;
     return 0;
 }
 
 static bool check_ops(struct worker *worker, const struct bench_op *ops, unsigned count)
 {
-    if (worker->run->input->setup->workload != BENCH_UPDATE_RANDOM)
+    struct bench_tracker *tracker = worker->check.tracker;
+    if (!worker->wrote)
         verify_ops(worker, ops, count);
+    else if (tracker != NULL && !worker->check.failed)
+        for (unsigned i = 0; i < count; i++)
+            bench_tracker_note_done(tracker, ops[i].page);
     return !worker->check.failed;
 }
 
@@ -189,7 +222,7 @@ static int run_rounds(struct worker *worker)
     return 0;
 }
 
-/* Data larger than memory: each operation (or batch) timed. */
+/* Data larger than memory, or commits: each operation (or batch) timed. */
 static int run_singles(struct worker *worker)
 {
     unsigned unit = unit_size(worker->run->input);
@@ -270,6 +303,7 @@ static int run_slots(struct worker *worker)
                             .resident = input->setup->fits};
     for (unsigned i = 0; i < flight.depth; i++)
         worker->free_slots[flight.free_count++] = i;
+    worker->wrote = input->setup->workload == BENCH_UPDATE_RANDOM;
     uint64_t begin = cp_now_ns(), now = begin;
     while (!stopping(worker) && !worker->check.failed) {
         int done = take_off(&flight);
@@ -292,7 +326,7 @@ static int run_slots(struct worker *worker)
         if (done < 0)
             return -1;
         for (int i = 0; i < done; i++)
-            worker->free_slots[flight.free_count++] = worker->finished[i];
+            land(&flight, worker->finished[i], 0);
     }
     return 0;
 }
@@ -346,7 +380,8 @@ static int run_worker(struct worker *worker)
     bool batch = input->cell.access == BENCH_BATCH && input->engine->access == NULL;
     if (input->cell.depth > 1 && input->engine->deep && !batch)
         return run_slots(worker);
-    return input->setup->fits ? run_rounds(worker) : run_singles(worker);
+    bool rounds = input->setup->fits && !bench_workload_commits(input->setup->workload);
+    return rounds ? run_rounds(worker) : run_singles(worker);
 }
 
 static void *worker_main(void *arg)
@@ -405,13 +440,69 @@ static uint64_t total_ops(struct worker *const *workers, unsigned count)
     return sum;
 }
 
+/* ---- watching
+ * --------------------------------------------------------------------------------------- */
+
+/* Rates over time, as long as the workers run. */
+struct series {
+    struct bench_cell_result *result;
+    uint64_t interval_ns, last_ns, last_ops;
+};
+
+static void series_begin(struct series *series, const struct bench_cell_input *input,
+                         struct bench_cell_result *result)
+{
+    double interval = input->seconds >= SERIES_LONG_S ? 1.0 : 0.1;
+    if (interval * BENCH_SERIES_MAX < input->seconds)
+        interval = ceil(input->seconds / BENCH_SERIES_MAX);
+    result->series_interval_s = interval;
+    *series = (struct series){result, (uint64_t)(interval * 1e9), cp_now_ns(), 0};
+}
+
+static void series_add(struct series *series, uint64_t now, uint64_t ops)
+{
+    struct bench_cell_result *result = series->result;
+    uint64_t elapsed = now - series->last_ns;
+    if (elapsed + REPORT_PERIOD_NS / 20 < series->interval_ns ||
+        result->series_count == BENCH_SERIES_MAX)
+        return;
+    result->series_ops_per_s[result->series_count++] =
+        (double)(ops - series->last_ops) * 1e9 / (double)elapsed;
+    series->last_ns = now;
+    series->last_ops = ops;
+}
+
+static double coefficient_of_variation(const double *values, unsigned count)
+{
+    double sum = 0, squares = 0;
+    for (unsigned i = 0; i < count; i++)
+        sum += values[i];
+    double mean = count > 0 ? sum / count : 0;
+    for (unsigned i = 0; i < count; i++)
+        squares += (values[i] - mean) * (values[i] - mean);
+    return count > 1 && mean > 0 ? sqrt(squares / (count - 1)) / mean : 0;
+}
+
+/* Relaxed commits become durable within BENCH_SYNC_MS in every engine. False: it failed. */
+static bool sync_relaxed(struct run *run)
+{
+    const struct bench_cell_input *input = run->input;
+    if (input->setup->workload != BENCH_COMMIT_RELAXED || input->engine->sync == NULL)
+        return true;
+    run->sync_failed = input->engine->sync(input->handle, &run->sync_error) != 0;
+    return !run->sync_failed;
+}
+
 /* Sleep until the time is over, or enough was read, or somebody stops. */
-static void supervise(struct run *run, struct worker *const *workers)
+static void supervise(struct run *run, struct worker *const *workers,
+                      struct bench_cell_result *result)
 {
     const struct bench_cell_input *input = run->input;
     uint64_t begin = cp_now_ns(), length_ns = (uint64_t)(input->seconds * 1e9);
     uint64_t read_before, read_now, written;
+    struct series series;
     bench_process_io(&read_before, &written);
+    series_begin(&series, input, result);
     while (atomic_load_explicit(&run->stop, memory_order_relaxed) == 0) {
         uint64_t elapsed = cp_now_ns() - begin;
         if (elapsed >= length_ns)
@@ -421,9 +512,12 @@ static void supervise(struct run *run, struct worker *const *workers)
                                      (long)(left < REPORT_PERIOD_NS ? left : REPORT_PERIOD_NS)};
         nanosleep(&pause, NULL);
         elapsed = cp_now_ns() - begin;
+        uint64_t ops = total_ops(workers, input->cell.threads);
+        series_add(&series, begin + elapsed, ops);
         if (input->report != NULL && input->report(input->ctx, (double)elapsed / (double)length_ns,
-                                                   (double)total_ops(workers, input->cell.threads) *
-                                                       1e9 / (double)elapsed) != 0)
+                                                   (double)ops * 1e9 / (double)elapsed) != 0)
+            break;
+        if (!input->engine->syncs_itself && !sync_relaxed(run))
             break;
         if (input->until_read_bytes > 0) {
             bench_process_io(&read_now, &written);
@@ -432,6 +526,8 @@ static void supervise(struct run *run, struct worker *const *workers)
         }
     }
     atomic_store_explicit(&run->stop, 1, memory_order_relaxed);
+    result->series_variation =
+        coefficient_of_variation(result->series_ops_per_s, result->series_count);
 }
 
 static int first_failure(const struct bench_cell_input *input, struct worker *const *workers,
@@ -492,6 +588,7 @@ static int run_workers(const struct bench_cell_input *input, struct worker **wor
         worker->index = started;
         worker->check.seed = input->setup->data.seed;
         worker->check.content_size = bench_content_size(input->setup->data.page_size);
+        worker->check.tracker = input->tracker;
         bench_random_init(&worker->random, input->setup->data.seed,
                           (input->stream << 16) + started);
         code = pthread_create(&worker->thread, NULL, worker_main, worker);
@@ -504,9 +601,14 @@ static int run_workers(const struct bench_cell_input *input, struct worker **wor
     double cpu_before = cpu_seconds();
     open_gate(&run, started, started == input->cell.threads ? GATE_GO : GATE_LEAVE);
     if (code == 0 && input->seconds > 0)
-        supervise(&run, workers);
+        supervise(&run, workers, result);
     for (unsigned i = 0; i < started; i++)
         pthread_join(workers[i]->thread, NULL);
+    uint64_t joined = cp_now_ns();
+    if (!run.sync_failed) /* what was put off counts */
+        sync_relaxed(&run);
+    for (unsigned i = 0; i < started; i++)
+        workers[i]->busy_ns += cp_now_ns() - joined;
     result->cpu_us_per_op = (cpu_seconds() - cpu_before) * 1e6;
     bench_process_io(&read_after, &written_after);
     result->read_bytes_per_op = (double)(read_after - read_before);
@@ -515,6 +617,8 @@ static int run_workers(const struct bench_cell_input *input, struct worker **wor
     if (code != 0)
         return bench_fail_errno(error, code, "cannot start thread %u of %u", started + 1,
                                 input->cell.threads);
+    if (run.sync_failed)
+        return bench_fail(error, "%s", run.sync_error.text);
     return first_failure(input, workers, started, error);
 }
 

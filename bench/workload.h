@@ -19,6 +19,7 @@
 struct bench_cell {
     enum bench_access access;
     unsigned threads, depth;
+    uint64_t log_bytes; /* recover: of log to go through; 0 otherwise */
 };
 
 struct bench_cell_input {
@@ -27,7 +28,9 @@ struct bench_cell_input {
     const struct bench_setup *setup;
     struct bench_cell cell;
     const struct bench_dist *dist;
-    uint64_t stream; /* tells this cell's page sequence from others; not the engine */
+    uint64_t stream;               /* tells this cell's page sequence from others; not the engine */
+    double write_share;            /* mixed: of the operations, so many commit */
+    struct bench_tracker *tracker; /* of the updates; NULL: none is kept */
     double seconds;
     uint64_t until_read_bytes; /* warm-up: stop early when so much was read; 0: never */
     /* Called about ten times a second; nonzero: stop. May be NULL. */
@@ -35,17 +38,33 @@ struct bench_cell_input {
     void *ctx;
 };
 
+#define BENCH_SERIES_MAX 600u
+
 struct bench_cell_result {
     double ops_per_s;
     double p50_us, p99_us, p999_us, max_us;
     double cpu_us_per_op, read_bytes_per_op, written_bytes_per_op, hit_ratio;
     uint64_t op_count, timed_count, verified_count;
     double seconds;
+    double series_ops_per_s[BENCH_SERIES_MAX]; /* the rate over time */
+    unsigned series_count;
+    double series_interval_s;
+    /* recover: seconds is the time that opening took */
+    double log_bytes;        /* that it had to go through, as the engine counts them */
+    double recovered_pages;  /* -1: the engine does not say */
+    double series_variation; /* standard deviation over mean; 0: fewer than two values */
 };
 
 /* 0, or -1 with a description: an engine's error, or wrong bytes with page, offset and values. */
 int bench_cell_run(const struct bench_cell_input *input, struct bench_cell_result *out_result,
                    struct bench_error *error);
+
+/*
+ * Look whether the updates that the tracker counted are there. limit: of the pages looked at.
+ * out_count is raised by their number. 0, or -1 with a description of the first that was lost.
+ */
+int bench_verify_updates(const struct bench_cell_input *input, uint64_t limit, uint64_t *out_count,
+                         struct bench_error *error);
 
 /* Read every page once with several threads, for warming up. */
 int bench_scan_once(const struct bench_cell_input *input, struct bench_error *error);

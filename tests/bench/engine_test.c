@@ -5,6 +5,8 @@
  *     faulty    one page in 97 comes with a bit flipped
  *     crash     the process ends by a signal during the first measurement
  *     refuses   cannot be opened
+ *     forgets   mmap: one update in 50 is acknowledged and not made
+ *     forgets-commits   lmdb: one commit in 50 likewise
  */
 #include "engine.h"
 
@@ -27,6 +29,24 @@ static int read_crash(void *thread, struct bench_op *ops, unsigned count)
     abort();
 }
 
+/* How many updates have come; several threads may lose count, which does no harm. */
+static unsigned forgotten_turn;
+
+static bool shall_forget(void)
+{
+    return __atomic_add_fetch(&forgotten_turn, 1, __ATOMIC_RELAXED) % 50 == 0;
+}
+
+static int update_forgets(void *thread, struct bench_op *op)
+{
+    return shall_forget() ? 0 : bench_engine_mmap.update(thread, op);
+}
+
+static int commit_forgets(void *thread, struct bench_op *op)
+{
+    return shall_forget() ? 0 : bench_engine_lmdb.commit(thread, op);
+}
+
 static int open_refuses(const struct bench_setup *setup, void **out_engine,
                         struct bench_error *error)
 {
@@ -40,10 +60,11 @@ static const char *version(void)
     return "test";
 }
 
-static struct bench_engine faulty, crash, refuses;
+static struct bench_engine faulty, crash, refuses, forgets, forgets_commits;
 
 extern const struct bench_engine *const bench_engines_extra[];
-const struct bench_engine *const bench_engines_extra[] = {&faulty, &crash, &refuses, NULL};
+const struct bench_engine *const bench_engines_extra[] = {&faulty,  &crash,           &refuses,
+                                                          &forgets, &forgets_commits, NULL};
 
 __attribute__((constructor)) static void make_engines(void)
 {
@@ -56,4 +77,11 @@ __attribute__((constructor)) static void make_engines(void)
     faulty.read = read_faulty;
     crash.read = read_crash;
     refuses.open = open_refuses;
+    forgets = bench_engine_mmap;
+    forgets.name = "forgets";
+    forgets.update = update_forgets;
+    forgets_commits = bench_engine_lmdb;
+    forgets_commits.name = "forgets-commits";
+    if (forgets_commits.not_built == NULL)
+        forgets_commits.commit = commit_forgets;
 }

@@ -22,7 +22,7 @@ static struct bench_row *add(const struct bench_engine *engine, unsigned depth, 
                             .dist = "uniform",
                             .size_bytes = UINT64_C(8) << 30,
                             .mem_bytes = UINT64_C(1) << 30,
-                            .cell = {BENCH_OPTIMISTIC, 32, depth},
+                            .cell = {BENCH_OPTIMISTIC, 32, depth, 0},
                             .access = engine->access != NULL ? engine->access : "optimistic"};
     int index = bench_results_add(&results, &row);
     assert_true(index >= 0);

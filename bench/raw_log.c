@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The bare log. See raw_log.h.
+ *
+ * Record n lies at byte n * RECORD_BYTES of the file, modulo its size, and of the ring in memory,
+ * modulo its own. A write goes from the last block boundary at or before the durable end up to the
+ * end of what was appended, so the block at the end is written again as it fills.
+ *
+ * `mutex` guards all fields below it. It is not held while the device works; the one who writes has
+ * set `writing`. Those whom the write under way covers wait on one condition, those who came later
+ * on the other: the end of a write wakes the first all, and one of the second, who writes next.
+ */
+#include "raw_log.h"
+
+#include "storefile.h"
+#include "tracker.h"
+#include "transfer.h"
+
+#include <clockpool/base/bits.h>
+#include <clockpool/base/checksum.h>
+#include <clockpool/base/thread.h>
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FILE_BYTES      (UINT64_C(64) << 20)
+#define RING_BYTES      (UINT64_C(2) << 20)
+#define UPDATE_BYTES    104u /* words 1 to 13 of a page, see content.h */
+#define RECORD_BYTES    128u
+#define BLOCK_BYTES_MAX 4096u
+#define PROBE_WRITES    15u
+#define READ_BYTES      BENCH_TRANSFER_BYTES
+
+struct record {
+    uint64_t number, page, checksum;
+    char update[UPDATE_BYTES];
+};
+
+static_assert(sizeof(struct record) == RECORD_BYTES, "records fill blocks");
+static_assert(FILE_BYTES % RING_BYTES == 0 && RING_BYTES % BLOCK_BYTES_MAX == 0,
+              "wraps fall on blocks");
+
+struct bench_raw_log {
+    int fd, dsync_fd; /* the same file */
+    bool direct, dsync;
+    uint32_t block_bytes;
+    uint64_t probe_dsync_ns, probe_fdatasync_ns;
+    uint64_t seed, session; /* of the content; of the checksums: tells this log from an older one */
+    char *ring;
+
+    pthread_mutex_t mutex;
+    pthread_cond_t covered[2]; /* by the parity of the write that will serve the waiter */
+    pthread_cond_t room;       /* for records in the ring */
+    uint64_t end, durable;     /* records */
+    uint64_t write_count;      /* begun so far */
+    bool writing;
+    int failed; /* errno of the write that failed, for ever */
+};
+
+/* ---- the file ----------------------------------------------------------------------------------
+ */
+
+static int fill_file(const char *path, struct bench_error *error)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return bench_fail_errno(error, errno, "cannot create %s", path);
+    char *zeros = calloc(1, READ_BYTES);
+    int code = zeros == NULL ? ENOMEM : 0;
+    for (uint64_t at = 0; code == 0 && at < FILE_BYTES; at += READ_BYTES)
+        code = bench_write_all(fd, zeros, READ_BYTES, at);
+    if (code == 0 && fsync(fd) != 0)
+        code = errno;
+    free(zeros);
+    close(fd);
+    return code == 0 ? 0 : bench_fail_errno(error, code, "cannot fill %s", path);
+}
+
+/* The smallest write that O_DIRECT allows. */
+static uint32_t find_block_bytes(int fd)
+{
+#ifdef STATX_DIOALIGN
+    struct statx info;
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &info) == 0 &&
+        (info.stx_mask & STATX_DIOALIGN) != 0 && info.stx_dio_offset_align >= RECORD_BYTES &&
+        info.stx_dio_offset_align <= BLOCK_BYTES_MAX)
+        return info.stx_dio_offset_align;
+#endif
+    (void)fd;
+    return BLOCK_BYTES_MAX;
+}
+
+static int open_file(struct bench_raw_log *log, const char *path, struct bench_error *error)
+{
+    int flags = O_RDWR | O_CLOEXEC | O_DIRECT;
+    log->fd = open(path, flags);
+    log->direct = log->fd >= 0;
+    if (!log->direct) {
+        flags &= ~O_DIRECT;
+        log->fd = open(path, flags);
+    }
+    log->dsync_fd = open(path, flags | O_DSYNC);
+    if (log->fd < 0 || log->dsync_fd < 0)
+        return bench_fail_errno(error, errno, "cannot open %s", path);
+    log->block_bytes = find_block_bytes(log->fd);
+    return 0;
+}
+
+/* One durable write. 0 or an errno. */
+static int write_durably(struct bench_raw_log *log, bool dsync, const char *memory,
+                         uint64_t size_bytes, uint64_t offset_bytes)
+{
+    int code = bench_write_all(dsync ? log->dsync_fd : log->fd, memory, size_bytes, offset_bytes);
+    if (code == 0 && !dsync && fdatasync(log->fd) != 0)
+        code = errno;
+    return code;
+}
+
+static int compare(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* The faster of both, by turns on one block each. */
+static int probe(struct bench_raw_log *log, struct bench_error *error)
+{
+    uint64_t times[2][PROBE_WRITES];
+    for (unsigned i = 0; i < PROBE_WRITES; i++) {
+        for (unsigned dsync = 0; dsync < 2; dsync++) {
+            uint64_t begin = cp_now_ns();
+            int code = write_durably(log, dsync, log->ring, log->block_bytes, 0);
+            times[dsync][i] = cp_now_ns() - begin;
+            if (code != 0)
+                return bench_fail_errno(error, code, "cannot write the log");
+        }
+    }
+    for (unsigned dsync = 0; dsync < 2; dsync++)
+        qsort(times[dsync], PROBE_WRITES, sizeof(uint64_t), compare);
+    log->probe_fdatasync_ns = times[0][PROBE_WRITES / 2];
+    log->probe_dsync_ns = times[1][PROBE_WRITES / 2];
+    log->dsync = log->probe_dsync_ns <= log->probe_fdatasync_ns;
+    return 0;
+}
+
+struct bench_raw_log *bench_raw_log_open(const struct bench_setup *setup, struct bench_error *error)
+{
+    char path[PATH_MAX];
+    struct bench_raw_log *log = calloc(1, sizeof *log);
+    if (log == NULL) {
+        bench_fail(error, "out of memory");
+        return NULL;
+    }
+    log->fd = log->dsync_fd = -1;
+    log->seed = setup->data.seed;
+    log->session = bench_mix(cp_now_ns());
+    pthread_mutex_init(&log->mutex, NULL);
+    pthread_cond_init(&log->covered[0], NULL);
+    pthread_cond_init(&log->covered[1], NULL);
+    pthread_cond_init(&log->room, NULL);
+    log->ring = bench_huge_alloc(RING_BYTES, error);
+    if (log->ring == NULL || bench_store_path(&setup->data, "rawlog", path, error) != 0 ||
+        (access(path, F_OK) != 0 && fill_file(path, error) != 0) ||
+        open_file(log, path, error) != 0 || probe(log, error) != 0) {
+        bench_raw_log_close(log);
+        return NULL;
+    }
+    return log;
+}
+
+void bench_raw_log_close(struct bench_raw_log *log)
+{
+    if (log == NULL)
+        return;
+    if (log->fd >= 0)
+        close(log->fd);
+    if (log->dsync_fd >= 0)
+        close(log->dsync_fd);
+    bench_huge_free(log->ring, RING_BYTES);
+    pthread_cond_destroy(&log->room);
+    pthread_cond_destroy(&log->covered[1]);
+    pthread_cond_destroy(&log->covered[0]);
+    pthread_mutex_destroy(&log->mutex);
+    free(log);
+}
+
+/* ---- appending ---------------------------------------------------------------------------------
+ */
+
+static uint64_t record_checksum(const struct bench_raw_log *log, const struct record *record)
+{
+    struct record copy = *record;
+    copy.checksum = 0;
+    return cp_checksum(&copy, sizeof copy, log->session);
+}
+
+/* Write all that was appended so far, or up to the next wrap of ring or file. With the mutex. */
+static void write_out(struct bench_raw_log *log)
+{
+    uint64_t begin = cp_align_down(log->durable * RECORD_BYTES, log->block_bytes);
+    uint64_t wrap = cp_align_down(begin, RING_BYTES) + RING_BYTES;
+    uint64_t end = cp_min_u64(log->end * RECORD_BYTES, wrap);
+    unsigned parity = log->write_count++ & 1;
+    log->writing = true;
+    pthread_mutex_unlock(&log->mutex);
+    int code = write_durably(log, log->dsync, log->ring + begin % RING_BYTES,
+                             cp_align_up(end, log->block_bytes) - begin, begin % FILE_BYTES);
+    pthread_mutex_lock(&log->mutex);
+    log->writing = false;
+    if (code == 0)
+        log->durable = end / RECORD_BYTES;
+    else
+        log->failed = code;
+    pthread_cond_broadcast(&log->covered[parity]);
+    if (code == 0)
+        pthread_cond_signal(&log->covered[!parity]);
+    else
+        pthread_cond_broadcast(&log->covered[!parity]);
+    pthread_cond_broadcast(&log->room);
+}
+
+/* Return when record number is durable; serve is the first write that began after it was appended.
+ * With the mutex. */
+static int await(struct bench_raw_log *log, uint64_t number, uint64_t serve,
+                 struct bench_error *error)
+{
+    /* ends: each turn is a write of one's own, or waits for somebody's */
+    while (log->durable <= number && log->failed == 0) {
+        if (!log->writing) {
+            write_out(log);
+            continue;
+        }
+        uint64_t under_way = log->write_count - 1; /* beyond serve only after a wrap */
+        pthread_cond_wait(&log->covered[cp_max_u64(serve, under_way) & 1], &log->mutex);
+    }
+    return log->failed == 0 ? 0 : bench_fail_errno(error, log->failed, "cannot write the log");
+}
+
+int bench_raw_log_append(struct bench_raw_log *log, uint64_t page, bool relaxed,
+                         struct bench_error *error)
+{
+    struct record record = {.page = page};
+    int code = 0;
+    for (uint32_t i = 0; i < UPDATE_BYTES / 8; i++) {
+        uint64_t word = bench_content_word(log->seed, page, BENCH_WORD_COUNTER + i, 0);
+        memcpy(record.update + (size_t)i * 8, &word, 8);
+    }
+    pthread_mutex_lock(&log->mutex);
+    /* Room: the block of the durable end is written again, so it stays. Ends with writes. */
+    while (log->failed == 0 &&
+           (log->end - log->durable + 1) * RECORD_BYTES + log->block_bytes > RING_BYTES) {
+        if (!log->writing)
+            write_out(log);
+        else
+            pthread_cond_wait(&log->room, &log->mutex);
+    }
+    record.number = log->end++;
+    record.checksum = record_checksum(log, &record);
+    memcpy(log->ring + record.number * RECORD_BYTES % RING_BYTES, &record, sizeof record);
+    if (!relaxed || log->failed != 0)
+        code = await(log, record.number, log->write_count, error);
+    pthread_mutex_unlock(&log->mutex);
+    return code;
+}
+
+int bench_raw_log_sync(struct bench_raw_log *log, struct bench_error *error)
+{
+    int code = 0;
+    pthread_mutex_lock(&log->mutex);
+    if (log->end > 0)
+        code = await(log, log->end - 1, log->write_count, error);
+    pthread_mutex_unlock(&log->mutex);
+    return code;
+}
+
+/* ---- looking -----------------------------------------------------------------------------------
+ */
+
+static int check_record(const struct bench_raw_log *log, const struct record *record,
+                        uint64_t number, struct bench_error *error)
+{
+    if (record->number != number || record->checksum != record_checksum(log, record))
+        return bench_fail(error,
+                          "lost update: engine raw: record %" PRIu64
+                          " was acknowledged and is not in the log",
+                          number);
+    return 0;
+}
+
+static int compare_counts(const struct bench_tracker *tracker, const uint64_t *counts,
+                          struct bench_error *error)
+{
+    for (uint64_t page = bench_tracker_next(tracker, 0); page != UINT64_MAX;
+         page = bench_tracker_next(tracker, page + 1)) {
+        uint64_t found = counts[page >> tracker->shift];
+        if (found != bench_tracker_done(tracker, page))
+            return bench_fail(error,
+                              "lost update: engine raw, page %" PRIu64 ": %" PRIu64
+                              " acknowledged, %" PRIu64 " in the log",
+                              page, bench_tracker_done(tracker, page), found);
+    }
+    return 0;
+}
+
+int bench_raw_log_verify(struct bench_raw_log *log, const struct bench_tracker *tracker,
+                         struct bench_error *error)
+{
+    uint64_t per_file = FILE_BYTES / RECORD_BYTES, per_read = READ_BYTES / RECORD_BYTES;
+    uint64_t kept = per_file - log->block_bytes / RECORD_BYTES; /* the last write is whole blocks */
+    uint64_t first = log->end > kept ? log->end - kept : 0;
+    uint64_t *counts = calloc(BENCH_TRACKED_MAX, sizeof *counts);
+    char *buffer = bench_huge_alloc(READ_BYTES, error);
+    int result = -1;
+    if (counts == NULL || buffer == NULL)
+        goto done;
+    if (bench_raw_log_sync(log, error) != 0)
+        goto done;
+    for (uint64_t number = first; number < log->end;) {
+        uint64_t at = number * RECORD_BYTES % FILE_BYTES, skip = number % per_read;
+        int code = bench_read_all(log->fd, buffer, READ_BYTES, at - skip * RECORD_BYTES);
+        if (code != 0) {
+            bench_fail_errno(error, code, "cannot read the log");
+            goto done;
+        }
+        for (uint64_t i = skip; i < per_read && number < log->end; i++, number++) {
+            struct record record;
+            memcpy(&record, buffer + i * RECORD_BYTES, sizeof record);
+            if (check_record(log, &record, number, error) != 0)
+                goto done;
+            if (bench_tracker_has(tracker, record.page))
+                counts[record.page >> tracker->shift]++;
+        }
+    }
+    /* Records of earlier rounds are gone, and with them the counts. */
+    result = first > 0 ? 0 : compare_counts(tracker, counts, error);
+
+done:
+    free(counts);
+    bench_huge_free(buffer, READ_BYTES);
+    return result;
+}
+
+void bench_raw_log_describe(const struct bench_raw_log *log, char *text, size_t capacity)
+{
+    snprintf(text, capacity,
+             "bare log of 24 + %u bytes a commit, %s, %s (probe: O_DSYNC %.0f us, fdatasync %.0f "
+             "us), blocks of %u, %.1f commits a write",
+             UPDATE_BYTES, log->direct ? "O_DIRECT" : "O_DIRECT refused here: buffered",
+             log->dsync ? "O_DSYNC" : "fdatasync", (double)log->probe_dsync_ns / 1e3,
+             (double)log->probe_fdatasync_ns / 1e3, log->block_bytes,
+             log->write_count > 0 ? (double)log->end / (double)log->write_count : 0);
+}
