@@ -21,8 +21,10 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     (void)argc;
     (void)argv;
+    fuzz_limit_files();
     fuzz_make_store(fuzz_path("base"), FUZZ_CLEAN);
     fuzz_image_load(&base, fuzz_path("base"));
+    fuzz_image_check(&base);
     for (unsigned engine = 0; engine < 2; engine++) { /* a store that never opens tests nothing */
         fuzz_image_write(&base, fuzz_path("store"));
         if (fuzz_use_store(fuzz_path("store"), (enum cp_engine)engine, false) != 0)

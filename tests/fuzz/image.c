@@ -8,9 +8,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -24,7 +26,8 @@
 #define GROUP_HEADER    16u
 #define RECORD_HEADER   16u
 #define STORE_ID_OFFSET 24u /* in a superblock */
-#define HOLE_MAX        (UINT64_C(1) << 30)
+#define HOLE_MAX        (UINT64_C(48) << 20)
+#define FILE_MAX        (UINT64_C(64) << 20)
 #define EDITS_MAX       256u
 
 uint64_t fuzz_take(struct fuzz_input *input, unsigned bytes)
@@ -109,6 +112,22 @@ const char *fuzz_path(const char *name)
     return path;
 }
 
+void fuzz_limit_files(void)
+{
+    const struct rlimit limit = {FILE_MAX, FILE_MAX};
+    signal(SIGXFSZ, SIG_IGN); /* the write fails with EFBIG instead */
+    (void)setrlimit(RLIMIT_FSIZE, &limit);
+}
+
+void fuzz_image_init(struct fuzz_image *image, uint64_t store_id)
+{
+    memset(image, 0, sizeof *image);
+    image->count = 1;
+    image->store_id = store_id;
+    snprintf(image->files[0].name, sizeof image->files[0].name, "data");
+    image->files[0].bytes = malloc(1);
+}
+
 static void load_file(struct fuzz_image *image, const char *store, const char *name)
 {
     char path[600];
@@ -152,7 +171,8 @@ void fuzz_image_load(struct fuzz_image *image, const char *store)
     if (stream != NULL)
         closedir(stream);
     qsort(&image->files[1], image->count - 1, sizeof image->files[0], by_name);
-    image->store_id = get(image->files[0].bytes + STORE_ID_OFFSET, 8);
+    if (image->files[0].size > FUZZ_HEADER_BYTES)
+        image->store_id = get(image->files[0].bytes + STORE_ID_OFFSET, 8);
 }
 
 void fuzz_image_copy(struct fuzz_image *to, const struct fuzz_image *from)
@@ -286,6 +306,11 @@ static void fix_superblock(struct fuzz_file *data, size_t offset)
             cp_checksum(data->bytes + offset, FUZZ_PAGE_BYTES - 8, SUPERBLOCK_SEED), 8);
 }
 
+static bool all_zero(const uint8_t *bytes, size_t size)
+{
+    return bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0;
+}
+
 /* By the page size and store id that the superblocks now say. */
 static void fix_pages(const struct fuzz_image *image)
 {
@@ -296,9 +321,11 @@ static void fix_pages(const struct fuzz_image *image)
     uint64_t store_id = get(data->bytes + STORE_ID_OFFSET, 8);
     if (page_size < FUZZ_PAGE_BYTES || page_size > 65536 || (page_size & (page_size - 1)) != 0)
         return;
-    for (size_t at = FUZZ_HEADER_BYTES; data->size - at >= page_size; at += page_size)
-        put(data->bytes + at + page_size - 8,
-            cp_checksum(data->bytes + at, page_size - 8, store_id), 8);
+    for (size_t at = FUZZ_HEADER_BYTES; data->size - at >= page_size; at += page_size) {
+        uint8_t *page = data->bytes + at;
+        if (!all_zero(page, page_size)) /* a page that was never written has no checksum */
+            put(page + page_size - 8, cp_checksum(page, page_size - 8, store_id), 8);
+    }
 }
 
 /* ---- checksums of the log
@@ -384,7 +411,6 @@ static void fix_groups(const struct stream *stream)
 
 static void fix_segment(struct fuzz_file *file, uint64_t store_id, unsigned fix)
 {
-    static const uint8_t zeros[BLOCK];
     if (file->size < SEGMENT_HEADER)
         return;
     if ((fix & FUZZ_FIX_SEGMENTS) != 0)
@@ -394,7 +420,7 @@ static void fix_segment(struct fuzz_file *file, uint64_t store_id, unsigned fix)
         fix_groups(&stream);
     for (size_t i = 0; (fix & FUZZ_FIX_BLOCKS) != 0 && i < stream.blocks; i++) {
         uint8_t *block = file->bytes + SEGMENT_HEADER + i * BLOCK;
-        if (memcmp(block, zeros, BLOCK) != 0)
+        if (!all_zero(block, BLOCK))
             put(block, cp_checksum(block + 4, BLOCK - 4, store_id), 4);
     }
 }
@@ -410,4 +436,19 @@ void fuzz_image_fix(struct fuzz_image *image, unsigned fix)
         fix_pages(image);
     for (unsigned i = 1; i < image->count; i++)
         fix_segment(&image->files[i], image->store_id, fix);
+}
+
+void fuzz_image_check(const struct fuzz_image *image)
+{
+    struct fuzz_image fixed;
+    fuzz_image_copy(&fixed, image);
+    fuzz_image_fix(&fixed, UINT32_MAX);
+    for (unsigned i = 0; i < image->count; i++) {
+        if (memcmp(fixed.files[i].bytes, image->files[i].bytes, image->files[i].size) != 0) {
+            fprintf(stderr, "fuzz: the checksums of %s are not what they seem\n",
+                    image->files[i].name);
+            abort();
+        }
+    }
+    fuzz_image_free(&fixed);
 }

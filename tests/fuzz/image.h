@@ -64,6 +64,11 @@ const char *fuzz_directory(void);
 const char *fuzz_path(const char *name);
 void fuzz_remove_tree(const char *path);
 
+/* No file may grow beyond 64 MiB: hostile sizes fail, instead of filling the machine's memory. */
+void fuzz_limit_files(void);
+
+/* An image of a store without files but an empty data file. */
+void fuzz_image_init(struct fuzz_image *image, uint64_t store_id);
 /* Read a store's files. Aborts when that fails: nothing hostile has happened yet. */
 void fuzz_image_load(struct fuzz_image *image, const char *store);
 void fuzz_image_copy(struct fuzz_image *to, const struct fuzz_image *from);
@@ -75,5 +80,8 @@ void fuzz_image_write(const struct fuzz_image *image, const char *store);
 void fuzz_image_edit(struct fuzz_image *image, struct fuzz_input *input);
 /* fix: a set of enum fuzz_fix. */
 void fuzz_image_fix(struct fuzz_image *image, unsigned fix);
+/* Abort unless fixing a good image changes nothing: the layouts here are then those of the library.
+ */
+void fuzz_image_check(const struct fuzz_image *image);
 
 #endif
