@@ -123,7 +123,8 @@ static inline void destroy_log(struct subject *s)
     fault_io_destroy(s->faults);
 }
 
-/* ---- groups: page = writer, content from (writer, number) ------------------------------------- */
+/* ---- groups: page = writer, content from (writer, number) -------------------------------------
+ */
 
 static inline void fill_data(uint8_t *data, uint32_t size_bytes, uint64_t writer, uint64_t number)
 {
