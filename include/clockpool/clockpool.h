@@ -4,8 +4,10 @@
 #define CLOCKPOOL_CLOCKPOOL_H
 
 #include <clockpool/arena.h>
+#include <clockpool/backup.h>
 #include <clockpool/buddy.h>
 #include <clockpool/bufpool.h>
+#include <clockpool/inspect.h>
 #include <clockpool/io.h>
 #include <clockpool/lsn.h>
 #include <clockpool/pager.h>

@@ -133,6 +133,16 @@ CP_API int cp_wal_scan(struct cp_wal *wal, cp_lsn from,
                        cp_lsn *out_end) CP_MUST_CHECK;
 
 /*
+ * Copy the part from .. end (both as cp_wal_scan has them) into another directory, existing and
+ * empty: whole segments, every block of the part verified, what lies behind end left out. Others
+ * may append to the log meanwhile, but not trim it beyond from. *out_bytes: of the new files, which
+ * are synced. Errors: CP_ELOG, CP_EDAMAGED, -ENOSPC or what the system says; files may be left
+ * then.
+ */
+CP_API int cp_wal_copy(struct cp_wal *wal, cp_lsn from, cp_lsn end, const char *directory,
+                       uint64_t *out_bytes) CP_MUST_CHECK;
+
+/*
  * Begin to append. end: what cp_wal_scan said, or the position up to which a clean store needs no
  * log. epoch: higher than any used before on this store, even by a session that left no trace in
  * the log. Appending begins at the next block boundary at or behind end. Probes the sync method.

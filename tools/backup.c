@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: MIT */
+/* `clockpool backup` and `clockpool restore`. */
+#include "commands.h"
+#include "report.h"
+
+#include "common/units.h"
+
+#include <clockpool/backup.h>
+#include <clockpool/pager.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char backup_help[] =
+    "usage: clockpool backup DIR DEST [--json]\n"
+    "\n"
+    "Copy the store in DIR to DEST, a directory that must not exist yet, while other processes go "
+    "on\n"
+    "writing to it. DEST is a store: as DIR was at some moment during the copying, every commit in "
+    "it\n"
+    "that was durable at the start. It is there as a whole or not at all. The writer's log is not\n"
+    "trimmed meanwhile, so it grows.\n"
+    "\n"
+    "  --json   what was copied, as JSON\n"
+    "  --help   this text\n"
+    "\n"
+    "exit status: 0 copied; 1 copied, but some pages are damaged (see clockpool check), or not "
+    "copied\n"
+    "since superblocks or log are; 2 wrong usage; 3 DIR is no store or not accessible, or DEST "
+    "exists;\n"
+    "4 I/O error or full disk, and nothing was left\n"
+    "\n"
+    "example: clockpool backup orders /backup/orders-monday\n";
+
+static const char restore_help[] =
+    "usage: clockpool restore BACKUP DEST [--json]\n"
+    "\n"
+    "Copy the backup in BACKUP to DEST, a directory that must not exist yet, recover it, check "
+    "every\n"
+    "page, and only then give it its name. BACKUP stays as it is.\n"
+    "\n"
+    "  --json   what was done, as JSON\n"
+    "  --help   this text\n"
+    "\n"
+    "exit status: 0 restored; 1 the backup is damaged, and nothing was left in DEST; 2 wrong "
+    "usage;\n"
+    "3 BACKUP is no store or not accessible, or DEST exists; 4 I/O error or full disk\n"
+    "\n"
+    "example: clockpool restore /backup/orders-monday orders\n";
+
+static volatile sig_atomic_t stop_signal;
+
+static void note_signal(int number)
+{
+    stop_signal = number;
+}
+
+/* An interrupted copy is removed before the process ends. */
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = note_signal};
+    sigemptyset(&action.sa_mask);
+    (void)sigaction(SIGINT, &action, NULL);
+    (void)sigaction(SIGTERM, &action, NULL);
+    (void)sigaction(SIGHUP, &action, NULL);
+}
+
+/* Die from the signal that was caught, as the shell expects it. */
+static void die_if_stopped(void)
+{
+    if (stop_signal == 0)
+        return;
+    (void)signal(stop_signal, SIG_DFL);
+    (void)raise(stop_signal);
+}
+
+struct copy {
+    bool json;
+    struct tool_progress progress;
+    struct cp_backup_stats stats;
+    uint64_t bad_pages;
+    struct cp_pager_stats restored;
+};
+
+static bool take(void *ctx, int option, const char *text)
+{
+    (void)option;
+    (void)text;
+    ((struct copy *)ctx)->json = true;
+    return true;
+}
+
+static int show_copy(void *ctx, const struct cp_backup_progress *progress)
+{
+    struct copy *copy = ctx;
+    copy->progress.verb = progress->log_bytes_done > 0 ? "copied, and log" : "copied";
+    tool_progress_update(&copy->progress, progress->data_bytes_done + progress->log_bytes_done,
+                         progress->data_bytes + progress->log_bytes_done, true);
+    return stop_signal != 0 ? -EINTR : 0;
+}
+
+static int copy_store(struct copy *copy, const char *from, const char *to)
+{
+    const struct cp_backup_options options = {.progress = show_copy, .ctx = copy};
+    tool_progress_begin(&copy->progress, "copied");
+    int code = cp_backup(from, to, &options, &copy->stats);
+    tool_progress_clear(&copy->progress);
+    return code;
+}
+
+/* ---- backup -----------------------------------------------------------------------------------
+ */
+
+static json_t *copy_json(const struct copy *copy, const char *from, const char *to)
+{
+    const struct cp_backup_stats *stats = &copy->stats;
+    json_t *root = json_pack(
+        "{s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:f}", "from", tool_text_json(from), "to",
+        tool_text_json(to), "pages", (json_int_t)stats->pages, "reread_pages",
+        (json_int_t)stats->reread_pages, "unverified_pages", (json_int_t)stats->unverified_pages,
+        "data_bytes", (json_int_t)stats->data_bytes, "log_bytes", (json_int_t)stats->log_bytes,
+        "checkpoint_lsn", (json_int_t)stats->checkpoint_lsn, "end_lsn", (json_int_t)stats->end_lsn,
+        "exact", stats->exact, "seconds", tool_progress_seconds(&copy->progress));
+    if (stats->first_unverified != CP_NO_PAGE)
+        json_object_set_new(root, "first_unverified",
+                            json_integer((json_int_t)stats->first_unverified));
+    return root;
+}
+
+static void print_copied(const struct copy *copy, const char *from, const char *to)
+{
+    char data[40], log[40], seconds[40];
+    printf("%s: copied to %s: %s of data, %s of log, %s%s\n", from, to,
+           units_format_size(data, sizeof data, copy->stats.data_bytes),
+           units_format_size(log, sizeof log, copy->stats.log_bytes),
+           units_format_seconds(seconds, sizeof seconds, tool_progress_seconds(&copy->progress)),
+           copy->stats.exact ? "; nobody wrote meanwhile" : "");
+}
+
+static int backup_run(struct copy *copy, const char *from, const char *to)
+{
+    int code = copy_store(copy, from, to);
+    if (code != 0)
+        return tool_fail("backup", code, copy->json);
+    /* After a crash torn pages are as expected: the log that was copied has what they need. */
+    const bool damaged = copy->stats.unverified_pages > 0 && !copy->stats.needed_recovery;
+    int printed = TOOL_FINE;
+    if (copy->json)
+        printed = tool_print_json("backup", copy_json(copy, from, to));
+    else
+        print_copied(copy, from, to);
+    if (damaged)
+        fprintf(stderr,
+                "clockpool backup: %" PRIu64 " pages are damaged, the first is page %" PRIu64
+                "; they were copied as they are: run clockpool check on the store\n",
+                copy->stats.unverified_pages, copy->stats.first_unverified);
+    if (printed == TOOL_FINE)
+        printed = tool_finish("backup", TOOL_FINE);
+    return printed != TOOL_FINE ? printed : damaged ? TOOL_FINDINGS : TOOL_FINE;
+}
+
+int tool_backup_main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    static const struct tool_command command = {
+        "backup", backup_help, "--json, --help", options, 2, "two directories, DIR and DEST"};
+    struct copy copy = {.json = false};
+    const char *operands[TOOL_OPERANDS_MAX];
+    int status = tool_parse(&command, argc, argv, take, &copy, operands);
+    if (status >= 0)
+        return status;
+    catch_signals();
+    status = backup_run(&copy, operands[0], operands[1]);
+    die_if_stopped();
+    return status;
+}
+
+/* ---- restore ----------------------------------------------------------------------------------
+ */
+
+static void show_recovery(void *ctx, const struct cp_recovery_progress *progress)
+{
+    struct copy *copy = ctx;
+    copy->progress.verb = "recovered, log";
+    tool_progress_update(&copy->progress, progress->log_bytes_read, progress->log_bytes, true);
+}
+
+static void show_check(void *ctx, uint64_t done, uint64_t total)
+{
+    struct copy *copy = ctx;
+    copy->progress.verb = "checked";
+    tool_progress_update(&copy->progress, done, total, false);
+}
+
+static void report_page(void *ctx, uint64_t page, const struct cp_error *error)
+{
+    struct copy *copy = ctx;
+    struct cp_error named = *error;
+    char line[600];
+    named.page = page;
+    copy->bad_pages++;
+    tool_progress_clear(&copy->progress);
+    fprintf(stderr, "clockpool restore: %s\n", tool_error_line(line, sizeof line, &named));
+}
+
+/* Recover, read every page, close. Not 0: the copy must not get its name. */
+static int verify(struct copy *copy, const char *directory)
+{
+    const struct cp_pager_options options = {.recovery_progress = show_recovery,
+                                             .recovery_ctx = copy};
+    struct cp_pager *pager;
+    int code = cp_pager_open(directory, &options, &pager);
+    if (code != 0)
+        return code;
+    int64_t bad = cp_pager_check(pager, report_page, show_check, copy);
+    cp_pager_stats(pager, &copy->restored);
+    if (bad < 0) {
+        cp_pager_abandon(pager);
+        return (int)bad;
+    }
+    return cp_pager_close(pager);
+}
+
+static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *where)
+{
+    (void)status;
+    (void)type;
+    (void)where;
+    (void)remove(path);
+    return 0;
+}
+
+static void remove_tree(const char *path)
+{
+    (void)nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+/* "parent/.name.restore-pid" beside to, which has no slash at its end. NULL: no memory. */
+static char *name_beside(const char *to, char **out_parent)
+{
+    const char *slash = strrchr(to, '/');
+    char *path = NULL;
+    *out_parent = slash == NULL ? strdup(".")
+                  : slash == to ? strdup("/")
+                                : strndup(to, (size_t)(slash - to));
+    if (*out_parent != NULL && asprintf(&path, "%s/.%s.restore-%ld", *out_parent,
+                                        slash != NULL ? slash + 1 : to, (long)getpid()) < 0)
+        path = NULL;
+    return path;
+}
+
+/* The last step: its name, and the name durable. 0 or a code without a description. */
+static int give_name(const char *from, const char *to, const char *parent)
+{
+    struct stat status;
+    if (lstat(to, &status) == 0)
+        return -EEXIST;
+    if (rename(from, to) != 0)
+        return -errno;
+    int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int code = fd < 0 || fsync(fd) != 0 ? -errno : 0;
+    if (fd >= 0)
+        close(fd);
+    return code;
+}
+
+static int say_system_error(const char *what, const char *path, int code)
+{
+    fprintf(stderr, "clockpool restore: %s: %s: %s\n", path, what, cp_status_text(code));
+    return tool_exit_of(code);
+}
+
+static int restored(const struct copy *copy, const char *from, const char *to)
+{
+    char groups[40], pages[40], seconds[40];
+    const struct cp_pager_stats *stats = &copy->restored;
+    if (copy->json) {
+        json_t *root = copy_json(copy, from, to);
+        json_object_set_new(root, "recovered_groups",
+                            json_integer((json_int_t)stats->recovered_groups));
+        json_object_set_new(root, "allocated_pages",
+                            json_integer((json_int_t)stats->allocated_pages));
+        return tool_print_json("restore", root);
+    }
+    printf("%s: restored to %s: %s pages checked, %s groups of the log replayed, %s\n", from, to,
+           units_format_thousands(pages, sizeof pages, (double)stats->allocated_pages),
+           units_format_thousands(groups, sizeof groups, (double)stats->recovered_groups),
+           units_format_seconds(seconds, sizeof seconds, tool_progress_seconds(&copy->progress)));
+    return tool_finish("restore", TOOL_FINE);
+}
+
+static int restore_run(struct copy *copy, const char *from, const char *to, const char *temporary,
+                       const char *parent)
+{
+    struct stat status;
+    if (lstat(to, &status) == 0)
+        return say_system_error("name a directory that does not exist yet", to, -EEXIST);
+    int code = copy_store(copy, from, temporary);
+    if (code != 0) /* which has left nothing behind */
+        return tool_fail("restore", code, copy->json);
+    code = verify(copy, temporary);
+    tool_progress_clear(&copy->progress);
+    int result = TOOL_FINE;
+    if (code != 0) {
+        result = tool_fail("restore", code, copy->json);
+    } else if (copy->bad_pages > 0) {
+        fprintf(stderr,
+                "clockpool restore: %s: %" PRIu64
+                " damaged pages; nothing was restored: use an earlier backup\n",
+                from, copy->bad_pages);
+        result = TOOL_FINDINGS;
+    } else if (stop_signal == 0) {
+        code = give_name(temporary, to, parent);
+        if (code == 0)
+            return restored(copy, from, to);
+        result = say_system_error("give the copy its name", to, code);
+    }
+    remove_tree(temporary);
+    return result;
+}
+
+int tool_restore_main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    static const struct tool_command command = {
+        "restore", restore_help, "--json, --help", options, 2, "two directories, BACKUP and DEST"};
+    struct copy copy = {.json = false};
+    const char *operands[TOOL_OPERANDS_MAX];
+    char *parent = NULL;
+    int status = tool_parse(&command, argc, argv, take, &copy, operands);
+    if (status >= 0)
+        return status;
+    size_t length = strlen(operands[1]);
+    while (length > 1 && operands[1][length - 1] == '/')
+        length--;
+    char *to = strndup(operands[1], length);
+    char *temporary = to != NULL && length > 0 ? name_beside(to, &parent) : NULL;
+    if (temporary == NULL) {
+        status = say_system_error("name the copy", operands[1], length == 0 ? -EINVAL : -ENOMEM);
+    } else {
+        catch_signals();
+        status = restore_run(&copy, operands[0], to, temporary, parent);
+    }
+    free(temporary);
+    free(parent);
+    free(to);
+    die_if_stopped();
+    return status;
+}
