@@ -19,8 +19,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROOT_DIRECTORY UINT32_C(0x80000000) /* objects: files by number, directories from here on  \
-                                             */
+#define ROOT_DIRECTORY                                                                             \
+    UINT32_C(0x80000000) /* objects: files by number, directories from here on                     \
+                          */
 #define NO_OBJECT        UINT32_MAX
 #define NO_CUT           UINT64_MAX
 #define SAMPLES          16u /* per crash point with more than CRASH_EXHAUSTIVE units */
@@ -803,7 +804,7 @@ static void finish_choice(struct crash_states *states)
     sum_up(states);
     if (!states->views_valid)
         build_views(states);
-    uint64_t hash = 0;
+    uint64_t hash = 1;
     for (uint32_t i = 0; i < states->view_count; i++) {
         struct crash_file_view *view = &states->views[i];
         uint64_t path = cp_checksum(view->path, strlen(view->path), 1);
