@@ -441,9 +441,10 @@ int cp_bufpool_flush(struct cp_bufpool_file *file)
             break;
     }
     flush_batch(&flush);
+    struct cp_error saved = *cp_error_info(); /* of flush.status */
     int written = cp_writeback__wait(file->pool, &flush.wait);
     if (flush.status != 0)
-        return flush.status;
+        return cp_error_restore(&saved);
     if (written != 0)
         return cp_error_set(written, file->path, CP_NO_PAGE, CP_NO_LSN, NULL,
                             "writing dirty pages back; they stay in memory, dirty");

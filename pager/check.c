@@ -10,6 +10,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void fill_log_stats(struct cp_pager *pager, struct cp_pager_stats *stats)
+{
+    const memory_order relaxed = memory_order_relaxed;
+    stats->checkpoint_lsn = atomic_load_explicit(&pager->redo_lsn, relaxed);
+    stats->checkpoints = atomic_load_explicit(&pager->checkpoint_count, relaxed);
+    stats->checkpoint_errors = atomic_load_explicit(&pager->checkpoint_errors, relaxed);
+    stats->checkpoint_last_us = atomic_load_explicit(&pager->checkpoint_last_us, relaxed);
+    stats->mtr_commits = atomic_load_explicit(&pager->mtr_commits, relaxed);
+    stats->mtr_aborts = atomic_load_explicit(&pager->mtr_aborts, relaxed);
+    stats->mtr_deadlocks = atomic_load_explicit(&pager->mtr_deadlocks, relaxed);
+    stats->mtr_waits = atomic_load_explicit(&pager->mtr_waits, relaxed);
+    stats->page_images = atomic_load_explicit(&pager->images.logged, relaxed);
+    stats->recovered_groups = pager->recovered.groups;
+    stats->recovered_bytes = pager->recovered.bytes;
+    stats->recovered_pages = pager->recovered.pages;
+    stats->recovery_us = pager->recovered.duration_us;
+}
+
 void cp_pager_stats(struct cp_pager *pager, struct cp_pager_stats *out_stats)
 {
     struct cp_pager_stats stats = {
@@ -30,11 +48,16 @@ void cp_pager_stats(struct cp_pager *pager, struct cp_pager_stats *out_stats)
     uint64_t in_spans = map->span_count * pager->span;
     uint64_t in_store = stats.page_count - pager->first_map_page;
     stats.allocated_pages = in_spans - map->free_total - map->span_count;
+    for (uint64_t span = 0; span < map->span_count; span++)
+        stats.allocated_pages -= map->pending[span].taken_count;
     stats.free_pages = in_store - stats.allocated_pages - map->span_count;
     pthread_mutex_unlock(&pager->alloc_mutex);
     pthread_mutex_lock(&pager->superblock_mutex);
     stats.generation = pager->superblock.generation;
     pthread_mutex_unlock(&pager->superblock_mutex);
+    if (pager->wal != NULL)
+        cp_wal_stats(pager->wal, &stats.wal);
+    fill_log_stats(pager, &stats);
     pager->engine->ops->stats(pager->engine, &stats);
     *out_stats = stats;
 }
@@ -121,7 +144,8 @@ static int check_map(struct check *check, uint64_t span)
         cp_error_set(CP_EFORMAT, pager->data_path, page, CP_NO_LSN, "restore from a backup",
                      "the space map names %llu pages behind the end", (unsigned long long)wrong);
         bad_page(check, page);
-    } else if (pager->span - set != pager->map.free_counts[span]) {
+    } else if (pager->span - set !=
+               pager->map.free_counts[span] + cp_pager__map_taken(pager, span)) {
         cp_error_set(CP_EFORMAT, pager->data_path, page, CP_NO_LSN,
                      "a fault in memory or in the library: reopen the store",
                      "the space map has %llu free pages here, %u were counted",

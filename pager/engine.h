@@ -19,6 +19,9 @@ struct cp_engine_ops {
 
     int (*fix)(struct cp_pager_engine *engine, uint64_t page, enum cp_latch_mode mode,
                struct cp_fix *out_fix);
+    /* As fix, but -EAGAIN where that would have to wait for a latch or for a read under way. */
+    int (*try_fix)(struct cp_pager_engine *engine, uint64_t page, enum cp_latch_mode mode,
+                   struct cp_fix *out_fix);
     int (*fix_new)(struct cp_pager_engine *engine, uint64_t page, struct cp_fix *out_fix);
     void (*unfix)(struct cp_pager_engine *engine, struct cp_fix *fix);
     void (*mark_dirty)(struct cp_pager_engine *engine, struct cp_fix *fix, cp_lsn lsn);

@@ -242,6 +242,12 @@ static int make_new(struct mmap_engine *engine, uint64_t page, uint64_t seen)
     return code;
 }
 
+static int mmap_try_fix(struct cp_pager_engine *base, uint64_t page, enum cp_latch_mode mode,
+                        struct cp_fix *out_fix)
+{
+    return fix_mode(of(base), page, mode, false, out_fix);
+}
+
 static int mmap_fix_new(struct cp_pager_engine *base, uint64_t page, struct cp_fix *out_fix)
 {
     struct mmap_engine *engine = of(base);
@@ -547,6 +553,7 @@ static void mmap_close(struct cp_pager_engine *base)
 static const struct cp_engine_ops mmap_ops = {
     .name = "mmap",
     .fix = mmap_fix,
+    .try_fix = mmap_try_fix,
     .fix_new = mmap_fix_new,
     .unfix = mmap_unfix,
     .mark_dirty = mmap_mark_dirty,

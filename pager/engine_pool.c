@@ -37,6 +37,12 @@ static int pool_fix(struct cp_pager_engine *engine, uint64_t page, enum cp_latch
     return cp_bufpool_fix(of(engine)->file, page, mode, out_fix);
 }
 
+static int pool_try_fix(struct cp_pager_engine *engine, uint64_t page, enum cp_latch_mode mode,
+                        struct cp_fix *out_fix)
+{
+    return cp_bufpool_try_fix(of(engine)->file, page, mode, out_fix);
+}
+
 static int pool_fix_new(struct cp_pager_engine *engine, uint64_t page, struct cp_fix *out_fix)
 {
     int code = cp_bufpool_fix_new(of(engine)->file, page, out_fix);
@@ -187,6 +193,7 @@ static void pool_close(struct cp_pager_engine *engine)
 static const struct cp_engine_ops pool_ops = {
     .name = "pool",
     .fix = pool_fix,
+    .try_fix = pool_try_fix,
     .fix_new = pool_fix_new,
     .unfix = pool_unfix,
     .mark_dirty = pool_mark_dirty,
@@ -228,6 +235,7 @@ int cp_pager__pool_open(const struct cp_engine_setup *setup, struct cp_pager_eng
         .max_pages = CP_FORMAT_MAX_PAGES,
         .gate = setup->gate,
         .verify = cp_pager__page_verify,
+        .before_write = cp_pager__page_before_write,
         .seal = cp_pager__page_seal,
         .ctx = setup->format,
     };

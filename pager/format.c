@@ -50,6 +50,9 @@ static int check_fields(const struct cp_superblock *block, const char *path)
                block->page_count > CP_FORMAT_MAX_PAGES) {
         bad = "page_count";
         value = block->page_count;
+    } else if (block->checkpoint_lsn == 0 || block->checkpoint_lsn > CP_FORMAT_MAX_LSN) {
+        bad = "checkpoint_lsn";
+        value = block->checkpoint_lsn;
     }
     if (bad == NULL)
         return 0;
@@ -102,6 +105,18 @@ static struct cp_page_trailer *trailer_of(void *data, uint32_t page_size)
 static uint64_t page_checksum(const void *data, uint32_t page_size, uint64_t store_id)
 {
     return cp_checksum(data, page_size - sizeof(uint64_t), store_id);
+}
+
+cp_lsn cp_pager__page_base_lsn(const struct cp_page_format *format, const void *data)
+{
+    const struct cp_page_trailer *trailer =
+        (const void *)((const unsigned char *)data + format->page_size - sizeof *trailer);
+    return __atomic_load_n(&trailer->lsn, __ATOMIC_RELAXED);
+}
+
+void cp_pager__page_set_base_lsn(const struct cp_page_format *format, void *data, cp_lsn lsn)
+{
+    __atomic_store_n(&trailer_of(data, format->page_size)->lsn, lsn, __ATOMIC_RELAXED);
 }
 
 void cp_pager__page_seal(void *ctx, void *data, uint64_t page, cp_lsn lsn)

@@ -21,7 +21,7 @@
 #include <clockpool/pager.h>
 
 #define CP_FORMAT_MAGIC         UINT64_C(0x314c504b434f4c43) /* "CLOCKPL1" in file order */
-#define CP_FORMAT_VERSION       1u
+#define CP_FORMAT_VERSION       2u
 #define CP_FORMAT_FLAG_UNCLEAN  UINT32_C(1)
 #define CP_FORMAT_FLAGS_KNOWN   CP_FORMAT_FLAG_UNCLEAN
 #define CP_FORMAT_HEADER_BYTES  131072u /* before the first page: room for both slots */
@@ -31,20 +31,22 @@
 #define CP_FORMAT_SEED UINT64_C(0x434c4f434b504c31)
 /* Largest page count: what the page table of the pool engine reserves by default. */
 #define CP_FORMAT_MAX_PAGES (UINT64_C(1) << 32)
+/* Largest position of the log: 4 EiB, so that no arithmetic on positions overflows. */
+#define CP_FORMAT_MAX_LSN (UINT64_C(1) << 62)
 
 struct cp_superblock {
     uint64_t magic;
     uint32_t version;
     uint32_t flags;
-    uint32_t page_size;    /* bytes; power of two, 4096 to 65536 */
-    uint32_t header_bytes; /* CP_FORMAT_HEADER_BYTES */
-    uint64_t store_id;     /* random; never 0 */
-    uint64_t generation;   /* rises by one with every superblock written; never 0 */
-    uint64_t page_count;   /* pages of the file that belong to the store, header area included */
-    uint64_t created_ns;   /* nanoseconds since 1970, UTC */
-    uint64_t checkpoint_lsn;
-    uint8_t reserved[4024]; /* zeros */
-    uint64_t checksum;      /* XXH3 of all that is before it */
+    uint32_t page_size;      /* bytes; power of two, 4096 to 65536 */
+    uint32_t header_bytes;   /* CP_FORMAT_HEADER_BYTES */
+    uint64_t store_id;       /* random; never 0 */
+    uint64_t generation;     /* rises by one with every superblock written; never 0 */
+    uint64_t page_count;     /* pages of the file that belong to the store, header area included */
+    uint64_t created_ns;     /* nanoseconds since 1970, UTC */
+    uint64_t checkpoint_lsn; /* recovery begins here; never 0 */
+    uint8_t reserved[4024];  /* zeros */
+    uint64_t checksum;       /* XXH3 of all that is before it */
 };
 static_assert(offsetof(struct cp_superblock, magic) == 0, "superblock layout");
 static_assert(offsetof(struct cp_superblock, version) == 8, "superblock layout");
@@ -73,11 +75,14 @@ static_assert(offsetof(struct cp_page_trailer, store_id) == 16, "trailer layout"
 static_assert(offsetof(struct cp_page_trailer, checksum) == 24, "trailer layout");
 static_assert(sizeof(struct cp_page_trailer) == CP_PAGER_TRAILER_BYTES, "trailer size");
 
+struct cp_page_images;
+
 /* What an engine needs to seal and verify pages. Lives in the pager, unchanged while it is open. */
 struct cp_page_format {
     uint32_t page_size;
     uint64_t store_id;
-    const char *path; /* of the data file, for errors; borrowed until close */
+    const char *path;              /* of the data file, for errors; borrowed until close */
+    struct cp_page_images *images; /* NULL: no log, nothing to do before a write */
 };
 
 /* Page number of the first space-map page, which is also where the file's pages begin. */
@@ -103,8 +108,20 @@ int cp_pager__superblock_choose(const struct cp_superblock *slot_a,
                                 const struct cp_superblock *slot_b, const char *path,
                                 struct cp_superblock *out_block, unsigned *out_slot) CP_MUST_CHECK;
 
+/*
+ * The LSN in a page's trailer. In the file: of what the page contains. In memory: of the last full
+ * image that the log has of the page, or of a write since; images.c has the rule.
+ */
+cp_lsn cp_pager__page_base_lsn(const struct cp_page_format *format, const void *data);
+/* For a page held exclusively, or by its one writer. */
+void cp_pager__page_set_base_lsn(const struct cp_page_format *format, void *data, cp_lsn lsn);
+
 /* Write the trailer. As cp_bufpool_file_options.seal, with a struct cp_page_format as ctx. */
 void cp_pager__page_seal(void *format, void *data, uint64_t page, cp_lsn lsn);
+
+/* As cp_bufpool_file_options.before_write, with a struct cp_page_format as ctx (images.c). */
+int cp_pager__page_before_write(void *format, void *data, uint64_t page,
+                                cp_lsn *inout_lsn) CP_MUST_CHECK;
 
 /* Check the trailer. As cp_bufpool_file_options.verify: 0, CP_ECHECKSUM, CP_EFOREIGN,
  * CP_EMISPLACED. */

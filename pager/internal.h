@@ -2,15 +2,18 @@
 /*
  * The pager's own state, shared by its files. README.md has the invariants and the locks.
  *
- * Lock order: sync_mutex, alloc_mutex, superblock_mutex, latches of space-map pages, the engine's.
+ * Lock order: sync_mutex, latches of callers' pages, alloc_mutex, superblock_mutex, latches of
+ * space-map pages, the engine's. table.mutex and background.mutex are leaves.
  */
 #ifndef CP_PAGER_INTERNAL_H
 #define CP_PAGER_INTERNAL_H
 
 #include "engine.h"
+#include "images.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <clockpool/wal.h>
 #include <clockpool/base/thread.h>
 
 /* Growth of the file: an eighth of its size, within these bounds (bytes). */
@@ -22,13 +25,61 @@ struct cp_store_lock {
     int fd; /* -1: none */
 };
 
+/* Changes of a span that mini-transactions have made and not committed: one bit a page. */
+struct cp_span_pending {
+    uint64_t *taken;  /* reserved: still clear in the map, and not to be given out again; owned */
+    uint64_t *doomed; /* to be freed: still set in the map; owned, one allocation with taken */
+    uint32_t count;   /* bits set in both; 0: both are NULL */
+    uint32_t taken_count;
+};
+
 /* What the space map knows without looking at its pages. Guarded by alloc_mutex. */
 struct cp_space_map {
-    uint32_t *free_counts; /* of each span, pages beyond page_count included; owned */
+    uint32_t *free_counts;           /* of each span, pages beyond page_count included; owned */
+    struct cp_span_pending *pending; /* of each span; owned */
+    uint64_t *merged;                /* scratch: the bits of a span, taken ones included; owned */
     uint64_t span_count;
-    uint64_t span_capacity; /* elements of free_counts */
+    uint64_t span_capacity; /* elements of free_counts and pending */
     uint64_t lowest_span;   /* no span before this one has a free page */
     uint64_t free_total;    /* sum of free_counts */
+};
+
+/* A run of pages of one span whose bits a commit changes. */
+struct cp_map_op {
+    uint64_t first;
+    uint32_t count;
+    bool set; /* allocate; else free */
+};
+
+/* Map pages held while their change is being logged. */
+struct cp_map_fix {
+    struct cp_fix fix;
+    uint64_t span;
+};
+
+/* What a recovery at opening did. */
+struct cp_recovery_result {
+    uint64_t groups, bytes, pages, duration_us;
+    uint64_t page_count; /* the store reaches at least this far */
+};
+
+/* Mini-transactions under way, for the search for deadlocks. */
+struct cp_mtr_table {
+    pthread_mutex_t mutex; /* guards all of this, and what mtr.c says */
+    struct cp_mtr *active;
+    struct cp_mtr *idle; /* ended ones, kept for their memory */
+    uint32_t active_count, idle_count;
+};
+
+/* The thread that writes checkpoints and flushes relaxed commits: background.c. */
+struct cp_background_state {
+    pthread_mutex_t mutex; /* guards started, stop, thread; a leaf */
+    pthread_cond_t wake;
+    pthread_cond_t progressed; /* a checkpoint ended: those who wait for room look again */
+    pthread_t thread;
+    bool started, stop;
+    _Atomic bool idle;      /* it sleeps without a time limit */
+    _Atomic bool requested; /* a checkpoint was asked for */
 };
 
 struct cp_pager {
@@ -44,14 +95,19 @@ struct cp_pager {
     uint32_t span_shift;
     bool read_only;
     bool was_unclean;
+    bool direct;      /* the data file bypasses the kernel's cache */
     struct cp_io *io; /* owned when owns_io */
     bool owns_io;
     struct cp_io_file *file; /* owned */
     struct cp_store_lock lock;
     struct cp_page_format format;
+    struct cp_page_images images;
+    struct cp_pager_options options; /* defaults filled in; io and strings not to be used */
+    struct cp_wal *wal;              /* owned; NULL in a store opened read-only */
     struct cp_fork_guard fork_guard;
     char *directory; /* owned */
     char *data_path; /* owned */
+    char *wal_path;  /* owned; the log's directory */
 
     /* Read on every fix: page_count - first_map_page. Written under alloc_mutex, release; readers
      * acquire, so that the file and the space map reach as far as it says. */
@@ -63,8 +119,16 @@ struct cp_pager {
     /* A sync failed: no more writes. Never cleared. */
     _Atomic bool failed;
 
-    pthread_mutex_t sync_mutex; /* one sync or check at a time */
-    _Atomic uint64_t sync_count;
+    pthread_mutex_t sync_mutex; /* one checkpoint or check at a time */
+    _Atomic uint64_t sync_count, checkpoint_count, checkpoint_errors, checkpoint_last_us;
+    _Atomic uint64_t budget_bytes;  /* as resized last */
+    _Atomic cp_lsn redo_lsn;        /* of the checkpoint last published */
+    _Atomic uint64_t checkpoint_ns; /* when that was */
+
+    struct cp_mtr_table table;
+    _Atomic uint64_t mtr_commits, mtr_aborts, mtr_deadlocks, mtr_waits;
+    struct cp_background_state background;
+    struct cp_recovery_result recovered;
 
     pthread_mutex_t alloc_mutex; /* guards the next three; held over reads of map pages */
     struct cp_space_map map;
@@ -115,6 +179,14 @@ int cp_pager__check_process(const struct cp_pager *pager) CP_MUST_CHECK;
 int cp_pager__no_page(const struct cp_pager *pager, uint64_t page)
     __attribute__((cold)) CP_MUST_CHECK;
 
+/*
+ * Append a group to the log. A log that has failed makes the store fail. Errors as cp_wal_append.
+ */
+int cp_pager__log(struct cp_pager *pager, const struct cp_wal_record *records, uint32_t count,
+                  cp_lsn *out_end) CP_MUST_CHECK;
+/* Make the log durable; a failure makes the store fail. */
+int cp_pager__log_flush(struct cp_pager *pager, cp_lsn upto) CP_MUST_CHECK;
+
 /* ---- lock.c ---- */
 
 /* Lock path (made when missing): exclusive for writers. CP_ELOCKED with the holder in the hint. */
@@ -136,8 +208,8 @@ void cp_pager__store_close(struct cp_pager *pager);
  * Write the next superblock into the other slot and sync the file. superblock_mutex held. A failed
  * sync sets pager->failed.
  */
-int cp_pager__superblock_write(struct cp_pager *pager, uint32_t flags,
-                               uint64_t page_count) CP_MUST_CHECK;
+int cp_pager__superblock_write(struct cp_pager *pager, uint32_t flags, uint64_t page_count,
+                               cp_lsn checkpoint_lsn) CP_MUST_CHECK;
 /* Sync the data file; a failure is for ever. */
 int cp_pager__file_sync(struct cp_pager *pager) CP_MUST_CHECK;
 
@@ -150,24 +222,76 @@ int cp_pager__file_sync(struct cp_pager *pager) CP_MUST_CHECK;
  */
 bool cp_pager__backup_held(const struct cp_pager *pager);
 
-/* ---- sync.c ---- */
+/* ---- checkpoint.c ---- */
 
-/* The last sync, which leaves the superblock clean and the file without slack. Nothing is fixed. */
+/* The last checkpoint, which leaves the superblock clean and the file without slack. Nothing is
+ * fixed. */
 int cp_pager__finish(struct cp_pager *pager) CP_MUST_CHECK;
+/* A checkpoint now, unless one is being written: then -EBUSY at once. */
+int cp_pager__try_checkpoint(struct cp_pager *pager) CP_MUST_CHECK;
+/* Bytes of log that a recovery would have to read now. */
+uint64_t cp_pager__log_since_checkpoint(const struct cp_pager *pager);
+/* Make the file reach page_count pages. alloc_mutex held. */
+int cp_pager__ensure_file(struct cp_pager *pager, uint64_t page_count) CP_MUST_CHECK;
 
-/* ---- spacemap.c: all with alloc_mutex held, except load ---- */
+/* ---- background.c ---- */
+
+void cp_pager__background_init(struct cp_pager *pager);
+/* Start the thread, once; without it (refused, or not wanted) callers do the work. */
+void cp_pager__background_start(struct cp_pager *pager);
+/* End the thread and wait for it. */
+void cp_pager__background_stop(struct cp_pager *pager);
+void cp_pager__background_fini(struct cp_pager *pager);
+/* After an append: wake the thread when there is work for it. */
+void cp_pager__background_notice(struct cp_pager *pager, bool relaxed);
+/* Before a mini-transaction: while the log is beyond its limit, wait for a checkpoint (thread) or
+ * write it (no thread). others: the caller's thread has other mini-transactions open. */
+void cp_pager__background_throttle(struct cp_pager *pager, bool others);
+
+/* ---- recovery.c ---- */
+
+/* Bring the store to the state of the log's end. After the engine was opened, before the map. */
+int cp_pager__recover(struct cp_pager *pager) CP_MUST_CHECK;
+
+/* ---- mtr.c ---- */
+
+void cp_pager__mtr_init(struct cp_pager *pager);
+/* Nothing is active any more. */
+void cp_pager__mtr_fini(struct cp_pager *pager);
+
+/* ---- spacemap.c: all with alloc_mutex held, except load and fini ---- */
 
 /* Read the space map when the store is opened and set page_count from it. */
 int cp_pager__map_load(struct cp_pager *pager) CP_MUST_CHECK;
 void cp_pager__map_fini(struct cp_pager *pager);
-/* Find count free neighbours, make the file reach them, mark them allocated. */
-int cp_pager__map_allocate(struct cp_pager *pager, uint64_t count,
-                           uint64_t *out_first) CP_MUST_CHECK;
-/* Mark pages free. CP_ENOPAGE when one of them is free already: then nothing has changed. */
-int cp_pager__map_free(struct cp_pager *pager, uint64_t first, uint64_t count) CP_MUST_CHECK;
-/* Are all of these pages allocated to callers? 1, 0 or a negative code. */
+/* Set page_count; the file reaches it. */
+void cp_pager__set_page_count(struct cp_pager *pager, uint64_t page_count);
+/* Find count free neighbours, make the file reach them, and keep them from everybody else until
+ * they are committed or unreserved. */
+int cp_pager__map_reserve(struct cp_pager *pager, uint64_t count,
+                          uint64_t *out_first) CP_MUST_CHECK;
+void cp_pager__map_unreserve(struct cp_pager *pager, uint64_t first, uint64_t count);
+/* Keep allocated pages from being freed by anybody else. CP_ENOPAGE when one is not allocated, or
+ * doomed already: then nothing has changed. */
+int cp_pager__map_doom(struct cp_pager *pager, uint64_t first, uint64_t count) CP_MUST_CHECK;
+void cp_pager__map_spare(struct cp_pager *pager, uint64_t first, uint64_t count);
+/*
+ * Commit reserved (set) and doomed (not set) runs, in three steps. apply changes the bits of map
+ * pages, which it holds in fixes (room for one for each op; *out_fix_count are used), and describes
+ * them in records (room for one for each op; *out_record_count). Ops are sorted by page. Then the
+ * caller logs the records with its own. finish lets go, lsn being the group's, or takes all back
+ * when lsn is 0: then the ops are reserved and doomed as before.
+ */
+int cp_pager__map_apply(struct cp_pager *pager, const struct cp_map_op *ops, uint32_t op_count,
+                        struct cp_map_fix *fixes, uint32_t *out_fix_count,
+                        struct cp_wal_record *records, uint32_t *out_record_count) CP_MUST_CHECK;
+void cp_pager__map_finish(struct cp_pager *pager, const struct cp_map_op *ops, uint32_t op_count,
+                          struct cp_map_fix *fixes, uint32_t fix_count, cp_lsn lsn);
+/* Are all of these pages allocated to callers, doomed ones included? 1, 0 or a negative code. */
 int cp_pager__map_test(struct cp_pager *pager, uint64_t first, uint64_t count) CP_MUST_CHECK;
 /* Lower page_count past the free pages at the end and drop them from the cache. */
 int cp_pager__map_trim(struct cp_pager *pager) CP_MUST_CHECK;
+/* Pages of a span that are reserved and not committed. */
+uint32_t cp_pager__map_taken(const struct cp_pager *pager, uint64_t span);
 
 #endif

@@ -134,6 +134,29 @@ static bool all_done(void *ctx)
     return atomic_load_explicit((_Atomic uint32_t *)ctx, memory_order_acquire) == 0;
 }
 
+/* Log what must be logged before the batch's images replace those in the file. */
+static int log_ahead(struct mmap_engine *engine, uint32_t count)
+{
+    int status = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct mmap_entry *entry = &engine->batch[i];
+        if (!entry->dirty)
+            continue;
+        _Atomic uint64_t *kept = &engine->info[entry->frame].lsn;
+        cp_lsn lsn = atomic_load_explicit(kept, memory_order_relaxed);
+        int code = cp_pager__page_before_write(engine->format, mmap_frame_at(engine, entry->frame),
+                                               entry->page, &lsn);
+        if (code == 0) {
+            atomic_store_explicit(kept, lsn, memory_order_relaxed);
+        } else {
+            status = code;
+            entry->dirty = false; /* for this batch: the word keeps its mark */
+            entry->failed = true;
+        }
+    }
+    return status;
+}
+
 /* Have the log durable up to what the batch needs. */
 static int ask_gate(struct mmap_engine *engine, uint32_t count)
 {
@@ -199,11 +222,12 @@ static int write_batch(struct mmap_engine *engine, uint32_t count)
 {
     _Atomic uint32_t remaining = 0;
     qsort(engine->batch, count, sizeof engine->batch[0], compare_entries);
-    int code = ask_gate(engine, count);
-    if (code != 0) {
+    int code = log_ahead(engine, count);
+    int gate_code = ask_gate(engine, count);
+    if (gate_code != 0) {
         for (uint32_t i = 0; i < count; i++)
-            engine->batch[i].failed = engine->batch[i].dirty;
-        return code;
+            engine->batch[i].failed |= engine->batch[i].dirty;
+        return gate_code;
     }
     uint32_t writes = build_writes(engine, count, &remaining);
     atomic_store_explicit(&remaining, writes, memory_order_relaxed);

@@ -4,6 +4,8 @@
  * are is the engine's business, which pages are allocated spacemap.c's, what is durable sync.c's.
  */
 #include "internal.h"
+#include "records.h"
+#include "rules.h"
 
 #include <clockpool/base/assert.h>
 #include <clockpool/base/bits.h>
@@ -46,6 +48,16 @@ static int check_options(const char *directory, const struct cp_pager_options *o
     } else if (options->unsafe_in_place && options->read_only) {
         bad = "unsafe_in_place";
         hint = "changing pages in place needs a writable store: leave out read_only";
+    } else if (options->background < CP_BACKGROUND_THREAD ||
+               options->background > CP_BACKGROUND_NONE) {
+        bad = "background";
+        hint = "one of enum cp_background";
+    } else if (options->torn_pages < CP_TORN_AUTO || options->torn_pages > CP_TORN_IMAGES) {
+        bad = "torn_pages";
+        hint = "one of enum cp_torn_pages";
+    } else if (options->log_sync < CP_WAL_SYNC_PROBE || options->log_sync > CP_WAL_SYNC_FDATASYNC) {
+        bad = "log_sync";
+        hint = "one of enum cp_wal_sync";
     }
     if (bad == NULL)
         return 0;
@@ -60,6 +72,14 @@ static void fill_defaults(struct cp_pager_options *options)
     if (options->max_budget_bytes == 0)
         options->max_budget_bytes =
             options->budget_bytes > UINT64_MAX / 4 ? UINT64_MAX : options->budget_bytes * 4;
+    if (options->log_limit_bytes == 0)
+        options->log_limit_bytes = CP_PAGER_LOG_LIMIT_DEFAULT;
+    if (options->checkpoint_ms == 0)
+        options->checkpoint_ms = CP_PAGER_CHECKPOINT_MS;
+    if (options->relaxed_ms == 0)
+        options->relaxed_ms = CP_PAGER_RELAXED_MS;
+    if (options->recovery_bytes == 0)
+        options->recovery_bytes = CP_PAGER_RECOVERY_BYTES;
 }
 
 /* A copy without the slashes at its end. */
@@ -75,7 +95,10 @@ static char *copy_directory(const char *directory)
 static void free_pager(struct cp_pager *pager)
 {
     struct cp_error saved = *cp_error_info();
+    cp_pager__mtr_fini(pager);
+    cp_pager__background_fini(pager);
     cp_pager__map_fini(pager);
+    cp_wal_close(pager->wal);
     cp_pager__store_close(pager);
     if (pager->owns_io)
         cp_io_destroy(pager->io);
@@ -89,24 +112,58 @@ static void free_pager(struct cp_pager *pager)
     cp_error_restore(&saved);
 }
 
+/* Without writing there is no log to append to; a store that needs recovery needs writing. */
+static int open_log(struct cp_pager *pager)
+{
+    const struct cp_wal_options options = {
+        .store_id = pager->superblock.store_id,
+        .buffer_bytes = pager->options.log_buffer_bytes,
+        .sync = pager->options.log_sync,
+        .caching = pager->options.caching,
+    };
+    if (pager->read_only && pager->was_unclean)
+        return cp_error_set(CP_EREADONLY, pager->data_path, CP_NO_PAGE, CP_NO_LSN,
+                            "open it once for writing, or run `clockpool recover`",
+                            "the store was not closed and must recover first");
+    return pager->read_only ? 0 : cp_wal_open(pager->io, pager->wal_path, &options, &pager->wal);
+}
+
+static void set_up_images(struct cp_pager *pager)
+{
+    struct cp_io_file_info info;
+    cp_io_file_info(pager->file, &info);
+    pager->direct = info.direct;
+    pager->images.wal = pager->wal;
+    pager->images.needed = true;
+    atomic_init(&pager->images.floor, pager->superblock.checkpoint_lsn);
+    pager->format.images = pager->wal != NULL ? &pager->images : NULL;
+}
+
 static int open_engine(struct cp_pager *pager, const struct cp_pager_options *options)
 {
+    struct cp_lsn_gate gate;
     const struct cp_engine_setup setup = {
         .options = options,
         .io = pager->io,
         .file = pager->file,
         .format = &pager->format,
-        .gate = NULL,
+        .gate = pager->wal != NULL && !CP_BREAK_GATE ? &gate : NULL,
         .file_bytes = pager->file_bytes,
         .page_count = pager->superblock.page_count,
     };
-    int code = options->engine == CP_ENGINE_POOL ? cp_pager__pool_open(&setup, &pager->engine)
-                                                 : cp_pager__mmap_open(&setup, &pager->engine);
-    if (code == 0) {
-        pager->pool_file = pager->engine->pool_file;
-        code = cp_pager__map_load(pager);
-    }
-    return code;
+    int code = open_log(pager);
+    if (code != 0)
+        return code;
+    set_up_images(pager);
+    if (pager->wal != NULL)
+        cp_wal_gate(pager->wal, &gate);
+    atomic_init(&pager->redo_lsn, pager->superblock.checkpoint_lsn);
+    code = options->engine == CP_ENGINE_POOL ? cp_pager__pool_open(&setup, &pager->engine)
+                                             : cp_pager__mmap_open(&setup, &pager->engine);
+    if (code != 0)
+        return code;
+    pager->pool_file = pager->engine->pool_file;
+    return pager->was_unclean ? cp_pager__recover(pager) : cp_pager__map_load(pager);
 }
 
 int cp_pager_open(const char *directory, const struct cp_pager_options *options,
@@ -127,7 +184,11 @@ int cp_pager_open(const char *directory, const struct cp_pager_options *options,
         return cp_error_set(-ENOMEM, directory, CP_NO_PAGE, CP_NO_LSN, NULL, "open a store");
     pager->lock.fd = -1;
     pager->read_only = filled.read_only;
+    pager->options = filled;
+    atomic_init(&pager->budget_bytes, filled.budget_bytes);
     pager->io = filled.io;
+    cp_pager__mtr_init(pager);
+    cp_pager__background_init(pager);
     pthread_mutex_init(&pager->sync_mutex, NULL);
     pthread_mutex_init(&pager->alloc_mutex, NULL);
     pthread_mutex_init(&pager->superblock_mutex, NULL);
@@ -146,11 +207,14 @@ int cp_pager_open(const char *directory, const struct cp_pager_options *options,
         code = open_engine(pager, &filled);
     if (code != 0) {
         struct cp_error saved = *cp_error_info();
+        cp_pager__background_stop(pager);
         if (pager->engine != NULL)
             pager->engine->ops->close(pager->engine);
         free_pager(pager);
         return cp_error_restore(&saved);
     }
+    if (pager->was_unclean)
+        cp_pager__background_start(pager); /* recovered pages wait to be written */
     *out_pager = pager;
     return 0;
 }
@@ -160,7 +224,9 @@ int cp_pager_close(struct cp_pager *pager)
     int code = cp_pager__check_process(pager);
     if (code != 0)
         return code;
+    cp_pager__background_stop(pager);
     if (pager->engine->ops->any_pinned(pager->engine)) {
+        cp_pager__background_start(pager); /* it stays open */
         struct cp_pin pin;
         uint64_t page =
             pager->engine->ops->list_pins(pager->engine, &pin, 1) > 0 ? pin.page : CP_NO_PAGE;
@@ -178,6 +244,7 @@ void cp_pager_abandon(struct cp_pager *pager)
     struct cp_error saved = *cp_error_info();
     if (!cp_fork_guard_same(&pager->fork_guard))
         return; /* the parent's: nothing of it is ours to close */
+    cp_pager__background_stop(pager);
     pager->engine->ops->close(pager->engine);
     free_pager(pager);
     cp_error_restore(&saved);
@@ -234,20 +301,28 @@ static int write_unclean(struct cp_pager *pager)
     pthread_mutex_lock(&pager->superblock_mutex);
     if (!atomic_load_explicit(&pager->unclean_written, memory_order_relaxed)) {
         code =
-            cp_pager__superblock_write(pager, CP_FORMAT_FLAG_UNCLEAN, pager->superblock.page_count);
+            cp_pager__superblock_write(pager, CP_FORMAT_FLAG_UNCLEAN, pager->superblock.page_count,
+                                       pager->superblock.checkpoint_lsn);
+        /* The generation is durable now, and higher than any before: a new epoch of the log. */
+        if (code == 0)
+            code = cp_wal_start(pager->wal, pager->superblock.checkpoint_lsn,
+                                (uint32_t)pager->superblock.generation);
         if (code == 0) /* release: pairs with the acquire in begin_write */
             atomic_store_explicit(&pager->unclean_written, true, memory_order_release);
     }
     pthread_mutex_unlock(&pager->superblock_mutex);
+    if (code == 0)
+        cp_pager__background_start(pager);
     return code;
 }
 
 int cp_pager__begin_write(struct cp_pager *pager)
 {
     if (__builtin_expect(atomic_load_explicit(&pager->failed, memory_order_relaxed), 0))
-        return cp_error_set(CP_EFAILED, pager->data_path, CP_NO_PAGE, CP_NO_LSN,
-                            "close the store, check the device, open it again",
-                            "an earlier sync of the data file failed");
+        return cp_error_set(
+            CP_EFAILED, pager->data_path, CP_NO_PAGE, CP_NO_LSN,
+            "close the store, check the device, open it again",
+            "an earlier write or sync of the log, or sync of the data file, failed");
     /* acquire: pairs with the release in write_unclean */
     if (__builtin_expect(atomic_load_explicit(&pager->unclean_written, memory_order_acquire), 1))
         return cp_pager__check_process(pager);
@@ -258,17 +333,88 @@ int cp_pager__begin_write(struct cp_pager *pager)
     return code != 0 ? code : write_unclean(pager);
 }
 
+/* The log never works again in this session, so neither does the store. */
+static void note_log_failure(struct cp_pager *pager)
+{
+    struct cp_wal_stats stats;
+    cp_wal_stats(pager->wal, &stats);
+    if (stats.failed)
+        atomic_store_explicit(&pager->failed, true, memory_order_relaxed);
+}
+
+int cp_pager__log(struct cp_pager *pager, const struct cp_wal_record *records, uint32_t count,
+                  cp_lsn *out_end)
+{
+    int code = cp_wal_append(pager->wal, records, count, out_end);
+    if (__builtin_expect(code != 0, 0))
+        note_log_failure(pager);
+    return code;
+}
+
+int cp_pager__log_flush(struct cp_pager *pager, cp_lsn upto)
+{
+    int code = cp_wal_flush(pager->wal, upto);
+    if (__builtin_expect(code != 0, 0))
+        note_log_failure(pager);
+    return code;
+}
+
 /* ---- allocation -------------------------------------------------------------------------------
  */
+
+/* Reserve a run and commit it as a group of its own, with an INIT record if wanted. */
+static int allocate_logged(struct cp_pager *pager, uint64_t count, bool init, uint64_t *out_first,
+                           cp_lsn *out_lsn)
+{
+    struct cp_wal_record records[2];
+    struct cp_map_fix fix;
+    uint32_t fix_count, record_count;
+    uint64_t first;
+    cp_lsn lsn = 0;
+    int code = cp_pager__map_reserve(pager, count, &first);
+    if (code != 0)
+        return code;
+    const struct cp_map_op op = {.first = first, .count = (uint32_t)count, .set = true};
+    code = cp_pager__map_apply(pager, &op, 1, &fix, &fix_count, records, &record_count);
+    if (code == 0) {
+        if (init)
+            records[record_count++] = (struct cp_wal_record){.type = CP_RECORD_INIT, .page = first};
+        code = cp_pager__log(pager, records, record_count, &lsn);
+        cp_pager__map_finish(pager, &op, 1, &fix, fix_count, code == 0 ? lsn : 0);
+    }
+    if (code != 0) {
+        cp_pager__map_unreserve(pager, first, count);
+        return code;
+    }
+    *out_first = first;
+    *out_lsn = lsn;
+    return 0;
+}
+
+/* alloc_mutex held. */
+static int free_logged(struct cp_pager *pager, const struct cp_map_op *op)
+{
+    struct cp_wal_record record;
+    struct cp_map_fix fix;
+    uint32_t fix_count, record_count;
+    cp_lsn lsn = 0;
+    int code = cp_pager__map_apply(pager, op, 1, &fix, &fix_count, &record, &record_count);
+    if (code != 0)
+        return code;
+    code = cp_pager__log(pager, &record, record_count, &lsn);
+    cp_pager__map_finish(pager, op, 1, &fix, fix_count, code == 0 ? lsn : 0);
+    return code;
+}
 
 int cp_pager_allocate(struct cp_pager *pager, struct cp_fix *out_fix)
 {
     uint64_t page = 0;
+    cp_lsn lsn = 0;
     int code = cp_pager__begin_write(pager);
     if (code != 0)
         return code;
     pthread_mutex_lock(&pager->alloc_mutex);
-    code = cp_pager__map_allocate(pager, 1, &page);
+    code = allocate_logged(pager, 1, true, &page, &lsn);
     pthread_mutex_unlock(&pager->alloc_mutex);
     if (code != 0)
         return code;
@@ -276,22 +422,26 @@ int cp_pager_allocate(struct cp_pager *pager, struct cp_fix *out_fix)
     code = pager->engine->ops->fix_new(pager->engine, page, out_fix);
     if (code != 0) {
         struct cp_error saved = *cp_error_info();
-        pthread_mutex_lock(&pager->alloc_mutex);
-        (void)!cp_pager__map_free(pager, page, 1); /* else it stays allocated: lost, not wrong */
-        pthread_mutex_unlock(&pager->alloc_mutex);
-        cp_error_restore(&saved);
+        (void)!cp_pager_free(pager, page, 1); /* else it stays allocated: lost, not wrong */
+        return cp_error_restore(&saved);
     }
-    return code;
+    cp_pager__page_set_base_lsn(&pager->format, out_fix->data, lsn);
+    pager->engine->ops->mark_dirty(pager->engine, out_fix, lsn);
+    cp_pager__background_notice(pager, true);
+    return 0;
 }
 
 int cp_pager_allocate_run(struct cp_pager *pager, uint64_t count, uint64_t *out_first)
 {
+    cp_lsn lsn;
     int code = cp_pager__begin_write(pager);
     if (code != 0)
         return code;
     pthread_mutex_lock(&pager->alloc_mutex);
-    code = cp_pager__map_allocate(pager, count, out_first);
+    code = allocate_logged(pager, count, false, out_first, &lsn);
     pthread_mutex_unlock(&pager->alloc_mutex);
+    if (code == 0)
+        cp_pager__background_notice(pager, true);
     return code;
 }
 
@@ -299,18 +449,22 @@ int cp_pager_allocate_run(struct cp_pager *pager, uint64_t count, uint64_t *out_
 static int free_locked(struct cp_pager *pager, uint64_t first, uint64_t count)
 {
     const struct cp_engine_ops *ops = pager->engine->ops;
-    int allocated = cp_pager__map_test(pager, first, count);
-    if (allocated == 1) {
-        for (uint64_t page = first; page < first + count; page++) {
-            if (ops->page_pinned(pager->engine, page))
-                return cp_error_set(CP_EPINNED, pager->data_path, page, CP_NO_LSN,
-                                    "unfix the page first; cp_pager_list_pins tells who holds it",
-                                    "free a page");
-        }
-    }
-    int code = cp_pager__map_free(pager, first, count); /* names what is not allocated */
+    const struct cp_map_op op = {.first = first, .count = (uint32_t)count, .set = false};
+    int code = cp_pager__map_doom(pager, first, count);
     if (code != 0)
         return code;
+    for (uint64_t page = first; code == 0 && page < first + count; page++) {
+        if (ops->page_pinned(pager->engine, page))
+            code = cp_error_set(CP_EPINNED, pager->data_path, page, CP_NO_LSN,
+                                "unfix the page first; cp_pager_list_pins tells who holds it",
+                                "free a page");
+    }
+    if (code == 0)
+        code = free_logged(pager, &op);
+    if (code != 0) {
+        cp_pager__map_spare(pager, first, count);
+        return code;
+    }
     /* Their bytes matter no more. A page that a write-back holds just now stays in the cache; the
      * next allocation of its number starts with zeros anyway. */
     for (uint64_t page = first; page < first + count; page++)
@@ -329,6 +483,8 @@ int cp_pager_free(struct cp_pager *pager, uint64_t first, uint64_t count)
     pthread_mutex_lock(&pager->alloc_mutex);
     code = free_locked(pager, first, count);
     pthread_mutex_unlock(&pager->alloc_mutex);
+    if (code == 0)
+        cp_pager__background_notice(pager, true);
     return code;
 }
 
@@ -362,7 +518,20 @@ int cp_pager_fix_new(struct cp_pager *pager, uint64_t page, struct cp_fix *out_f
     if (!cp_pager__page_valid(pager, page))
         return cp_pager__no_page(pager, page);
     int code = cp_pager__begin_write(pager);
-    return code != 0 ? code : pager->engine->ops->fix_new(pager->engine, page, out_fix);
+    if (code == 0)
+        code = pager->engine->ops->fix_new(pager->engine, page, out_fix);
+    if (code != 0)
+        return code;
+    const struct cp_wal_record record = {.type = CP_RECORD_INIT, .page = page};
+    cp_lsn lsn;
+    code = cp_pager__log(pager, &record, 1, &lsn);
+    if (code != 0) { /* zeros in memory, not in the log: as if written by the caller, unlogged */
+        pager->engine->ops->unfix(pager->engine, out_fix);
+        return code;
+    }
+    cp_pager__page_set_base_lsn(&pager->format, out_fix->data, lsn);
+    pager->engine->ops->mark_dirty(pager->engine, out_fix, lsn);
+    return 0;
 }
 
 void cp_pager_unfix(struct cp_pager *pager, struct cp_fix *fix)
@@ -378,7 +547,9 @@ int cp_pager_mark_dirty(struct cp_pager *pager, struct cp_fix *fix)
     int code = cp_pager__begin_write(pager);
     if (__builtin_expect(code != 0, 0))
         return code;
-    pager->engine->ops->mark_dirty(pager->engine, fix, 0);
+    /* Everything logged about this page lies before the log's end: so a recovery that finds the
+     * page on disk with this LSN repeats none of it. */
+    pager->engine->ops->mark_dirty(pager->engine, fix, cp_wal_end(pager->wal));
     return 0;
 }
 
@@ -462,7 +633,11 @@ const struct cp_page_map *cp_pager_page_map(const struct cp_pager *pager)
 int cp_pager_resize(struct cp_pager *pager, uint64_t budget_bytes)
 {
     int code = cp_pager__check_process(pager);
-    return code != 0 ? code : pager->engine->ops->resize(pager->engine, budget_bytes);
+    if (code == 0)
+        code = pager->engine->ops->resize(pager->engine, budget_bytes);
+    if (code == 0)
+        atomic_store_explicit(&pager->budget_bytes, budget_bytes, memory_order_relaxed);
+    return code;
 }
 
 uint32_t cp_pager_list_pins(struct cp_pager *pager, struct cp_pin *pins, uint32_t capacity)

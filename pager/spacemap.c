@@ -4,15 +4,19 @@
  *
  * Page first_map_page + k * span holds the bits of the span pages from itself on; its own bit, bit
  * 0, is always set. The bits lie in the payload, bit b in 64-bit word b / 64. In memory stands only
- * how many pages each span has free, and the lowest span with room.
+ * how many pages each span has free, the lowest span with room, and what mini-transactions have
+ * reserved or doomed: bits change when these commit, in the same group of the log.
  *
  * Invariants
- *   1. free_counts[k] is the number of clear bits of span k, and free_total their sum.
+ *   1. free_counts[k] is the number of bits of span k that are clear and not reserved, and
+ *      free_total their sum. A reserved bit is clear, a doomed one is set.
  *   2. No bit at or above page_count is set. page_count covers the map page of every span.
  *   3. The file reaches page_count before anybody can see that page_count.
  *   4. No span before lowest_span has a clear bit.
  */
 #include "internal.h"
+#include "records.h"
+#include "rules.h"
 
 #include <clockpool/base/assert.h>
 #include <clockpool/base/bits.h>
@@ -114,15 +118,15 @@ static void unfix_map(struct cp_pager *pager, struct cp_fix *fix)
     pager->engine->ops->unfix(pager->engine, fix);
 }
 
-static void set_page_count(struct cp_pager *pager, uint64_t page_count)
+void cp_pager__set_page_count(struct cp_pager *pager, uint64_t page_count)
 {
     /* release: pairs with the acquire loads of count_from_map; the file reaches this far */
     atomic_store_explicit(&pager->count_from_map, page_count - pager->first_map_page,
                           memory_order_release);
 }
 
-/* Make the file reach page_count pages. When the step is too large for the disk, just these. */
-static int ensure_file(struct cp_pager *pager, uint64_t page_count)
+/* When the step is too large for the disk, just these pages. */
+int cp_pager__ensure_file(struct cp_pager *pager, uint64_t page_count)
 {
     const uint64_t needed = page_count * pager->page_size;
     if (needed <= pager->file_bytes)
@@ -153,24 +157,95 @@ static int check_limit(const struct cp_pager *pager, uint64_t page_count)
                         (unsigned long long)page_count);
 }
 
-/* Mark a run in a map page that is fixed exclusively, once the file reaches it. */
-static int take_run(struct cp_pager *pager, uint64_t span, struct cp_fix *fix, uint64_t bit,
-                    uint64_t count)
+/* ---- what is not committed --------------------------------------------------------------------
+ */
+
+uint32_t cp_pager__map_taken(const struct cp_pager *pager, uint64_t span)
 {
-    uint64_t end = map_page(pager, span) + bit + count;
-    int code = check_limit(pager, end);
-    if (code == 0)
-        code = ensure_file(pager, end);
-    if (code != 0)
-        return code;
-    change_bits(fix->data, bit, count, true);
-    pager->engine->ops->mark_dirty(pager->engine, fix, 0);
-    pager->map.free_counts[span] -= (uint32_t)count;
-    pager->map.free_total -= count;
-    if (end > cp_pager__page_count(pager))
-        set_page_count(pager, end);
+    return pager->map.pending[span].taken_count;
+}
+
+/* The part of first .. first+count-1 that lies in one span. */
+static uint64_t split_span(const struct cp_pager *pager, uint64_t first, uint64_t count,
+                           uint64_t *out_span, uint64_t *out_bit)
+{
+    uint64_t offset = first - pager->first_map_page;
+    *out_span = offset / pager->span;
+    *out_bit = offset % pager->span;
+    return cp_min_u64(count, pager->span - *out_bit);
+}
+
+static int pending_need(struct cp_pager *pager, uint64_t span)
+{
+    struct cp_span_pending *pending = &pager->map.pending[span];
+    if (pending->taken != NULL)
+        return 0;
+    pending->taken = calloc(2, pager->payload_size);
+    if (pending->taken == NULL)
+        return cp_error_set(-ENOMEM, pager->data_path, CP_NO_PAGE, CP_NO_LSN, NULL,
+                            "change the space map");
+    pending->doomed = pending->taken + pager->payload_size / sizeof(uint64_t);
     return 0;
 }
+
+static void pending_done(struct cp_span_pending *pending, uint64_t count)
+{
+    pending->count -= (uint32_t)count;
+    if (pending->count != 0)
+        return;
+    free(pending->taken);
+    pending->taken = pending->doomed = NULL;
+}
+
+static void take(struct cp_pager *pager, uint64_t span, uint64_t bit, uint64_t count)
+{
+    struct cp_span_pending *pending = &pager->map.pending[span];
+    change_bits(pending->taken, bit, count, true);
+    pending->count += (uint32_t)count;
+    pending->taken_count += (uint32_t)count;
+    pager->map.free_counts[span] -= (uint32_t)count;
+    pager->map.free_total -= count;
+}
+
+static void give_free(struct cp_pager *pager, uint64_t span, uint64_t count)
+{
+    struct cp_space_map *map = &pager->map;
+    map->free_counts[span] += (uint32_t)count;
+    map->free_total += count;
+    map->lowest_span = cp_min_u64(map->lowest_span, span);
+}
+
+static void untake(struct cp_pager *pager, uint64_t span, uint64_t bit, uint64_t count)
+{
+    struct cp_span_pending *pending = &pager->map.pending[span];
+    change_bits(pending->taken, bit, count, false);
+    pending->taken_count -= (uint32_t)count;
+    pending_done(pending, count);
+}
+
+void cp_pager__map_unreserve(struct cp_pager *pager, uint64_t first, uint64_t count)
+{
+    uint64_t span, bit;
+    (void)split_span(pager, first, count, &span, &bit);
+    untake(pager, span, bit, count);
+    give_free(pager, span, count);
+}
+
+/* The bits of a span with the reserved ones, in a buffer that the next call uses again. */
+static const uint64_t *merged_bits(struct cp_pager *pager, uint64_t span, const uint64_t *bits)
+{
+    const struct cp_span_pending *pending = &pager->map.pending[span];
+    if (pending->taken == NULL)
+        return bits;
+    for (uint64_t i = 0; i < pager->payload_size / sizeof *bits; i++) {
+        uint64_t kept = CP_BREAK_EARLY_REUSE ? bits[i] & ~pending->doomed[i] : bits[i];
+        pager->map.merged[i] = kept | pending->taken[i];
+    }
+    return pager->map.merged;
+}
+
+/* ---- reserving --------------------------------------------------------------------------------
+ */
 
 static int reserve_counts(struct cp_pager *pager, uint64_t span_count)
 {
@@ -179,41 +254,102 @@ static int reserve_counts(struct cp_pager *pager, uint64_t span_count)
         return 0;
     uint64_t capacity = cp_max_u64(span_count, map->span_capacity * 2);
     uint32_t *counts = realloc(map->free_counts, capacity * sizeof *counts);
-    if (counts == NULL)
+    if (counts != NULL)
+        map->free_counts = counts;
+    struct cp_span_pending *pending = realloc(map->pending, capacity * sizeof *pending);
+    if (pending != NULL)
+        map->pending = pending;
+    if (counts == NULL || pending == NULL)
         return cp_error_set(-ENOMEM, pager->data_path, CP_NO_PAGE, CP_NO_LSN, NULL,
                             "grow the space map");
-    map->free_counts = counts;
+    memset(&pending[map->span_capacity], 0, (capacity - map->span_capacity) * sizeof *pending);
     map->span_capacity = capacity;
     return 0;
 }
 
-/* A new span at the end, with its first run. */
+/* Take a run of a span, once the file reaches it. */
+static int take_run(struct cp_pager *pager, uint64_t span, uint64_t bit, uint64_t count)
+{
+    uint64_t end = map_page(pager, span) + bit + count;
+    int code = check_limit(pager, end);
+    if (code == 0)
+        code = cp_pager__ensure_file(pager, end);
+    if (code == 0)
+        code = pending_need(pager, span);
+    if (code != 0)
+        return code;
+    take(pager, span, bit, count);
+    if (end > cp_pager__page_count(pager))
+        cp_pager__set_page_count(pager, end);
+    return 0;
+}
+
+/* The first map page of a new span: zeros but for its own bit, logged by itself. */
+static int make_map_page(struct cp_pager *pager, uint64_t page)
+{
+    struct cp_fix fix;
+    int code = pager->engine->ops->fix_new(pager->engine, page, &fix);
+    if (code != 0)
+        return code;
+    change_bits(fix.data, 0, 1, true);
+    const struct cp_wal_record records[] = {
+        {.type = CP_RECORD_INIT, .page = page},
+        {.type = CP_RECORD_RANGE, .page = page, .data = fix.data, .size_bytes = sizeof(uint64_t)},
+    };
+    cp_lsn lsn;
+    code = cp_pager__log(pager, records, 2, &lsn);
+    if (code == 0) {
+        cp_pager__page_set_base_lsn(&pager->format, fix.data, lsn);
+        pager->engine->ops->mark_dirty(pager->engine, &fix, lsn);
+    }
+    pager->engine->ops->unfix(pager->engine, &fix);
+    if (code != 0)
+        (void)pager->engine->ops->discard(pager->engine, page, 1);
+    return code;
+}
+
+/* A new span at the end. */
 static int append_span(struct cp_pager *pager, uint64_t count, uint64_t *out_first)
 {
     struct cp_space_map *map = &pager->map;
     const uint64_t span = map->span_count, page = map_page(pager, span);
-    struct cp_fix fix;
     int code = check_limit(pager, page + 1 + count);
     if (code == 0)
         code = reserve_counts(pager, span + 1);
     if (code == 0)
-        code = ensure_file(pager, page + 1 + count);
+        code = cp_pager__ensure_file(pager, page + 1 + count);
     if (code == 0)
-        code = pager->engine->ops->fix_new(pager->engine, page, &fix);
+        code = make_map_page(pager, page);
     if (code != 0)
         return code;
-    change_bits(fix.data, 0, 1, true);
     map->free_counts[span] = (uint32_t)(pager->span - 1);
     map->free_total += pager->span - 1;
     map->span_count++;
-    code = take_run(pager, span, &fix, 1, count); /* cannot fail: all was asked for above */
-    cp_assert(code == 0);
-    unfix_map(pager, &fix);
-    *out_first = page + 1;
-    return 0;
+    cp_pager__set_page_count(pager, page + 1);
+    code = take_run(pager, span, 1, count);
+    if (code == 0)
+        *out_first = page + 1;
+    return code;
 }
 
-int cp_pager__map_allocate(struct cp_pager *pager, uint64_t count, uint64_t *out_first)
+/* Take a run of a span that has enough free pages; *out_first is 0 when they are not neighbours. */
+static int reserve_in(struct cp_pager *pager, uint64_t span, uint64_t count, uint64_t *out_first)
+{
+    struct cp_fix fix;
+    int code = fix_map(pager, span, CP_SHARED, &fix);
+    if (code != 0)
+        return code;
+    uint64_t bit = find_run(merged_bits(pager, span, fix.data), pager->span, count);
+    unfix_map(pager, &fix);
+    if (bit >= pager->span)
+        return 0;
+    code = take_run(pager, span, bit, count);
+    if (code == 0)
+        *out_first = map_page(pager, span) + bit;
+    return code;
+}
+
+int cp_pager__map_reserve(struct cp_pager *pager, uint64_t count, uint64_t *out_first)
 {
     struct cp_space_map *map = &pager->map;
     if (count == 0 || count >= pager->span) {
@@ -226,120 +362,164 @@ int cp_pager__map_allocate(struct cp_pager *pager, uint64_t count, uint64_t *out
     while (map->lowest_span < map->span_count && map->free_counts[map->lowest_span] == 0)
         map->lowest_span++;
     for (uint64_t span = map->lowest_span; span < map->span_count; span++) {
-        struct cp_fix fix;
+        uint64_t first = 0;
         if (map->free_counts[span] < count)
             continue;
-        int code = fix_map(pager, span, CP_EXCLUSIVE, &fix);
+        int code = reserve_in(pager, span, count, &first);
         if (code != 0)
             return code;
-        uint64_t bit = find_run(fix.data, pager->span, count);
-        bool found = bit < pager->span;
-        if (found)
-            code = take_run(pager, span, &fix, bit, count);
-        unfix_map(pager, &fix);
-        if (found) {
-            if (code == 0)
-                *out_first = map_page(pager, span) + bit;
-            return code;
+        if (first != 0) {
+            *out_first = first;
+            return 0;
         }
     }
     return append_span(pager, count, out_first);
 }
 
-/* ---- freeing and testing ----------------------------------------------------------------------
+/* ---- testing and dooming ----------------------------------------------------------------------
  */
 
-/* The part of first .. first+count-1 that lies in one span. */
-static uint64_t split_span(const struct cp_pager *pager, uint64_t first, uint64_t count,
-                           uint64_t *out_span, uint64_t *out_bit)
+/* How many of count pages (one span's) from first on are allocated, and not doomed: all or none. */
+static int all_allocated(struct cp_pager *pager, uint64_t first, uint64_t count, bool undoomed)
 {
-    uint64_t offset = first - pager->first_map_page;
-    *out_span = offset / pager->span;
-    *out_bit = offset % pager->span;
-    return cp_min_u64(count, pager->span - *out_bit);
+    uint64_t span, bit;
+    struct cp_fix fix;
+    uint64_t part = split_span(pager, first, count, &span, &bit);
+    if (bit == 0 || part != count) /* a map page is not a caller's */
+        return 0;
+    int code = fix_map(pager, span, CP_SHARED, &fix);
+    if (code != 0)
+        return code;
+    bool all = next_clear(fix.data, bit, bit + count) == bit + count;
+    unfix_map(pager, &fix);
+    const uint64_t *doomed = pager->map.pending[span].doomed;
+    if (undoomed && doomed != NULL && next_set(doomed, bit, bit + count) != bit + count)
+        all = false;
+    return all;
+}
+
+static bool in_store(const struct cp_pager *pager, uint64_t first, uint64_t count)
+{
+    const uint64_t page_count = cp_pager__page_count(pager);
+    return first > pager->first_map_page && first < page_count && count <= page_count - first;
 }
 
 int cp_pager__map_test(struct cp_pager *pager, uint64_t first, uint64_t count)
 {
-    const uint64_t page_count = cp_pager__page_count(pager);
-    if (first <= pager->first_map_page || first >= page_count || count > page_count - first)
-        return 0;
-    while (count > 0) {
-        uint64_t span, bit;
-        uint64_t part = split_span(pager, first, count, &span, &bit);
-        struct cp_fix fix;
-        if (bit == 0) /* a map page is not a caller's */
-            return 0;
-        int code = fix_map(pager, span, CP_SHARED, &fix);
-        if (code != 0)
-            return code;
-        bool all = next_clear(fix.data, bit, bit + part) == bit + part;
-        unfix_map(pager, &fix);
-        if (!all)
-            return 0;
-        first += part;
-        count -= part;
-    }
-    return 1;
+    return in_store(pager, first, count) ? all_allocated(pager, first, count, false) : 0;
 }
 
-/* Set or clear bits that are known to be all clear or all set, in one span. */
-static int change_span(struct cp_pager *pager, uint64_t span, uint64_t bit, uint64_t count,
-                       bool set)
+int cp_pager__map_doom(struct cp_pager *pager, uint64_t first, uint64_t count)
 {
-    struct cp_space_map *map = &pager->map;
-    struct cp_fix fix;
-    int code = fix_map(pager, span, CP_EXCLUSIVE, &fix);
-    if (code != 0)
-        return code;
-    change_bits(fix.data, bit, count, set);
-    pager->engine->ops->mark_dirty(pager->engine, &fix, 0);
-    unfix_map(pager, &fix);
-    if (set) {
-        map->free_counts[span] -= (uint32_t)count;
-        map->free_total -= count;
-    } else {
-        map->free_counts[span] += (uint32_t)count;
-        map->free_total += count;
-        map->lowest_span = cp_min_u64(map->lowest_span, span);
-    }
-    return 0;
-}
-
-int cp_pager__map_free(struct cp_pager *pager, uint64_t first, uint64_t count)
-{
-    int allocated = cp_pager__map_test(pager, first, count);
-    if (allocated < 0)
-        return allocated;
-    if (allocated == 0)
+    uint64_t span, bit;
+    int all = in_store(pager, first, count) ? all_allocated(pager, first, count, true) : 0;
+    if (all < 0)
+        return all;
+    if (all == 0)
         return cp_error_set(CP_ENOPAGE, pager->data_path, first, CP_NO_LSN,
                             "only pages that were allocated can be freed, and only once",
                             "free %llu pages: not all of them are allocated",
                             (unsigned long long)count);
-    /*
-     * A run has one span, so this loop nearly always has one turn. Should a later map page fail to
-     * be read, the earlier ones are set again.
-     */
-    uint64_t done = 0;
+    (void)split_span(pager, first, count, &span, &bit);
+    int code = pending_need(pager, span);
+    if (code != 0)
+        return code;
+    change_bits(pager->map.pending[span].doomed, bit, count, true);
+    pager->map.pending[span].count += (uint32_t)count;
+    if (CP_BREAK_EARLY_REUSE)
+        give_free(pager, span, count);
+    return 0;
+}
+
+void cp_pager__map_spare(struct cp_pager *pager, uint64_t first, uint64_t count)
+{
+    uint64_t span, bit;
+    (void)split_span(pager, first, count, &span, &bit);
+    change_bits(pager->map.pending[span].doomed, bit, count, false);
+    pending_done(&pager->map.pending[span], count);
+}
+
+/* ---- committing -------------------------------------------------------------------------------
+ */
+
+static void flip_op(struct cp_pager *pager, const struct cp_map_op *op, struct cp_map_fix *fix,
+                    bool set, struct cp_wal_record *out_record)
+{
+    uint64_t span, bit;
+    (void)split_span(pager, op->first, op->count, &span, &bit);
+    cp_debug_assert(span == fix->span);
+    change_bits(fix->fix.data, bit, op->count, set);
+    const uint64_t from = bit / 8, last = (bit + op->count - 1) / 8;
+    *out_record = (struct cp_wal_record){
+        .type = CP_RECORD_RANGE,
+        .page = fix->fix.page,
+        .offset = (uint16_t)from,
+        .data = (const unsigned char *)fix->fix.data + from,
+        .size_bytes = (uint32_t)(last - from + 1),
+    };
+}
+
+int cp_pager__map_apply(struct cp_pager *pager, const struct cp_map_op *ops, uint32_t op_count,
+                        struct cp_map_fix *fixes, uint32_t *out_fix_count,
+                        struct cp_wal_record *records, uint32_t *out_record_count)
+{
+    uint32_t held = 0;
     int code = 0;
-    while (code == 0 && done < count) {
+    for (uint32_t i = 0; code == 0 && i < op_count; i++) {
         uint64_t span, bit;
-        uint64_t part = split_span(pager, first + done, count - done, &span, &bit);
-        code = change_span(pager, span, bit, part, false);
-        if (code == 0)
-            done += part;
+        (void)split_span(pager, ops[i].first, ops[i].count, &span, &bit);
+        if (held > 0 && fixes[held - 1].span == span)
+            continue;
+        code = fix_map(pager, span, CP_EXCLUSIVE, &fixes[held].fix);
+        fixes[held].span = span;
+        held += code == 0;
     }
-    if (code == 0)
-        return 0;
-    struct cp_error saved = *cp_error_info();
-    for (uint64_t undone = 0; undone < done;) {
+    if (code != 0) {
+        while (held > 0)
+            unfix_map(pager, &fixes[--held].fix);
+        return code;
+    }
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < op_count; i++) {
         uint64_t span, bit;
-        uint64_t part = split_span(pager, first + undone, done - undone, &span, &bit);
-        if (change_span(pager, span, bit, part, true) != 0)
-            break; /* the pages stay free: what was asked for */
-        undone += part;
+        (void)split_span(pager, ops[i].first, ops[i].count, &span, &bit);
+        while (fixes[at].span != span)
+            at++;
+        flip_op(pager, &ops[i], &fixes[at], ops[i].set, &records[i]);
     }
-    return cp_error_restore(&saved);
+    /* Dirty before the group has a place in the log: see checkpoint.c. */
+    for (uint32_t i = 0; i < held; i++)
+        pager->engine->ops->mark_dirty(pager->engine, &fixes[i].fix, 0);
+    *out_fix_count = held;
+    *out_record_count = op_count;
+    return 0;
+}
+
+void cp_pager__map_finish(struct cp_pager *pager, const struct cp_map_op *ops, uint32_t op_count,
+                          struct cp_map_fix *fixes, uint32_t fix_count, cp_lsn lsn)
+{
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < op_count; i++) {
+        const struct cp_map_op *op = &ops[i];
+        struct cp_wal_record unused;
+        uint64_t span, bit;
+        (void)split_span(pager, op->first, op->count, &span, &bit);
+        while (fixes[at].span != span)
+            at++;
+        if (lsn == 0) {
+            flip_op(pager, op, &fixes[at], !op->set, &unused);
+        } else if (op->set) {
+            untake(pager, span, bit, op->count);
+        } else {
+            cp_pager__map_spare(pager, op->first, op->count);
+            if (!CP_BREAK_EARLY_REUSE)
+                give_free(pager, span, op->count);
+        }
+    }
+    for (uint32_t i = 0; i < fix_count; i++) {
+        pager->engine->ops->mark_dirty(pager->engine, &fixes[i].fix, lsn);
+        unfix_map(pager, &fixes[i].fix);
+    }
 }
 
 /* ---- giving back the end ----------------------------------------------------------------------
@@ -357,40 +537,50 @@ static uint64_t discard_down(struct cp_pager *pager, uint64_t first, uint64_t en
     return end;
 }
 
-int cp_pager__map_trim(struct cp_pager *pager)
+/* Log that pages from end on do not exist, then drop the map pages among them. */
+static int cut_map(struct cp_pager *pager, uint64_t end, uint64_t span_count)
 {
     struct cp_space_map *map = &pager->map;
-    const uint64_t page_count = cp_pager__page_count(pager);
-    uint64_t end = page_count;
+    const struct cp_wal_record record = {.type = CP_RECORD_TRIM, .page = end};
+    cp_lsn lsn;
+    int code = cp_pager__log(pager, &record, 1, &lsn);
+    if (code != 0)
+        return code;
+    while (map->span_count > span_count) {
+        map->span_count--;
+        map->free_total -= map->free_counts[map->span_count];
+        /* One that stays, being written just now, is behind the end: nobody will look. */
+        (void)pager->engine->ops->discard(pager->engine, map_page(pager, map->span_count), 1);
+    }
+    map->lowest_span = cp_min_u64(map->lowest_span, map->span_count);
+    cp_pager__set_page_count(pager, end);
+    pager->trimmed = true;
+    return 0;
+}
 
-    for (uint64_t span = map->span_count; span-- > 0;) {
-        uint64_t set, highest, base = map_page(pager, span);
+int cp_pager__map_trim(struct cp_pager *pager)
+{
+    const uint64_t page_count = cp_pager__page_count(pager);
+    uint64_t end = page_count, span_count = pager->map.span_count;
+
+    while (span_count > 0) {
+        uint64_t set, highest, base = map_page(pager, span_count - 1);
         struct cp_fix fix;
-        int code = fix_map(pager, span, CP_SHARED, &fix);
+        int code = fix_map(pager, span_count - 1, CP_SHARED, &fix);
         if (code != 0)
             return code;
-        highest = highest_set(fix.data, pager->span, &set);
+        highest = highest_set(merged_bits(pager, span_count - 1, fix.data), pager->span, &set);
         unfix_map(pager, &fix);
         uint64_t wanted = base + highest + 1;
         uint64_t reached = discard_down(pager, wanted, end);
         end = reached;
-        if (reached != wanted || highest != 0 || span == 0)
+        /* When only its own bit is set the map page goes as well, and the search goes on before. */
+        if (reached != wanted || highest != 0 || span_count == 1)
             break;
-        /* Only its own bit is set: the map page goes as well. */
-        if (discard_down(pager, base, base + 1) != base)
-            break;
+        span_count--;
         end = base;
-        map->free_total -= map->free_counts[span];
-        map->span_count--;
     }
-    if (end == page_count)
-        return 0;
-    map->lowest_span = cp_min_u64(map->lowest_span, map->span_count);
-    /* Right after a dropped map page the end may be free pages of the span before: the loop has
-     * gone on there, so end is where it stopped. */
-    set_page_count(pager, end);
-    pager->trimmed = true;
-    return 0;
+    return end == page_count ? 0 : cut_map(pager, end, span_count);
 }
 
 /* ---- opening ----------------------------------------------------------------------------------
@@ -429,57 +619,50 @@ static int load_span(struct cp_pager *pager, uint64_t span, uint64_t *out_end)
     return 0;
 }
 
-/* After a crash the map may name pages that the file does not reach: they were never synced. */
-static int forget_beyond(struct cp_pager *pager, uint64_t span, uint64_t file_pages)
-{
-    struct cp_space_map *map = &pager->map;
-    uint64_t from = file_pages - map_page(pager, span), set = 0;
-    struct cp_fix fix;
-    int code = cp_pager__begin_write(pager);
-    if (code == 0)
-        code = fix_map(pager, span, CP_EXCLUSIVE, &fix);
-    if (code != 0)
-        return code;
-    change_bits(fix.data, from, pager->span - from, false);
-    (void)highest_set(fix.data, pager->span, &set);
-    pager->engine->ops->mark_dirty(pager->engine, &fix, 0);
-    unfix_map(pager, &fix);
-    map->free_total -= map->free_counts[span];
-    map->free_counts[span] = (uint32_t)(pager->span - set);
-    map->free_total += map->free_counts[span];
-    return 0;
-}
-
+/* The store reaches as far as the superblock and the recovered log say. */
 int cp_pager__map_load(struct cp_pager *pager)
 {
     struct cp_space_map *map = &pager->map;
-    const uint64_t said = pager->superblock.page_count;
-    const uint64_t file_pages = pager->file_bytes / pager->page_size;
+    const uint64_t said =
+        pager->was_unclean ? pager->recovered.page_count : pager->superblock.page_count;
     uint64_t end = 0;
 
-    set_page_count(pager, said);
+    cp_pager__set_page_count(pager, said);
     map->span_count = (said - pager->first_map_page + pager->span - 1) / pager->span;
     int code = reserve_counts(pager, map->span_count);
+    map->merged = malloc(pager->payload_size);
+    if (code == 0 && map->merged == NULL)
+        code = cp_error_set(-ENOMEM, pager->data_path, CP_NO_PAGE, CP_NO_LSN, NULL,
+                            "read the space map");
     for (uint64_t span = 0; code == 0 && span < map->span_count; span++) {
         if (span % LOAD_BATCH == 0)
             prefetch_map(pager, span);
         code = load_span(pager, span, &end);
     }
-    if (code != 0 || end <= said)
+    if (code != 0)
         return code;
-    if (!pager->was_unclean)
+    if (end > said && !pager->was_unclean)
         return cp_error_set(CP_EFORMAT, pager->data_path, map_page(pager, map->span_count - 1),
                             CP_NO_LSN, "restore from a backup",
                             "the space map names page %llu, the superblock ends at %llu",
                             (unsigned long long)(end - 1), (unsigned long long)said);
-    set_page_count(pager, cp_min_u64(end, file_pages));
-    if (end > file_pages && !pager->read_only)
-        code = forget_beyond(pager, map->span_count - 1, file_pages);
+    if (end <= said)
+        return 0;
+    code = check_limit(pager, end);
+    if (code == 0)
+        code = cp_pager__ensure_file(pager, end);
+    if (code == 0)
+        cp_pager__set_page_count(pager, end);
     return code;
 }
 
 void cp_pager__map_fini(struct cp_pager *pager)
 {
-    free(pager->map.free_counts);
-    pager->map.free_counts = NULL;
+    struct cp_space_map *map = &pager->map;
+    for (uint64_t span = 0; map->pending != NULL && span < map->span_count; span++)
+        free(map->pending[span].taken);
+    free(map->pending);
+    free(map->free_counts);
+    free(map->merged);
+    *map = (struct cp_space_map){0};
 }

@@ -96,13 +96,15 @@ int cp_pager__file_sync(struct cp_pager *pager)
                         "sync the data file");
 }
 
-int cp_pager__superblock_write(struct cp_pager *pager, uint32_t flags, uint64_t page_count)
+int cp_pager__superblock_write(struct cp_pager *pager, uint32_t flags, uint64_t page_count,
+                               cp_lsn checkpoint_lsn)
 {
     struct cp_superblock next = pager->superblock;
     unsigned slot = 1 - pager->slot;
 
     next.flags = flags;
     next.page_count = page_count;
+    next.checkpoint_lsn = checkpoint_lsn;
     next.generation++;
     cp_pager__superblock_seal(&next);
     memcpy(pager->block, &next, sizeof next);
@@ -120,8 +122,20 @@ int cp_pager__superblock_write(struct cp_pager *pager, uint32_t flags, uint64_t 
 /* ---- creation ---------------------------------------------------------------------------------
  */
 
-static void fill_new_superblock(struct cp_superblock *block, uint64_t store_id, uint32_t page_size)
+/* What a new store is made of. */
+struct new_store {
+    struct cp_io *io;
+    uint64_t store_id;
+    uint32_t page_size;
+    uint32_t log_segment_bytes;
+    enum cp_io_caching caching;
+    cp_lsn first_lsn; /* where its log begins; known once that is made */
+};
+
+static void fill_new_superblock(struct cp_superblock *block, const struct new_store *store)
 {
+    const uint64_t store_id = store->store_id;
+    const uint32_t page_size = store->page_size;
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     memset(block, 0, sizeof *block);
@@ -131,30 +145,29 @@ static void fill_new_superblock(struct cp_superblock *block, uint64_t store_id, 
     block->header_bytes = CP_FORMAT_HEADER_BYTES;
     block->store_id = store_id;
     block->page_count = cp_format_first_map_page(page_size) + 1;
+    block->checkpoint_lsn = store->first_lsn;
     block->created_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 /* Both slots and the first page of the space map, in which only its own bit is set. */
-static int write_new_data(struct cp_io_file *file, const char *path, uint32_t page_size)
+static int write_new_data(struct cp_io_file *file, const char *path, const struct new_store *store)
 {
-    uint64_t store_id, first = cp_format_first_map_page(page_size);
-    int code = random_u64(&store_id);
-    if (code != 0)
-        return code;
+    const uint32_t page_size = store->page_size;
+    const uint64_t first = cp_format_first_map_page(page_size);
     unsigned char *page = aligned_alloc(CP_PAGE_SIZE_MAX, CP_PAGE_SIZE_MAX);
     if (page == NULL)
         return cp_error_set(-ENOMEM, path, CP_NO_PAGE, CP_NO_LSN, NULL, "create the data file");
-    code = cp_io_file_allocate(file, 0, (first + 1) * page_size);
+    int code = cp_io_file_allocate(file, 0, (first + 1) * page_size);
     for (unsigned slot = 0; code == 0 && slot < 2; slot++) {
         struct cp_superblock *block = (struct cp_superblock *)(void *)page;
         if (slot == 0)
-            fill_new_superblock(block, store_id, page_size);
+            fill_new_superblock(block, store);
         block->generation = slot + 1;
         cp_pager__superblock_seal(block);
         code = cp_io_write(file, block, sizeof *block, slot_offset(slot));
     }
     if (code == 0) {
-        struct cp_page_format format = {page_size, store_id, path};
+        struct cp_page_format format = {page_size, store->store_id, path, NULL};
         memset(page, 0, page_size);
         page[0] = 1;
         cp_pager__page_seal(&format, page, first, 0);
@@ -166,7 +179,7 @@ static int write_new_data(struct cp_io_file *file, const char *path, uint32_t pa
     return code;
 }
 
-static int create_data(struct cp_io *io, const char *path, uint32_t page_size)
+static int create_data(const char *path, const struct new_store *store)
 {
     const struct cp_io_file_options options = {.create = true,
                                                .exclusive = true,
@@ -174,10 +187,10 @@ static int create_data(struct cp_io *io, const char *path, uint32_t page_size)
                                                .caching = CP_IO_BUFFERED,
                                                .block_bytes = CP_FORMAT_BLOCK_BYTES};
     struct cp_io_file *file;
-    int code = cp_io_file_open(io, path, &options, &file);
+    int code = cp_io_file_open(store->io, path, &options, &file);
     if (code != 0)
         return code;
-    code = write_new_data(file, path, page_size);
+    code = write_new_data(file, path, store);
     int closed = cp_io_file_close(file);
     return code != 0 ? code : closed;
 }
@@ -198,9 +211,42 @@ static int create_empty_file(const char *path)
     return 0;
 }
 
-/* Everything into a new directory named temporary; on an error it is gone again. */
-static int build_directory(struct cp_io *io, const char *temporary, uint32_t page_size)
+/* Remove the files of a directory and then itself. Nothing to report. */
+static void remove_log(struct cp_io *io, const char *wal)
 {
+    DIR *stream = opendir(wal);
+    const struct dirent *entry;
+    while (stream != NULL && (entry = readdir(stream)) != NULL) {
+        if (entry->d_name[0] == '.')
+            continue;
+        char *path = join(wal, entry->d_name);
+        if (path != NULL)
+            remove_file(io, path);
+        free(path);
+    }
+    if (stream != NULL)
+        closedir(stream);
+    (void)rmdir(wal);
+}
+
+/* The log's directory, afresh, with its first segment. */
+static int create_log(const char *wal, struct new_store *store)
+{
+    int code = cp_io_mkdir(store->io, wal, 0700);
+    if (code == -EEXIST) {
+        remove_log(store->io, wal); /* of a creation that did not come to its end */
+        code = cp_io_mkdir(store->io, wal, 0700);
+    }
+    if (code == 0)
+        code = cp_wal_create(store->io, wal, store->store_id, store->log_segment_bytes,
+                             store->caching, &store->first_lsn);
+    return code;
+}
+
+/* Everything into a new directory named temporary; on an error it is gone again. */
+static int build_directory(const char *temporary, struct new_store *store)
+{
+    struct cp_io *io = store->io;
     char *data = join(temporary, "data"), *wal = join(temporary, "wal");
     char *lock = join(temporary, "lock");
     int code = -ENOMEM;
@@ -211,18 +257,18 @@ static int build_directory(struct cp_io *io, const char *temporary, uint32_t pag
     code = cp_io_mkdir(io, temporary, 0700);
     if (code != 0)
         goto out;
-    code = cp_io_mkdir(io, wal, 0700);
+    code = create_log(wal, store);
     if (code == 0)
         code = create_empty_file(lock);
     if (code == 0)
-        code = create_data(io, data, page_size);
+        code = create_data(data, store);
     if (code == 0)
         code = cp_io_directory_sync(io, temporary);
     if (code != 0) {
         struct cp_error saved = *cp_error_info();
         remove_file(io, data);
         (void)unlink(lock);
-        (void)rmdir(wal);
+        remove_log(io, wal);
         (void)rmdir(temporary);
         cp_error_restore(&saved);
     }
@@ -242,7 +288,7 @@ static void remove_directory(struct cp_io *io, const char *directory)
     if (lock != NULL)
         (void)unlink(lock);
     if (wal != NULL)
-        (void)rmdir(wal);
+        remove_log(io, wal);
     (void)rmdir(directory);
     free(data);
     free(wal);
@@ -250,8 +296,9 @@ static void remove_directory(struct cp_io *io, const char *directory)
 }
 
 /* The directory does not exist. -EEXIST when another process was faster. */
-static int create_beside(struct cp_io *io, const char *directory, uint32_t page_size)
+static int create_beside(const char *directory, struct new_store *store)
 {
+    struct cp_io *io = store->io;
     char *temporary = NULL, *parent = NULL;
     int code = -EEXIST;
     for (unsigned attempt = 0; code == -EEXIST && attempt < TEMPORARY_ATTEMPTS; attempt++) {
@@ -260,7 +307,7 @@ static int create_beside(struct cp_io *io, const char *directory, uint32_t page_
         temporary = parent = NULL;
         code = temporary_beside(directory, &temporary, &parent);
         if (code == 0)
-            code = build_directory(io, temporary, page_size);
+            code = build_directory(temporary, store);
     }
     if (code == 0) {
         code = cp_io_rename(io, temporary, directory);
@@ -309,9 +356,9 @@ static int check_empty(struct cp_io *io, const char *directory)
 }
 
 /* The directory exists, without `data`, and is locked by us. */
-static int create_inside(struct cp_io *io, const char *directory, const char *data,
-                         uint32_t page_size)
+static int create_inside(const char *directory, const char *data, struct new_store *store)
 {
+    struct cp_io *io = store->io;
     uint64_t number = 0;
     char *temporary = NULL, *wal = join(directory, "wal");
     int code = check_empty(io, directory);
@@ -324,12 +371,9 @@ static int create_inside(struct cp_io *io, const char *directory, const char *da
     }
     if (code != 0)
         goto out;
-    code = cp_io_mkdir(io, wal, 0700);
-    bool made_wal = code == 0;
-    if (code == -EEXIST)
-        code = 0;
+    code = create_log(wal, store);
     if (code == 0)
-        code = create_data(io, temporary, page_size);
+        code = create_data(temporary, store);
     if (code == 0)
         code = cp_io_directory_sync(io, directory);
     if (code == 0)
@@ -337,8 +381,7 @@ static int create_inside(struct cp_io *io, const char *directory, const char *da
     if (code != 0) {
         struct cp_error saved = *cp_error_info();
         remove_file(io, temporary);
-        if (made_wal)
-            (void)rmdir(wal);
+        remove_log(io, wal);
         cp_error_restore(&saved);
     } else {
         code = cp_io_directory_sync(io, directory);
@@ -372,9 +415,13 @@ static int data_exists(const char *data)
 static int create_and_lock(struct cp_pager *pager, const struct cp_pager_options *options,
                            const char *lock_path)
 {
-    const uint32_t page_size =
-        options->page_size != 0 ? options->page_size : CP_PAGER_PAGE_SIZE_DEFAULT;
     const char *directory = pager->directory;
+    struct new_store store = {
+        .io = pager->io,
+        .page_size = options->page_size != 0 ? options->page_size : CP_PAGER_PAGE_SIZE_DEFAULT,
+        .log_segment_bytes = options->log_segment_bytes,
+        .caching = options->caching,
+    };
     struct stat status;
     int exists = data_exists(pager->data_path);
     if (exists < 0)
@@ -383,8 +430,13 @@ static int create_and_lock(struct cp_pager *pager, const struct cp_pager_options
         return cp_error_set(-ENOENT, directory, CP_NO_PAGE, CP_NO_LSN,
                             "check the path, or create the store (options.create)",
                             "there is no store");
+    if (exists == 0) {
+        int code = random_u64(&store.store_id);
+        if (code != 0)
+            return code;
+    }
     if (exists == 0 && stat(directory, &status) != 0 && errno == ENOENT) {
-        int code = create_beside(pager->io, directory, page_size);
+        int code = create_beside(directory, &store);
         if (code == 0)
             return cp_pager__lock_acquire(lock_path, options->read_only, &pager->lock);
         if (code != -EEXIST)
@@ -401,7 +453,7 @@ static int create_and_lock(struct cp_pager *pager, const struct cp_pager_options
             return code;
         exists = data_exists(pager->data_path); /* another process may have been faster */
         if (exists == 0) {
-            code = create_inside(pager->io, directory, pager->data_path, page_size);
+            code = create_inside(directory, pager->data_path, &store);
             if (code != 0 && !had_lock)
                 (void)unlink(lock_path);
             return code;
@@ -483,9 +535,11 @@ int cp_pager__store_open(struct cp_pager *pager, const struct cp_pager_options *
     };
     char *lock_path = join(pager->directory, "lock");
     pager->data_path = join(pager->directory, "data");
+    pager->wal_path = join(pager->directory, "wal");
     pager->block = aligned_alloc(CP_FORMAT_BLOCK_BYTES, CP_FORMAT_BLOCK_BYTES);
     int code = 0;
-    if (lock_path == NULL || pager->data_path == NULL || pager->block == NULL)
+    if (lock_path == NULL || pager->data_path == NULL || pager->wal_path == NULL ||
+        pager->block == NULL)
         code =
             cp_error_set(-ENOMEM, pager->directory, CP_NO_PAGE, CP_NO_LSN, NULL, "open the store");
     if (code == 0)
@@ -515,7 +569,9 @@ void cp_pager__store_close(struct cp_pager *pager)
     cp_pager__lock_release(&pager->lock);
     free(pager->block);
     free(pager->data_path);
+    free(pager->wal_path);
     pager->block = NULL;
     pager->data_path = NULL;
+    pager->wal_path = NULL;
     cp_error_restore(&saved);
 }

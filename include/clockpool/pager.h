@@ -58,6 +58,7 @@ enum cp_mmap_advice {
 #define CP_PAGER_LOG_LIMIT_DEFAULT (UINT64_C(256) << 20)
 #define CP_PAGER_CHECKPOINT_MS     60000u
 #define CP_PAGER_RELAXED_MS        100u
+#define CP_PAGER_RECOVERY_BYTES    (UINT64_C(256) << 20)
 
 /* Who writes checkpoints and makes relaxed commits durable in time. */
 enum cp_background {
@@ -104,8 +105,8 @@ struct cp_pager_options {
     uint32_t log_buffer_bytes;  /* 0 means 8 MiB; a mini-transaction logs at most a quarter */
     enum cp_wal_sync log_sync;
     enum cp_torn_pages torn_pages;
-    uint64_t recovery_bytes; /* memory for records during recovery; 0 means 64 MiB. A log that fits
-                                is read once, a longer one twice */
+    uint64_t recovery_bytes; /* most memory for records during recovery; 0 means 256 MiB. A log that
+                                fits is read once, a longer one once more for each such part */
     void (*recovery_progress)(void *ctx, const struct cp_recovery_progress *progress);
     void *recovery_ctx;
     /*

@@ -121,6 +121,8 @@ struct cp_pager_options options_of(uint32_t page_size, uint64_t budget_bytes)
         .engine = test_engine,
         .page_size = page_size,
         .budget_bytes = budget_bytes != 0 ? budget_bytes : UINT64_C(4) << 20,
+        .log_segment_bytes = 64u << 10, /* stores are made by the hundred */
+        .log_buffer_bytes = 1u << 20,
     };
 }
 

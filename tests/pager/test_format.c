@@ -10,7 +10,8 @@ static struct cp_superblock valid_block(uint64_t generation)
 {
     struct cp_superblock block = {
         .magic = CP_FORMAT_MAGIC,
-        .version = 1,
+        .version = CP_FORMAT_VERSION,
+        .checkpoint_lsn = 488,
         .page_size = 4096,
         .header_bytes = CP_FORMAT_HEADER_BYTES,
         .store_id = 42,
@@ -85,7 +86,7 @@ static void superblock_fields_out_of_range_are_refused(void **state)
             expected = CP_EVERSION;
             break;
         default:
-            a.version = 2;
+            a.version = CP_FORMAT_VERSION + 1;
             expected = CP_EVERSION;
             break;
         }
@@ -103,7 +104,7 @@ static void page_seal_then_verify_names_each_kind_of_damage(void **state)
 {
     (void)state;
     for (uint32_t size = 4096; size <= 65536; size *= 2) {
-        struct cp_page_format mine = {size, 42, "file"}, other = {size, 43, "file"};
+        struct cp_page_format mine = {size, 42, "file", NULL}, other = {size, 43, "file", NULL};
         unsigned char *page = calloc(1, size);
         assert_code(cp_pager__page_verify(&mine, page, 7), CP_ECHECKSUM);
         assert_non_null(strstr(cp_error_info()->what, "never written"));

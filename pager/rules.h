@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Rules of durability that a test build may break, one at a time, to show that the crash search
+ * notices. All are kept in every other build.
+ */
+#ifndef CP_PAGER_RULES_H
+#define CP_PAGER_RULES_H
+
+#ifndef CP_BREAK_GATE
+#define CP_BREAK_GATE 0 /* write pages without waiting for the log */
+#endif
+#ifndef CP_BREAK_PAGE_IMAGE
+#define CP_BREAK_PAGE_IMAGE 0 /* overwrite pages without a base in the log */
+#endif
+#ifndef CP_BREAK_CHECKPOINT_ORDER
+#define CP_BREAK_CHECKPOINT_ORDER 0 /* publish a checkpoint before the data file is synced */
+#endif
+#ifndef CP_BREAK_EARLY_REUSE
+#define CP_BREAK_EARLY_REUSE 0 /* let a page be allocated before its freeing is committed */
+#endif
+
+#endif
