@@ -399,8 +399,10 @@ static int run_and_collect(struct recording *recording)
         run_recorder(recording, self);
     if (child < 0)
         return fail(recording, "fork: %s", strerror(errno));
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR) /* ends: the child does */
-        ;
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR) { /* ends: the child does */
+        if (recording->options->interrupted != NULL && recording->options->interrupted() != 0)
+            kill(child, SIGTERM);
+    }
     if (WIFSIGNALED(status))
         return fail(recording, "the recorder was killed by signal %d", WTERMSIG(status));
     if (WEXITSTATUS(status) != 0)

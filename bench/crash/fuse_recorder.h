@@ -44,6 +44,9 @@ struct crash_fuse_options {
     /* Called in the workload's process before the mount is used, e.g. to join a cgroup; may be
      * NULL. */
     void (*prepare)(void *ctx);
+    /* Asked in the caller's process after a signal that it catches: nonzero ends the recording. May
+     * be NULL. */
+    int (*interrupted)(void);
 };
 
 /* NULL, or why nothing can be recorded here, in a few words. Tries it, once per process. */

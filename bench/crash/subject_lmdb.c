@@ -149,6 +149,17 @@ static int run_step(struct run *run, const struct crash_step *step)
     return 0;
 }
 
+static int open_database(struct run *run)
+{
+    MDB_txn *txn;
+    int code = mdb_txn_begin(run->env, NULL, MDB_RDONLY, &txn);
+    if (code == 0) {
+        code = mdb_dbi_open(txn, NULL, 0, &run->dbi);
+        mdb_txn_abort(txn);
+    }
+    return code == 0 ? 0 : fail(run, "open the database", code);
+}
+
 static int after_step(struct run *run, const struct crash_step *step)
 {
     int code = 0;
@@ -156,6 +167,8 @@ static int after_step(struct run *run, const struct crash_step *step)
         mdb_env_close(run->env);
         run->env = NULL;
         code = open_env(run->place->path, run->flags, &run->env);
+        if (code == 0)
+            return open_database(run); /* the handle belongs to the environment */
     } else if ((run->flags & MDB_NOSYNC) != 0 &&
                (step->after == CRASH_AFTER_SYNC || step->after == CRASH_AFTER_CHECKPOINT)) {
         code = mdb_env_sync(run->env, 1); /* what its user would do now and then */
@@ -201,17 +214,6 @@ static int create_lanes(struct run *run)
     crash_fuse_mark(run->place, CRASH_MARK_DURABLE, 0, 0, run->commits);
     crash_fuse_mark(run->place, CRASH_MARK_CREATED, 0, 0, 0);
     return 0;
-}
-
-static int open_database(struct run *run)
-{
-    MDB_txn *txn;
-    int code = mdb_txn_begin(run->env, NULL, MDB_RDONLY, &txn);
-    if (code == 0) {
-        code = mdb_dbi_open(txn, NULL, 0, &run->dbi);
-        mdb_txn_abort(txn);
-    }
-    return code == 0 ? 0 : fail(run, "open the database", code);
 }
 
 static int run_plan(struct run *run)
