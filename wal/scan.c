@@ -242,6 +242,18 @@ static int take_bytes(struct scan *scan, const uint8_t *bytes, uint64_t size_byt
 /* ---- the scan ---------------------------------------------------------------------------------
  */
 
+/*
+ * Is this the block that a session begins with? It holds the group without records, and was written
+ * when nothing behind its own beginning was durable.
+ */
+static bool begins_session(const struct cp_wal__block *block)
+{
+    struct cp_wal__group_header header;
+    memcpy(&header, block->payload, sizeof header);
+    return block->durable_back == 0 && block->first_group == 0 && header.length == sizeof header &&
+           header.record_count == 0;
+}
+
 /* Does a valid block with the expected number continue the log? */
 static bool continues(const struct scan *scan, const struct cp_wal__block *block)
 {
@@ -249,8 +261,8 @@ static bool continues(const struct scan *scan, const struct cp_wal__block *block
         return true;
     if (block->epoch == scan->epoch)
         return scan->block_full; /* behind a partial block: the newer image of that one was lost */
-    /* A session begins with a block that is durable before any other of it is written. */
-    return block->epoch > scan->epoch && block->durable_back == 0 && block->first_group == 0;
+    /* A session's first block is durable before any other of it is written. */
+    return block->epoch > scan->epoch && begins_session(block);
 }
 
 /* Take in a block that continues the log; skip: payload bytes before `from`. */
@@ -345,9 +357,11 @@ static bool contradicts(const struct scan *scan, const struct cp_wal__block *blo
 {
     if (block->number < scan->block || block->epoch < scan->epoch)
         return false;
-    /* A later session began behind a durable end, and its first block was durable at once. */
-    if (block->epoch > scan->epoch && scan->epoch != 0)
-        return true;
+    /* A later session begins at the first block boundary behind the end; all else of it comes only
+     * once that block is durable, which then the scan would have met. */
+    if (block->epoch > scan->epoch)
+        return !begins_session(block) ||
+               cp_wal__block_start(block->number) > cp_wal__round_up(scan->block_end);
     return cp_wal__block_claim(block) > scan->block_end;
 }
 

@@ -260,6 +260,44 @@ static void tail_crash_after_crash_keeps_history(void **state)
     free(h);
 }
 
+/*
+ * A session begins in a new segment, and of its first write the block reached the disk, the header
+ * did not. That is no damage: the block says of itself that a session begins there.
+ */
+static void tail_session_block_without_header_is_no_damage(void **state)
+{
+    struct subject s;
+    struct image before, after;
+    struct found found;
+    uint64_t number = 0;
+    cp_lsn end;
+    (void)state;
+    create_started(&s, SEGMENT);
+    while (cp_wal__block_of(cp_wal_end(s.wal)) < cp_wal__segment_blocks(SEGMENT) - 1)
+        assert_int_equal(append_group(s.wal, 0, number++, 200, &end), 0);
+    assert_int_equal(cp_wal_flush(s.wal, end), 0);
+    close_log(&s);
+    image_take(&before, s.directory);
+    open_log(&s);
+    assert_int_equal(scan_log(&s, s.first, &found), 0);
+    start_log(&s);
+    close_log(&s);
+    image_take(&after, s.directory);
+    assert_int_equal(before.count, 1);
+    assert_int_equal(after.count, 2);
+    for (unsigned i = 0; i < after.count; i++) {
+        if (image_number(&after.files[i]) == 1)
+            memset(after.files[i].bytes, 0, SECTOR);
+    }
+    image_put(&after, s.directory);
+    open_log(&s);
+    assert_int_equal(scan_log(&s, s.first, &found), 0);
+    assert_int_equal(found.next[0], number);
+    image_free(&before);
+    image_free(&after);
+    destroy_log(&s);
+}
+
 /* ---- what no crash leaves
  * ------------------------------------------------------------------------ */
 
@@ -451,6 +489,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tail_torn_anywhere_keeps_durable_groups),
         cmocka_unit_test(tail_crash_after_crash_keeps_history),
+        cmocka_unit_test(tail_session_block_without_header_is_no_damage),
         cmocka_unit_test(tail_every_bit_flip_is_noticed),
         cmocka_unit_test(tail_lost_block_before_durable_ones_is_damage),
         cmocka_unit_test(tail_older_image_of_durable_block_is_damage),
