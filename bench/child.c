@@ -118,7 +118,8 @@ static void take_ballast(struct child *child)
 {
     const struct bench_job *job = &child->job;
     uint64_t room = BALLAST_ROOM_BYTES + job->setup.threads_max * THREAD_ROOM_BYTES;
-    if (BENCH_SANITIZED || job->usage_file[0] == '\0' || !child->engine->uses_page_cache)
+    if (BENCH_SANITIZED || job->usage_file[0] == '\0' || !child->engine->uses_page_cache ||
+        child->engine->needs_slack)
         return;
     char *memory = mmap(NULL, job->slack_bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

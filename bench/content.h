@@ -24,6 +24,10 @@
 #define BENCH_TRAILER_BYTES 32u /* CP_PAGER_TRAILER_BYTES, checked in engine_pager.c */
 #define BENCH_WORD_COUNTER  1u
 #define BENCH_WORD_STABLE   14u
+/* What an update changes, and how much of a page it must see. */
+#define BENCH_UPDATE_OFFSET (BENCH_WORD_COUNTER * 8u)
+#define BENCH_UPDATE_BYTES  ((BENCH_WORD_STABLE - BENCH_WORD_COUNTER) * 8u)
+#define BENCH_UPDATE_SEES   (BENCH_WORD_STABLE * 8u)
 
 static inline uint32_t bench_content_size(uint32_t page_size)
 {

@@ -9,6 +9,7 @@
 
 #include "cgroup.h"
 #include "doctor_probe.h"
+#include "engine.h"
 #include "environment.h"
 #include "units.h"
 
@@ -259,11 +260,12 @@ static void check_versions(struct doctor *doctor)
     json_t *value;
     json_object_foreach(versions, name, value)
     {
-        bool missing = strcmp(json_string_value(value), "not built") == 0;
-        find(doctor, missing ? VERDICT_WARN : VERDICT_OK, name,
-             missing ? "the comparison lacks its best-known baseline" : "",
-             missing ? "install liblmdb-dev, then configure and build again" : "", "%s",
-             json_string_value(value));
+        const struct bench_engine *engine = bench_engine_find(name);
+        bool missing = engine != NULL && engine->not_built != NULL;
+        bool baseline = engine == &bench_engine_lmdb;
+        find(doctor, missing && baseline ? VERDICT_WARN : VERDICT_OK, name,
+             missing && baseline ? "the comparison lacks its best-known baseline" : "", "", "%s",
+             missing ? engine->not_built : json_string_value(value));
     }
     json_decref(versions);
 }

@@ -140,6 +140,7 @@ struct bench_engine {
     bool deep;             /* has start and reap: one thread can keep many reads in flight */
     bool uses_page_cache;  /* caches in the kernel's page cache rather than in memory of its own */
     bool keeps_cache;      /* false: reads every page from the device when the data do not fit */
+    bool needs_slack;      /* beside its cache it needs so much memory that the slack stays free */
     bool syncs_itself;     /* commit-relaxed: becomes durable without sync being called */
     enum bench_durability relaxed; /* the class of its commit-relaxed */
     const char *(*version)(void);
@@ -208,5 +209,9 @@ extern const struct bench_engine bench_engine_raw;
 extern const struct bench_engine bench_engine_pool;
 extern const struct bench_engine bench_engine_mmap;
 extern const struct bench_engine bench_engine_lmdb;
+extern const struct bench_engine bench_engine_sqlite;
+extern const struct bench_engine bench_engine_wiredtiger;
+extern const struct bench_engine bench_engine_rocksdb;
+extern const struct bench_engine bench_engine_berkeleydb;
 
 #endif

@@ -140,12 +140,20 @@ int bench_uring_probe(void)
 
 json_t *bench_versions_json(void)
 {
+    static const char *const stores[] = {"lmdb", "sqlite", "wiredtiger", "rocksdb", "berkeleydb"};
     char text[32];
-    const struct bench_engine *lmdb = &bench_engine_lmdb;
-    return json_pack("{s:s,s:s,s:s,s:s,s:s,s:s}", "clockpool", cp_version(), "liburing",
-                     bench_liburing_version(text, sizeof text), "xxhash", BENCH_XXHASH_VERSION,
-                     "lmdb", lmdb->version != NULL ? lmdb->version() : "not built", "jansson",
-                     JANSSON_VERSION, "compiler", __VERSION__);
+    json_t *versions =
+        json_pack("{s:s,s:s,s:s}", "clockpool", cp_version(), "liburing",
+                  bench_liburing_version(text, sizeof text), "xxhash", BENCH_XXHASH_VERSION);
+    for (unsigned i = 0; i < sizeof stores / sizeof *stores; i++) {
+        const struct bench_engine *engine = bench_engine_find(stores[i]);
+        json_object_set_new(
+            versions, stores[i],
+            json_string(engine->not_built == NULL ? engine->version() : "not built"));
+    }
+    json_object_set_new(versions, "jansson", json_string(JANSSON_VERSION));
+    json_object_set_new(versions, "compiler", json_string(__VERSION__));
+    return versions;
 }
 
 static json_t *machine_json(const struct bench_machine *machine)

@@ -473,16 +473,18 @@ enum bench_advice bench_plan_advice(const struct bench_plan *plan, enum bench_wo
 const char *bench_plan_access_name(const struct bench_engine *engine, enum bench_workload workload,
                                    enum bench_access access)
 {
+    if (workload == BENCH_RECOVER)
+        return "open";
+    if (workload == BENCH_MIXED)
+        return "mixed";
+    if (bench_workload_commits(workload))
+        return "commit";
     if (engine->access != NULL)
         return engine->access;
     if (workload == BENCH_READ_SCAN)
         return "scan";
     if (workload == BENCH_UPDATE_RANDOM)
         return "exclusive";
-    if (workload == BENCH_MIXED)
-        return "fix, mtr";
-    if (bench_workload_commits(workload))
-        return "mtr";
     return bench_access_names[access];
 }
 

@@ -33,7 +33,6 @@
 
 #define FILE_BYTES      (UINT64_C(64) << 20)
 #define RING_BYTES      (UINT64_C(2) << 20)
-#define UPDATE_BYTES    104u /* words 1 to 13 of a page, see content.h */
 #define RECORD_BYTES    128u
 #define BLOCK_BYTES_MAX 4096u
 #define PROBE_WRITES    15u
@@ -41,7 +40,7 @@
 
 struct record {
     uint64_t number, page, checksum;
-    char update[UPDATE_BYTES];
+    char update[BENCH_UPDATE_BYTES];
 };
 
 static_assert(sizeof(struct record) == RECORD_BYTES, "records fill blocks");
@@ -249,7 +248,7 @@ int bench_raw_log_append(struct bench_raw_log *log, uint64_t page, bool relaxed,
 {
     struct record record = {.page = page};
     int code = 0;
-    for (uint32_t i = 0; i < UPDATE_BYTES / 8; i++) {
+    for (uint32_t i = 0; i < BENCH_UPDATE_BYTES / 8; i++) {
         uint64_t word = bench_content_word(log->seed, page, BENCH_WORD_COUNTER + i, 0);
         memcpy(record.update + (size_t)i * 8, &word, 8);
     }
@@ -353,7 +352,7 @@ void bench_raw_log_describe(const struct bench_raw_log *log, char *text, size_t 
     snprintf(text, capacity,
              "bare log of 24 + %u bytes a commit, %s, %s (probe: O_DSYNC %.0f us, fdatasync %.0f "
              "us), blocks of %u, %.1f commits a write",
-             UPDATE_BYTES, log->direct ? "O_DIRECT" : "O_DIRECT refused here: buffered",
+             BENCH_UPDATE_BYTES, log->direct ? "O_DIRECT" : "O_DIRECT refused here: buffered",
              log->dsync ? "O_DSYNC" : "fdatasync", (double)log->probe_dsync_ns / 1e3,
              (double)log->probe_fdatasync_ns / 1e3, log->block_bytes,
              log->write_count > 0 ? (double)log->end / (double)log->write_count : 0);

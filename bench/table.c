@@ -74,12 +74,6 @@ static void row_notes(const struct bench_row *row, const struct bench_plan *plan
     letters[length] = '\0';
 }
 
-/* Commits are about writing. */
-static bool shows_written(const struct bench_row *row)
-{
-    return row->workload == BENCH_COMMIT || row->workload == BENCH_COMMIT_RELAXED;
-}
-
 static void print_heading(FILE *out, const struct bench_row *row, const struct bench_plan *plan)
 {
     char size[32], mem[32], page[32];
@@ -98,8 +92,8 @@ static void print_heading(FILE *out, const struct bench_row *row, const struct b
     else
         fprintf(out, "%-10s %-10s %3s %5s %11s %4s %6s %8s %8s %8s %8s %7s %6s %5s %6s\n", "engine",
                 "access", "thr", "depth", row->workload == BENCH_READ_SCAN ? "pages/s" : "ops/s",
-                "±%", "of raw", "p50 µs", " p99 µs", "p99.9 µs", " max µs", "CPU µs",
-                shows_written(row) ? "writ B" : "read B", "hit %", "peak M");
+                "±%", "of raw", "p50 µs", " p99 µs", "p99.9 µs", " max µs", "CPU µs", "read B",
+                "hit %", "peak M");
 }
 
 static void format_ratio(char *text, size_t capacity, double ratio)
@@ -138,17 +132,15 @@ static void print_row(FILE *out, const struct bench_row *row, const char *letter
         return;
     }
     format_ratio(ratio, sizeof ratio, row->ratio_to_raw);
-    fprintf(
-        out, "%11s %4.0f %6s %7s %7s %8s %7s %7s %6s %5.1f %6.0f %s\n",
-        bench_format_thousands(rate, sizeof rate, row->ops_per_s.median),
-        row->ops_per_s.spread * 100, ratio, bench_format_short(p50, sizeof p50, m->p50_us),
-        bench_format_short(p99, sizeof p99, m->p99_us),
-        bench_format_short(p999, sizeof p999, m->p999_us),
-        bench_format_short(max, sizeof max, row->max_us),
-        bench_format_short(cpu, sizeof cpu, m->cpu_us_per_op),
-        bench_format_thousands(bytes, sizeof bytes,
-                               shows_written(row) ? m->written_bytes_per_op : m->read_bytes_per_op),
-        m->hit_ratio * 100, (double)row->peak_mem_bytes / 1048576.0, letters);
+    fprintf(out, "%11s %4.0f %6s %7s %7s %8s %7s %7s %6s %5.1f %6.0f %s\n",
+            bench_format_thousands(rate, sizeof rate, row->ops_per_s.median),
+            row->ops_per_s.spread * 100, ratio, bench_format_short(p50, sizeof p50, m->p50_us),
+            bench_format_short(p99, sizeof p99, m->p99_us),
+            bench_format_short(p999, sizeof p999, m->p999_us),
+            bench_format_short(max, sizeof max, row->max_us),
+            bench_format_short(cpu, sizeof cpu, m->cpu_us_per_op),
+            bench_format_thousands(bytes, sizeof bytes, m->read_bytes_per_op), m->hit_ratio * 100,
+            (double)row->peak_mem_bytes / 1048576.0, letters);
 }
 
 static void print_scan_rate(FILE *out, const struct bench_row *row, const struct bench_plan *plan)

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* Reading and scanning by getting values. See kv.h. */
+#include "kv.h"
+
+#include <string.h>
+
+int bench_kv_read(bench_kv_get *get, void *thread, void *buffer, struct bench_op *ops,
+                  unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (get(thread, ops[i].where, buffer) != 0)
+            return -1;
+        memcpy(&ops[i].value, (const char *)buffer + ops[i].offset_bytes, 8);
+    }
+    return 0;
+}
+
+int bench_kv_scan(bench_kv_get *get, void *thread, void *buffer, struct bench_check *check,
+                  uint64_t first, uint64_t count)
+{
+    for (uint64_t page = first; page < first + count; page++) {
+        if (get(thread, page, buffer) != 0)
+            return -1;
+        if (!bench_check_scan(check, page, buffer))
+            return 0;
+    }
+    return 0;
+}
