@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* clockpool-bench: compares page engines on real files. Subcommands run, doctor, list. */
+/* clockpool-bench: compares page engines on real files. Subcommands run, doctor, crash, list. */
 #include "commands.h"
 #include "job.h"
 #include "plan.h"
@@ -15,6 +15,8 @@
 static const char help_text[] =
     "usage: clockpool-bench run [options]      compare engines; the defaults take 2 to 3 minutes\n"
     "       clockpool-bench doctor [options]   check what decides whether figures are fair\n"
+    "       clockpool-bench crash [options]    what a store still has after a crash, in many "
+    "states\n"
     "       clockpool-bench list [--json]      engines, workloads, distributions, ways of access\n"
     "       clockpool-bench help [COMMAND]     this text, or that of a command\n"
     "       clockpool-bench --version\n"
@@ -43,10 +45,13 @@ static int command_main(const char *command, int argc, char **argv, int full_arg
         return run_main(argc, argv, full_argc, full_argv);
     if (strcmp(command, "doctor") == 0)
         return bench_doctor_main(argc, argv);
+    if (strcmp(command, "crash") == 0)
+        return bench_crash_main(argc, argv);
     if (strcmp(command, "list") == 0)
         return bench_list_main(argc, argv);
     fprintf(stderr,
-            "clockpool-bench: unknown command \"%s\"; commands are run, doctor, list and help\n",
+            "clockpool-bench: unknown command \"%s\"; commands are run, doctor, crash, list "
+            "and help\n",
             command);
     return 2;
 }

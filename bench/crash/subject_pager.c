@@ -1,0 +1,633 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The library's own store under test, through its public interface: subjects `pool` and `mmap`.
+ *
+ *     first page of the store   super page: which page is the root of which lane
+ *     root of a lane            version, and the page number of each slot (0: empty)
+ *     page of a slot            cells, as the oracle says (oracle.h)
+ *
+ * Each transaction writes its lane's root, so the root's version says which transactions the store
+ * contains, and everything else must agree with it: contents, live slots, and the space map, which
+ * may hold the super page, the roots and the pages of live slots and nothing else.
+ */
+#include "subject_pager.h"
+
+#include "recorder.h"
+
+#include <clockpool/pager.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SUPER_MAGIC   UINT64_C(0x7265707573)
+#define ROOT_MAGIC    UINT64_C(0x746f6f72)
+#define BUDGET_BYTES  (UINT64_C(512) << 10) /* the smallest */
+#define LOG_BUFFER    (UINT32_C(256) << 10) /* the smallest */
+#define DEADLOCKS_MAX 100000u
+#define PAGES_MAX     1024u /* of a store here; all workloads stay far below */
+
+struct super_page {
+    uint64_t magic, lanes, roots[CRASH_LANES_MAX];
+};
+
+struct lane_root {
+    uint64_t magic;
+    uint32_t lane;
+    crash_version version;
+    uint64_t pages[CRASH_SLOTS_MAX];
+};
+
+struct work {
+    struct crash_session *session;
+    const struct crash_pager_kind *kind;
+    struct crash_recorder *recorder;
+    struct cp_io *io;
+    struct cp_pager *pager;
+    uint64_t roots[CRASH_LANES_MAX];
+    uint32_t cell_bytes;
+    _Atomic bool stop;
+    pthread_mutex_t text_lock; /* guards session->text */
+    bool failed;
+};
+
+static void options_for(const struct crash_pager_kind *kind, const struct crash_workload *workload,
+                        struct cp_io *io, struct cp_pager_options *options)
+{
+    *options = (struct cp_pager_options){
+        .engine = kind->engine,
+        .unsafe_in_place = kind->in_place,
+        .page_size = workload->page_size,
+        .budget_bytes = BUDGET_BYTES,
+        .max_budget_bytes = BUDGET_BYTES,
+        .caching = CP_IO_BUFFERED,
+        .huge_pages = CP_HUGE_OFF,
+        .ring_depth = 32,
+        .background = CP_BACKGROUND_NONE,
+        .log_limit_bytes = workload->log_limit_bytes,
+        .log_segment_bytes = workload->log_segment_bytes,
+        .log_buffer_bytes = LOG_BUFFER,
+        .log_sync = CP_WAL_SYNC_FDATASYNC,
+        .torn_pages = CP_TORN_IMAGES,
+        .io = io,
+    };
+}
+
+/* ---- the workload -----------------------------------------------------------------------------
+ */
+
+/* Something went wrong: because of the fault that was asked for, or not. Returns false. */
+static bool give_up(struct work *work, const char *what, int code)
+{
+    char text[512];
+    cp_error_format(text, sizeof text);
+    pthread_mutex_lock(&work->text_lock);
+    if (!atomic_exchange_explicit(&work->stop, true, memory_order_relaxed)) {
+        if (crash_recorder_failed(work->recorder)) {
+            crash_trace_mark(work->session->trace, CRASH_MARK_FAILED, 0, 0, (uint64_t)-code);
+        } else {
+            snprintf(work->session->text, sizeof work->session->text, "%s: %s: %.256s", what,
+                     cp_status_name(code), text);
+            work->failed = true;
+        }
+    }
+    pthread_mutex_unlock(&work->text_lock);
+    return false;
+}
+
+static int do_op(struct work *work, struct cp_mtr *mtr, unsigned lane, struct lane_root *root,
+                 const struct crash_op *op, uint32_t *savepoint)
+{
+    void *data;
+    int code;
+    uint64_t page;
+    switch ((enum crash_op_kind)op->kind) {
+    case CRASH_OP_ALLOCATE:
+        code = cp_mtr_allocate(mtr, &page, &data);
+        if (code == 0)
+            root->pages[op->slot] = page;
+        return code;
+    case CRASH_OP_FREE:
+        code = cp_mtr_free(mtr, root->pages[op->slot]);
+        if (code == 0)
+            root->pages[op->slot] = 0;
+        return code;
+    case CRASH_OP_WRITE:
+        code = cp_mtr_fix(mtr, root->pages[op->slot], CP_EXCLUSIVE, &data);
+        for (unsigned i = 0; code == 0 && i < op->cell_count; i++) {
+            unsigned cell = op->first_cell + i;
+            crash_cell_fill((uint8_t *)data + (size_t)cell * work->cell_bytes, work->cell_bytes,
+                            lane, op->slot, cell, op->version);
+        }
+        return code;
+    case CRASH_OP_SAVEPOINT:
+        return cp_mtr_savepoint(mtr, savepoint);
+    case CRASH_OP_ROLLBACK:
+        return cp_mtr_rollback(mtr, *savepoint);
+    }
+    return -EINVAL;
+}
+
+/* All of a transaction but its end. A code: it has been aborted. */
+static int do_changes(struct work *work, const struct crash_step *step, struct cp_mtr **out_mtr)
+{
+    const struct crash_plan *plan = work->session->plan;
+    struct cp_mtr *mtr;
+    uint32_t savepoint = 0;
+    void *data;
+    int code = cp_mtr_begin(work->pager, &mtr);
+    if (code != 0)
+        return code;
+    code = cp_mtr_fix(mtr, work->roots[step->lane], CP_EXCLUSIVE, &data);
+    struct lane_root *root = data;
+    for (uint32_t i = 0; code == 0 && i < step->op_count; i++)
+        code = do_op(work, mtr, step->lane, root, &plan->ops[step->op_first + i], &savepoint);
+    if (code != 0) {
+        struct cp_error saved = *cp_error_info();
+        cp_mtr_abort(mtr);
+        (void)saved;
+        return code;
+    }
+    /* An aborted one changes the root as well, to something that must never be seen. */
+    root->version =
+        step->end == CRASH_END_ABORT
+            ? CRASH_NO_VERSION
+            : plan->models[step->lane][step->transaction - plan->first[step->lane]].version;
+    *out_mtr = mtr;
+    return 0;
+}
+
+static bool do_transaction(struct work *work, const struct crash_step *step, cp_lsn *last_lsn)
+{
+    struct crash_trace *trace = work->session->trace;
+    struct cp_mtr *mtr = NULL;
+    int code = CP_EDEADLOCK;
+    for (unsigned i = 0; code == CP_EDEADLOCK && i < DEADLOCKS_MAX; i++)
+        code = do_changes(work, step, &mtr);
+    if (code != 0)
+        return give_up(work, "changing pages", code);
+    if (step->end == CRASH_END_ABORT) {
+        cp_mtr_abort(mtr);
+        return true;
+    }
+    cp_lsn lsn;
+    bool durable = step->end == CRASH_END_DURABLE;
+    crash_trace_mark(trace, CRASH_MARK_ATTEMPTED, step->lane, step->transaction, 0);
+    code = cp_mtr_commit(mtr, durable ? CP_COMMIT_DURABLE : CP_COMMIT_RELAXED, &lsn);
+    if (code != 0)
+        return give_up(work, "commit", code);
+    crash_trace_mark(trace, CRASH_MARK_COMMITTED, step->lane, step->transaction, lsn);
+    if (durable)
+        crash_trace_mark(trace, CRASH_MARK_DURABLE, 0, 0, lsn);
+    *last_lsn = lsn;
+    return true;
+}
+
+static bool open_store(struct work *work, bool create)
+{
+    struct cp_pager_options options;
+    char path[PATH_MAX];
+    const struct crash_workload *workload = work->session->plan->workload;
+    snprintf(path, sizeof path, "%s/store", work->session->root);
+    options_for(work->kind, workload, work->io, &options);
+    options.create = create;
+    options.log_sync =
+        (work->session->seed >> 3 & 1) != 0 ? CP_WAL_SYNC_DSYNC : CP_WAL_SYNC_FDATASYNC;
+    if (workload->background)
+        options.background = CP_BACKGROUND_THREAD;
+    int code = cp_pager_open(path, &options, &work->pager);
+    if (code != 0) {
+        work->pager = NULL;
+        return give_up(work, create ? "creating the store" : "opening the store", code);
+    }
+    work->cell_bytes = crash_cell_bytes(cp_pager_payload_size(work->pager));
+    return true;
+}
+
+static bool close_store(struct work *work, cp_lsn last_lsn)
+{
+    int code = cp_pager_close(work->pager);
+    work->pager = NULL;
+    if (code != 0)
+        return give_up(work, "closing the store", code);
+    crash_trace_mark(work->session->trace, CRASH_MARK_DURABLE, 0, 0, last_lsn);
+    return true;
+}
+
+static bool do_after(struct work *work, const struct crash_step *step, cp_lsn last_lsn)
+{
+    int code = 0;
+    switch ((enum crash_after)step->after) {
+    case CRASH_AFTER_NOTHING:
+        return true;
+    case CRASH_AFTER_CHECKPOINT:
+        code = cp_pager_checkpoint(work->pager);
+        break;
+    case CRASH_AFTER_SYNC:
+        code = cp_pager_sync(work->pager);
+        break;
+    case CRASH_AFTER_FLUSH:
+        code = cp_pager_wait_durable(work->pager, last_lsn);
+        break;
+    case CRASH_AFTER_REOPEN:
+        return close_store(work, last_lsn) && open_store(work, false);
+    }
+    if (code != 0)
+        return give_up(work, "checkpoint, sync or wait", code);
+    if (step->after != CRASH_AFTER_CHECKPOINT) /* that promises nothing about commits */
+        crash_trace_mark(work->session->trace, CRASH_MARK_DURABLE, 0, 0, last_lsn);
+    return true;
+}
+
+/* The steps of one lane, or of all. */
+static void do_steps(struct work *work, unsigned lane, cp_lsn *last_lsn)
+{
+    const struct crash_plan *plan = work->session->plan;
+    for (uint32_t i = 0; i < plan->step_count; i++) {
+        const struct crash_step *step = &plan->steps[i];
+        if (lane < CRASH_LANES_MAX && step->lane != lane)
+            continue;
+        if (atomic_load_explicit(&work->stop, memory_order_relaxed) ||
+            !do_transaction(work, step, last_lsn) || !do_after(work, step, *last_lsn))
+            return;
+    }
+}
+
+struct lane_thread {
+    struct work *work;
+    unsigned lane;
+    cp_lsn last_lsn;
+    pthread_t thread;
+};
+
+static void *run_lane(void *argument)
+{
+    struct lane_thread *self = argument;
+    do_steps(self->work, self->lane, &self->last_lsn);
+    return NULL;
+}
+
+static cp_lsn do_work(struct work *work)
+{
+    const struct crash_plan *plan = work->session->plan;
+    struct lane_thread threads[CRASH_LANES_MAX];
+    cp_lsn last_lsn = cp_pager_durable_lsn(work->pager);
+    if (!plan->workload->threads) {
+        do_steps(work, CRASH_LANES_MAX, &last_lsn);
+        return last_lsn;
+    }
+    unsigned started = 0;
+    for (; started < plan->lanes; started++) {
+        threads[started] = (struct lane_thread){work, started, last_lsn, 0};
+        if (pthread_create(&threads[started].thread, NULL, run_lane, &threads[started]) != 0)
+            abort();
+    }
+    for (unsigned i = 0; i < started; i++) {
+        pthread_join(threads[i].thread, NULL);
+        last_lsn = threads[i].last_lsn > last_lsn ? threads[i].last_lsn : last_lsn;
+    }
+    return last_lsn;
+}
+
+/* The super page and the empty lanes, in one transaction: number 0 of each lane. */
+static bool make_roots(struct work *work)
+{
+    const struct crash_plan *plan = work->session->plan;
+    struct crash_trace *trace = work->session->trace;
+    struct cp_mtr *mtr;
+    struct super_page *super = NULL;
+    uint64_t page;
+    void *data;
+    int code = cp_mtr_begin(work->pager, &mtr);
+    if (code != 0)
+        return give_up(work, "beginning the first transaction", code);
+    code = cp_mtr_allocate(mtr, &page, &data);
+    if (code == 0) {
+        super = data;
+        *super = (struct super_page){.magic = SUPER_MAGIC, .lanes = plan->lanes};
+    }
+    for (unsigned lane = 0; lane < plan->lanes && code == 0; lane++) {
+        code = cp_mtr_allocate(mtr, &work->roots[lane], &data);
+        if (code != 0)
+            break;
+        struct lane_root *root = data;
+        root->magic = ROOT_MAGIC;
+        root->lane = lane;
+        root->version = plan->models[lane][0].version;
+        super->roots[lane] = work->roots[lane];
+        crash_trace_mark(trace, CRASH_MARK_ATTEMPTED, lane, 0, 0);
+    }
+    if (code != 0) {
+        cp_mtr_abort(mtr);
+        return give_up(work, "making the roots", code);
+    }
+    cp_lsn lsn;
+    code = cp_mtr_commit(mtr, CP_COMMIT_DURABLE, &lsn);
+    if (code != 0)
+        return give_up(work, "the first commit", code);
+    for (unsigned lane = 0; lane < plan->lanes; lane++)
+        crash_trace_mark(trace, CRASH_MARK_COMMITTED, lane, 0, lsn);
+    crash_trace_mark(trace, CRASH_MARK_DURABLE, 0, 0, lsn);
+    return true;
+}
+
+/* After a crash: what the check has found is durable from the moment the store has opened. */
+static bool find_roots(struct work *work)
+{
+    const struct crash_plan *plan = work->session->plan;
+    struct super_page super;
+    cp_lsn lsn = cp_pager_durable_lsn(work->pager);
+    int code =
+        cp_pager_read(work->pager, cp_pager_first_page(work->pager), 0, &super, sizeof super);
+    if (code != 0)
+        return give_up(work, "reading the super page", code);
+    for (unsigned lane = 0; lane < plan->lanes; lane++) {
+        work->roots[lane] = super.roots[lane];
+        crash_trace_mark(work->session->trace, CRASH_MARK_COMMITTED, lane, plan->first[lane], lsn);
+    }
+    crash_trace_mark(work->session->trace, CRASH_MARK_DURABLE, 0, 0, lsn);
+    return true;
+}
+
+int crash_pager_record(const struct crash_pager_kind *kind, struct crash_session *session)
+{
+    struct work work = {.session = session, .kind = kind};
+    work.recorder = crash_recorder_create(session->root, session->trace, session->seed);
+    struct cp_io_options io_options = {.backend = crash_recorder_backend(work.recorder),
+                                       .backend_ctx = work.recorder};
+    pthread_mutex_init(&work.text_lock, NULL);
+    crash_recorder_fail_flush(work.recorder, session->fail_flush);
+    int code = cp_io_create(&io_options, &work.io);
+    if (code != 0) {
+        give_up(&work, "creating an I/O context", code);
+    } else if (open_store(&work, !session->recover)) {
+        crash_trace_mark(session->trace, CRASH_MARK_CREATED, 0, 0, 0);
+        if (session->recover ? find_roots(&work) : make_roots(&work)) {
+            cp_lsn last_lsn = do_work(&work);
+            if (!atomic_load_explicit(&work.stop, memory_order_relaxed) && work.pager != NULL &&
+                (session->seed >> 4 & 1) != 0)
+                close_store(&work, last_lsn);
+        }
+    }
+    if (work.pager != NULL)
+        cp_pager_abandon(work.pager);
+    cp_io_destroy(work.io);
+    crash_recorder_destroy(work.recorder);
+    pthread_mutex_destroy(&work.text_lock);
+    return work.failed ? -1 : 0;
+}
+
+/* ---- the check --------------------------------------------------------------------------------
+ */
+
+struct checker {
+    struct cp_io *io;
+    uint8_t page[CP_PAGE_SIZE_MAX];
+    uint8_t reachable[PAGES_MAX];
+};
+
+struct look {
+    struct checker *checker;
+    const struct crash_image *image;
+    struct crash_verdict *verdict;
+    struct cp_pager *pager;
+    uint64_t page_count;
+    uint32_t payload_bytes, cell_bytes;
+};
+
+void *crash_pager_check_begin(void)
+{
+    struct checker *checker = calloc(1, sizeof *checker);
+    struct cp_io_options options = {.kind = CP_IO_SYNC};
+    if (checker == NULL || cp_io_create(&options, &checker->io) != 0)
+        abort();
+    return checker;
+}
+
+void crash_pager_check_end(void *argument)
+{
+    struct checker *checker = argument;
+    cp_io_destroy(checker->io);
+    free(checker);
+}
+
+/* Read a page that something points to. */
+static bool visit_page(struct look *look, uint64_t page, const char *what, unsigned number)
+{
+    if (page < cp_pager_first_page(look->pager) || page >= look->page_count) {
+        crash_find(look->verdict, CRASH_CORRUPT, "%s %u is said to be page %" PRIu64 " of %" PRIu64,
+                   what, number, page, look->page_count);
+        return false;
+    }
+    if (look->checker->reachable[page]++ != 0) {
+        crash_find(look->verdict, CRASH_CORRUPT, "page %" PRIu64 " has two owners, one %s %u", page,
+                   what, number);
+        return false;
+    }
+    int code = cp_pager_read(look->pager, page, 0, look->checker->page, look->payload_bytes);
+    if (code != 0) {
+        char text[300];
+        crash_find(look->verdict, CRASH_CORRUPT, "reading %s %u: %s", what, number,
+                   cp_error_format(text, sizeof text));
+        return false;
+    }
+    return true;
+}
+
+static void check_slot(struct look *look, const struct crash_model *model, unsigned lane,
+                       unsigned slot, uint64_t page)
+{
+    crash_version found = 0;
+    if ((page != 0) != model->live[slot]) {
+        crash_find(look->verdict, CRASH_TORN, "lane %u slot %u: %s page at version %x", lane, slot,
+                   page != 0 ? "has a" : "has no", model->version);
+        return;
+    }
+    if (page == 0 || !visit_page(look, page, "slot", slot))
+        return;
+    int cell =
+        crash_model_compare(model, lane, slot, look->checker->page, look->cell_bytes, &found);
+    if (cell < 0)
+        return;
+    bool other = found == CRASH_NO_VERSION || crash_plan_model(look->image->plan, lane, found);
+    crash_find(look->verdict, other ? CRASH_TORN : CRASH_CORRUPT,
+               "lane %u slot %u page %" PRIu64 " cell %d has version %x instead of %x; its lane is "
+               "at %x",
+               lane, slot, page, cell, found, model->cells[slot][cell], model->version);
+}
+
+static void check_lane(struct look *look, unsigned lane, uint64_t root_page)
+{
+    struct lane_root root;
+    if (!visit_page(look, root_page, "root of lane", lane))
+        return;
+    memcpy(&root, look->checker->page, sizeof root);
+    if (root.magic != ROOT_MAGIC || root.lane != lane) {
+        crash_find(look->verdict, CRASH_CORRUPT, "the root of lane %u is none", lane);
+        return;
+    }
+    look->verdict->versions[lane] = root.version;
+    const struct crash_model *model = crash_plan_model(look->image->plan, lane, root.version);
+    if (model == NULL) {
+        crash_find(look->verdict, CRASH_CORRUPT, "lane %u has version %x, which is never committed",
+                   lane, root.version);
+        return;
+    }
+    for (unsigned slot = 0; slot < look->image->plan->slots; slot++)
+        check_slot(look, model, lane, slot, root.pages[slot]);
+}
+
+static void check_space(struct look *look)
+{
+    for (uint64_t page = cp_pager_first_page(look->pager); page < look->page_count; page++) {
+        int allocated = cp_pager_is_allocated(look->pager, page);
+        if (allocated == look->checker->reachable[page])
+            continue;
+        if (allocated < 0)
+            crash_find(look->verdict, CRASH_CORRUPT, "the space map cannot be read: %s",
+                       cp_status_name(allocated));
+        else
+            crash_find(look->verdict, CRASH_CORRUPT, "page %" PRIu64 " is %s", page,
+                       allocated != 0 ? "allocated, and nothing leads to it"
+                                      : "in use, and free in the space map");
+    }
+}
+
+static void check_contents(struct look *look)
+{
+    struct super_page super;
+    uint64_t first = cp_pager_first_page(look->pager);
+    look->page_count = cp_pager_page_count(look->pager);
+    look->payload_bytes = cp_pager_payload_size(look->pager);
+    look->cell_bytes = crash_cell_bytes(look->payload_bytes);
+    if (look->page_count > PAGES_MAX) {
+        crash_find(look->verdict, CRASH_CORRUPT, "the store has %" PRIu64 " pages",
+                   look->page_count);
+        return;
+    }
+    memset(look->checker->reachable, 0, sizeof look->checker->reachable);
+    look->verdict->no_root =
+        look->page_count <= first || cp_pager_is_allocated(look->pager, first) == 0;
+    if (!look->verdict->no_root) {
+        if (!visit_page(look, first, "super page", 0))
+            return;
+        memcpy(&super, look->checker->page, sizeof super);
+        if (super.magic != SUPER_MAGIC || super.lanes != look->image->plan->lanes) {
+            crash_find(look->verdict, CRASH_CORRUPT, "the super page is none");
+            return;
+        }
+        for (unsigned lane = 0; lane < look->image->plan->lanes; lane++)
+            check_lane(look, lane, super.roots[lane]);
+    }
+    if (look->verdict->class == CRASH_FINE)
+        check_space(look);
+}
+
+static bool look_open(struct look *look, const struct crash_pager_kind *kind, bool create)
+{
+    struct cp_pager_options options;
+    char path[PATH_MAX], text[360];
+    options_for(kind, look->image->plan->workload, look->checker->io, &options);
+    options.create = create;
+    if (look->image->number % 3 == 0)
+        options.recovery_bytes = 1; /* the least there is: the log is read twice */
+    snprintf(path, sizeof path, "%s/store", look->image->root);
+    int code = cp_pager_open(path, &options, &look->pager);
+    if (code == 0)
+        return true;
+    crash_find(look->verdict, CRASH_OPEN_FAILED, "%s", cp_error_format(text, sizeof text));
+    return false;
+}
+
+/* Every page verified, closed properly, opened once more: the same again? */
+static void look_deeper(struct look *look, const struct crash_pager_kind *kind)
+{
+    struct crash_verdict before = *look->verdict;
+    int64_t bad = cp_pager_check(look->pager, NULL, NULL, NULL);
+    if (bad != 0)
+        crash_find(look->verdict, CRASH_CORRUPT, "the store's own check finds %" PRId64, bad);
+    int code = cp_pager_close(look->pager);
+    look->pager = NULL;
+    if (code != 0)
+        crash_find(look->verdict, CRASH_OPEN_FAILED, "closing after recovery: %s",
+                   cp_status_name(code));
+    if (look->verdict->class != CRASH_FINE || !look_open(look, kind, false))
+        return;
+    check_contents(look);
+    if (look->verdict->class == CRASH_FINE &&
+        (before.no_root != look->verdict->no_root ||
+         memcmp(before.versions, look->verdict->versions, sizeof before.versions) != 0))
+        crash_find(look->verdict, CRASH_CORRUPT,
+                   "closed after recovery and opened again, it is at other versions");
+}
+
+void crash_pager_check(const struct crash_pager_kind *kind, void *checker,
+                       const struct crash_image *image, struct crash_verdict *verdict)
+{
+    struct look look = {.checker = checker, .image = image, .verdict = verdict};
+    if (!look_open(&look, kind, !image->created))
+        return;
+    check_contents(&look);
+    if (image->deep && verdict->class == CRASH_FINE)
+        look_deeper(&look, kind);
+    if (look.pager != NULL)
+        cp_pager_abandon(look.pager);
+}
+
+/* ---- the subjects -----------------------------------------------------------------------------
+ */
+
+bool crash_pager_deterministic(const struct crash_plan *plan)
+{
+    return !plan->workload->threads && !plan->workload->background;
+}
+
+static const struct crash_pager_kind kind_pool = {.engine = CP_ENGINE_POOL};
+static const struct crash_pager_kind kind_mmap = {.engine = CP_ENGINE_MMAP};
+
+static int record_pool(struct crash_session *session)
+{
+    return crash_pager_record(&kind_pool, session);
+}
+
+static int record_mmap(struct crash_session *session)
+{
+    return crash_pager_record(&kind_mmap, session);
+}
+
+static void check_pool(void *checker, const struct crash_image *image,
+                       struct crash_verdict *verdict)
+{
+    crash_pager_check(&kind_pool, checker, image, verdict);
+}
+
+static void check_mmap(void *checker, const struct crash_image *image,
+                       struct crash_verdict *verdict)
+{
+    crash_pager_check(&kind_mmap, checker, image, verdict);
+}
+
+const struct crash_subject crash_subject_pool = {
+    .name = "pool",
+    .summary = "the pool engine: durable at commit",
+    .deterministic = crash_pager_deterministic,
+    .record = record_pool,
+    .check_begin = crash_pager_check_begin,
+    .check_end = crash_pager_check_end,
+    .check = check_pool,
+};
+
+const struct crash_subject crash_subject_mmap = {
+    .name = "mmap",
+    .summary = "the mmap engine: durable at commit",
+    .deterministic = crash_pager_deterministic,
+    .record = record_mmap,
+    .check_begin = crash_pager_check_begin,
+    .check_end = crash_pager_check_end,
+    .check = check_mmap,
+};
