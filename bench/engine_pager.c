@@ -92,6 +92,10 @@ static int open_pager(const struct bench_setup *setup, enum cp_engine kind, void
                                        .read_only = !bench_workload_writes(setup->workload),
                                        .budget_bytes = setup->mem_bytes,
                                        .advice = advice[setup->advice]};
+    if (setup->log_bytes > 0) { /* no checkpoint before the kill */
+        options.log_limit_bytes = 4 * setup->log_bytes;
+        options.checkpoint_ms = UINT32_MAX;
+    }
     /* The mmap engine's budget is for changed pages alone; the page cache needs the rest. */
     if (kind == CP_ENGINE_MMAP)
         options.budget_bytes = setup->mem_bytes / 4;
@@ -118,6 +122,19 @@ static int open_mmap(const struct bench_setup *setup, void **out_engine, struct 
     return open_pager(setup, CP_ENGINE_MMAP, out_engine, error);
 }
 
+/* How the log did, after what was said already. */
+static void describe_log(const struct cp_pager_stats *stats, struct bench_engine_stats *out_stats)
+{
+    size_t length = strlen(out_stats->details);
+    if (stats->wal.flushes == 0)
+        return;
+    snprintf(out_stats->details + length, sizeof out_stats->details - length,
+             "; log by %s (probe: O_DSYNC %u us, fdatasync %u us), %.1f commits a flush, %" PRIu64
+             " checkpoints",
+             stats->wal.sync_method, stats->wal.probe_dsync_us, stats->wal.probe_fdatasync_us,
+             (double)stats->mtr_commits / (double)stats->wal.flushes, stats->checkpoints);
+}
+
 static void pool_stats(void *handle, struct bench_engine_stats *out_stats)
 {
     struct pager_engine *engine = handle;
@@ -129,6 +146,7 @@ static void pool_stats(void *handle, struct bench_engine_stats *out_stats)
              stats.pool.ring_count, stats.pool.ring_count == 1 ? "" : "s",
              stats.pool.buffers_registered ? "registered" : stats.pool.buffers_reason,
              stats.pool.budget_bytes >> 20, (double)stats.pool.peak_bytes / 1048576.0);
+    describe_log(&stats, out_stats);
 }
 
 static void mmap_stats(void *handle, struct bench_engine_stats *out_stats)
@@ -137,9 +155,12 @@ static void mmap_stats(void *handle, struct bench_engine_stats *out_stats)
                                         [BENCH_ADVICE_NORMAL] = "normal",
                                         [BENCH_ADVICE_SEQUENTIAL] = "sequential"};
     struct pager_engine *engine = handle;
+    struct cp_pager_stats stats;
+    cp_pager_stats(engine->pager, &stats);
     snprintf(out_stats->details, sizeof out_stats->details,
              "read-only map, advice %s; changed pages in private frames",
              names[engine->setup->advice]);
+    describe_log(&stats, out_stats);
 }
 
 /* ---- threads -----------------------------------------------------------------------------------
@@ -276,6 +297,53 @@ static int update_op(void *handle, struct bench_op *op)
         code = cp_pager_mark_dirty(thread->pager, &fix);
     cp_pager_unfix(thread->pager, &fix);
     return code == 0 ? 0 : fail(thread->setup.error, "cannot mark a page dirty");
+}
+
+/*
+ * One mini-transaction. Nobody holds a page while he waits for another, so a deadlock cannot
+ * happen; it is tried again all the same, as the interface asks.
+ */
+static int commit_op(void *handle, struct bench_op *op)
+{
+    struct pager_thread *thread = handle;
+    bool durable = thread->setup.workload == BENCH_COMMIT || thread->setup.workload == BENCH_MIXED;
+    struct cp_mtr *mtr;
+    void *data;
+    int code;
+    do { /* ends: of those that wait for each other one goes on */
+        if (cp_mtr_begin(thread->pager, &mtr) != 0)
+            return fail(thread->setup.error, "cannot begin");
+        code = cp_mtr_fix(mtr, op->where, CP_EXCLUSIVE, &data);
+        if (code != 0)
+            cp_mtr_abort(mtr);
+    } while (code == CP_EDEADLOCK);
+    if (code != 0)
+        return fail(thread->setup.error, "cannot fix a page for writing");
+    if (!bench_check_update(thread->setup.check, op->page, data)) {
+        cp_mtr_abort(mtr);
+        return 0;
+    }
+    if (cp_mtr_commit(mtr, durable ? CP_COMMIT_DURABLE : CP_COMMIT_RELAXED, NULL) != 0)
+        return fail(thread->setup.error, "cannot commit");
+    return 0;
+}
+
+static int sync_log(void *handle, struct bench_error *error)
+{
+    struct pager_engine *engine = handle;
+    struct cp_pager_stats stats;
+    cp_pager_stats(engine->pager, &stats);
+    if (cp_pager_wait_durable(engine->pager, stats.wal.end) != 0)
+        return fail(error, "cannot make commits durable");
+    return 0;
+}
+
+static uint64_t log_bytes(void *handle)
+{
+    struct pager_engine *engine = handle;
+    struct cp_pager_stats stats;
+    cp_pager_stats(engine->pager, &stats);
+    return stats.wal.end - stats.checkpoint_lsn;
 }
 
 /* ---- many at a time (pool)
@@ -432,6 +500,8 @@ const struct bench_engine bench_engine_pool = {
     .format = BENCH_STORE_FORMAT,
     .deep = true,
     .keeps_cache = true,
+    .syncs_itself = true,
+    .relaxed = BENCH_DURABILITY_RELAXED,
     .version = version,
     .disk_bytes = bench_store_disk_bytes,
     .create = bench_store_create,
@@ -445,6 +515,9 @@ const struct bench_engine bench_engine_pool = {
     .start = start_op,
     .reap = reap_ops,
     .update = update_op,
+    .commit = commit_op,
+    .sync = sync_log,
+    .log_bytes = log_bytes,
     .scan = scan_pages,
 };
 
@@ -454,6 +527,8 @@ const struct bench_engine bench_engine_mmap = {
     .format = BENCH_STORE_FORMAT,
     .uses_page_cache = true,
     .keeps_cache = true,
+    .syncs_itself = true,
+    .relaxed = BENCH_DURABILITY_RELAXED,
     .version = version,
     .disk_bytes = bench_store_disk_bytes,
     .create = bench_store_create,
@@ -465,5 +540,8 @@ const struct bench_engine bench_engine_mmap = {
     .thread_end = thread_end,
     .read = read_ops,
     .update = update_op,
+    .commit = commit_op,
+    .sync = sync_log,
+    .log_bytes = log_bytes,
     .scan = scan_pages,
 };
