@@ -319,12 +319,29 @@ int cp_wal_flush(struct cp_wal *wal, cp_lsn upto)
 int cp_wal__begin_session(struct cp_wal *wal)
 {
     struct cp_wal__group_header header = {.length = sizeof header, .epoch = wal->epoch};
-    uint64_t words[2];
+    uint64_t words[2], written = 0;
     cp_lsn start = wal->session_start;
 
     header.checksum = cp_wal__group_checksum(wal->options.store_id, start, header.length,
                                              header.epoch, 0, wal->options.store_id);
     memcpy(words, &header, sizeof words);
     memcpy(cp_wal__at(wal, start), words, sizeof words);
-    return write_out(wal, start, start + sizeof header);
+    int code = enter_segment(wal, start);
+    if (code != 0)
+        return code;
+    /*
+     * In a new segment the block comes before the header: with the header, what an earlier session
+     * left in this file could turn up as the log's continuation.
+     */
+    struct cp_wal__segment *segment = wal->writing;
+    uint64_t before = segment->header_number;
+    segment->header_number = segment->number;
+    code = write_out(wal, start, start + sizeof header);
+    segment->header_number = before;
+    if (code == 0 && before != segment->number) {
+        code = cp_wal__write_header(wal, segment, &written);
+        if (code == 0)
+            code = sync_segment(wal);
+    }
+    return code;
 }

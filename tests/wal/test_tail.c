@@ -169,9 +169,12 @@ static void append_some(struct history *h, unsigned count)
     }
 }
 
-/* Put a state on disk between before and after: of one segment some sectors, of earlier ones all.
+/*
+ * Put a state on disk between before and after: of one segment some sectors, of earlier ones all.
+ * While a session starts, the header of a new segment comes after the block.
  */
-static void crash_between(struct history *h, struct image *before, struct image *after)
+static void crash_between(struct history *h, struct image *before, struct image *after,
+                          bool starting)
 {
     struct image mixed;
     image_copy(&mixed, before);
@@ -194,11 +197,14 @@ static void crash_between(struct history *h, struct image *before, struct image 
             struct image_file *new_file = &after->files[i];
             struct image_file *old_file = image_find(&mixed, new_file->name);
             uint64_t number = image_number(new_file);
+            bool all = starting && next_random(&h->random) % 3 == 0;
             for (uint64_t at = 0; at < new_file->size_bytes && number <= torn; at += SECTOR) {
                 bool keep = kind == 0   ? next_random(&h->random) % 8 != 0
                             : kind == 1 ? next_random(&h->random) % 8 == 0
                                         : next_random(&h->random) % 2 == 0;
-                if (number < torn || keep)
+                if (starting && at == 0)
+                    keep = false;
+                if (number < torn || keep || all)
                     memcpy(old_file->bytes + at, new_file->bytes + at, SECTOR);
             }
         }
@@ -238,7 +244,7 @@ static void one_life(struct history *h)
     }
     image_take(&after, h->s.directory);
     close_log(&h->s);
-    crash_between(h, &before, &after);
+    crash_between(h, &before, &after, flushes == 0);
     image_free(&before);
     image_free(&after);
 }
@@ -295,6 +301,60 @@ static void tail_session_block_without_header_is_no_damage(void **state)
     assert_int_equal(found.next[0], number);
     image_free(&before);
     image_free(&after);
+    destroy_log(&s);
+}
+
+/* Positions in the order of what start does: >= 0 a write there, -1 a sync. */
+struct steps {
+    int64_t step[32];
+    unsigned count;
+};
+
+static void note_write(void *ctx, int fd, uint64_t offset, const struct iovec *iov, int iov_count)
+{
+    struct steps *steps = ctx;
+    (void)fd;
+    (void)iov_count;
+    if (iov[0].iov_len <= CP_WAL__UNIT_MAX && steps->count < 32)
+        steps->step[steps->count++] = (int64_t)offset;
+}
+
+static void note_sync(void *ctx, int fd)
+{
+    struct steps *steps = ctx;
+    (void)fd;
+    if (steps->count < 32)
+        steps->step[steps->count++] = -1;
+}
+
+/*
+ * In a new segment a session's first block is durable before the header makes the file's content
+ * visible: it may hold what an earlier session left there, which would turn up behind the end.
+ */
+static void tail_session_block_comes_before_header(void **state)
+{
+    struct subject s;
+    struct found found;
+    struct steps steps = {.count = 0};
+    uint64_t number = 0;
+    cp_lsn end;
+    (void)state;
+    create_started(&s, SEGMENT);
+    while (cp_wal__block_of(cp_wal_end(s.wal)) < cp_wal__segment_blocks(SEGMENT) - 1)
+        assert_int_equal(append_group(s.wal, 0, number++, 200, &end), 0);
+    assert_int_equal(cp_wal_flush(s.wal, end), 0);
+    assert_int_equal(cp_wal_prepare(s.wal, 0), 0);
+    close_log(&s);
+    open_log(&s);
+    assert_int_equal(scan_log(&s, s.first, &found), 0);
+    fault_io_on_write(s.faults, note_write, &steps);
+    fault_io_on_sync(s.faults, note_sync, &steps);
+    start_log(&s);
+    fault_io_on_write(s.faults, NULL, NULL);
+    fault_io_on_sync(s.faults, NULL, NULL);
+    assert_true(steps.count >= 4);
+    const int64_t *last = steps.step + steps.count - 4;
+    assert_true(last[0] == 4096 && last[1] == -1 && last[2] == 0 && last[3] == -1);
     destroy_log(&s);
 }
 
@@ -490,6 +550,7 @@ int main(void)
         cmocka_unit_test(tail_torn_anywhere_keeps_durable_groups),
         cmocka_unit_test(tail_crash_after_crash_keeps_history),
         cmocka_unit_test(tail_session_block_without_header_is_no_damage),
+        cmocka_unit_test(tail_session_block_comes_before_header),
         cmocka_unit_test(tail_every_bit_flip_is_noticed),
         cmocka_unit_test(tail_lost_block_before_durable_ones_is_damage),
         cmocka_unit_test(tail_older_image_of_durable_block_is_damage),
