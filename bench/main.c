@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* clockpool-bench: compares page engines on real files. Subcommands run, doctor, crash, list. */
+/* clockpool-bench: compares page engines on real files. Subcommands run, doctor, crash, order,
+ * list. */
 #include "commands.h"
 #include "job.h"
 #include "plan.h"
@@ -17,6 +18,7 @@ static const char help_text[] =
     "       clockpool-bench doctor [options]   check what decides whether figures are fair\n"
     "       clockpool-bench crash [options]    what a store still has after a crash, in many "
     "states\n"
+    "       clockpool-bench order [options]    which engine writes pages ahead of the log?\n"
     "       clockpool-bench list [--json]      engines, workloads, distributions, ways of access\n"
     "       clockpool-bench help [COMMAND]     this text, or that of a command\n"
     "       clockpool-bench --version\n"
@@ -47,10 +49,12 @@ static int command_main(const char *command, int argc, char **argv, int full_arg
         return bench_doctor_main(argc, argv);
     if (strcmp(command, "crash") == 0)
         return bench_crash_main(argc, argv);
+    if (strcmp(command, "order") == 0)
+        return bench_order_main(argc, argv);
     if (strcmp(command, "list") == 0)
         return bench_list_main(argc, argv);
     fprintf(stderr,
-            "clockpool-bench: unknown command \"%s\"; commands are run, doctor, crash, list "
+            "clockpool-bench: unknown command \"%s\"; commands are run, doctor, crash, order, list "
             "and help\n",
             command);
     return 2;
