@@ -46,7 +46,7 @@ struct lane_root {
 struct work {
     struct crash_session *session;
     const struct crash_pager_kind *kind;
-    struct crash_recorder *recorder;
+    struct crash_recorder *recorder; /* NULL: recorded from outside */
     struct cp_io *io;
     struct cp_pager *pager;
     uint64_t roots[CRASH_LANES_MAX];
@@ -81,6 +81,15 @@ static void options_for(const struct crash_pager_kind *kind, const struct crash_
 /* ---- the workload -----------------------------------------------------------------------------
  */
 
+static void tell(struct work *work, enum crash_mark mark, unsigned lane, uint32_t transaction,
+                 uint64_t lsn)
+{
+    if (work->kind->place != NULL)
+        crash_fuse_mark(work->kind->place, mark, lane, transaction, lsn);
+    else
+        crash_trace_mark(work->session->trace, mark, lane, transaction, lsn);
+}
+
 /* Something went wrong: because of the fault that was asked for, or not. Returns false. */
 static bool give_up(struct work *work, const char *what, int code)
 {
@@ -88,8 +97,8 @@ static bool give_up(struct work *work, const char *what, int code)
     cp_error_format(text, sizeof text);
     pthread_mutex_lock(&work->text_lock);
     if (!atomic_exchange_explicit(&work->stop, true, memory_order_relaxed)) {
-        if (crash_recorder_failed(work->recorder)) {
-            crash_trace_mark(work->session->trace, CRASH_MARK_FAILED, 0, 0, (uint64_t)-code);
+        if (work->recorder != NULL && crash_recorder_failed(work->recorder)) {
+            tell(work, CRASH_MARK_FAILED, 0, 0, (uint64_t)-code);
         } else {
             snprintf(work->session->text, sizeof work->session->text, "%s: %s: %.256s", what,
                      cp_status_name(code), text);
@@ -164,7 +173,6 @@ static int do_changes(struct work *work, const struct crash_step *step, struct c
 
 static bool do_transaction(struct work *work, const struct crash_step *step, cp_lsn *last_lsn)
 {
-    struct crash_trace *trace = work->session->trace;
     struct cp_mtr *mtr = NULL;
     int code = CP_EDEADLOCK;
     for (unsigned i = 0; code == CP_EDEADLOCK && i < DEADLOCKS_MAX; i++)
@@ -177,13 +185,13 @@ static bool do_transaction(struct work *work, const struct crash_step *step, cp_
     }
     cp_lsn lsn;
     bool durable = step->end == CRASH_END_DURABLE;
-    crash_trace_mark(trace, CRASH_MARK_ATTEMPTED, step->lane, step->transaction, 0);
+    tell(work, CRASH_MARK_ATTEMPTED, step->lane, step->transaction, 0);
     code = cp_mtr_commit(mtr, durable ? CP_COMMIT_DURABLE : CP_COMMIT_RELAXED, &lsn);
     if (code != 0)
         return give_up(work, "commit", code);
-    crash_trace_mark(trace, CRASH_MARK_COMMITTED, step->lane, step->transaction, lsn);
+    tell(work, CRASH_MARK_COMMITTED, step->lane, step->transaction, lsn);
     if (durable)
-        crash_trace_mark(trace, CRASH_MARK_DURABLE, 0, 0, lsn);
+        tell(work, CRASH_MARK_DURABLE, 0, 0, lsn);
     *last_lsn = lsn;
     return true;
 }
@@ -215,7 +223,7 @@ static bool close_store(struct work *work, cp_lsn last_lsn)
     work->pager = NULL;
     if (code != 0)
         return give_up(work, "closing the store", code);
-    crash_trace_mark(work->session->trace, CRASH_MARK_DURABLE, 0, 0, last_lsn);
+    tell(work, CRASH_MARK_DURABLE, 0, 0, last_lsn);
     return true;
 }
 
@@ -240,7 +248,7 @@ static bool do_after(struct work *work, const struct crash_step *step, cp_lsn la
     if (code != 0)
         return give_up(work, "checkpoint, sync or wait", code);
     if (step->after != CRASH_AFTER_CHECKPOINT) /* that promises nothing about commits */
-        crash_trace_mark(work->session->trace, CRASH_MARK_DURABLE, 0, 0, last_lsn);
+        tell(work, CRASH_MARK_DURABLE, 0, 0, last_lsn);
     return true;
 }
 
@@ -255,6 +263,8 @@ static void do_steps(struct work *work, unsigned lane, cp_lsn *last_lsn)
         if (atomic_load_explicit(&work->stop, memory_order_relaxed) ||
             !do_transaction(work, step, last_lsn) || !do_after(work, step, *last_lsn))
             return;
+        if (work->kind->between != NULL)
+            work->kind->between(work->kind->ctx);
     }
 }
 
@@ -298,7 +308,6 @@ static cp_lsn do_work(struct work *work)
 static bool make_roots(struct work *work)
 {
     const struct crash_plan *plan = work->session->plan;
-    struct crash_trace *trace = work->session->trace;
     struct cp_mtr *mtr;
     struct super_page *super = NULL;
     uint64_t page;
@@ -320,7 +329,7 @@ static bool make_roots(struct work *work)
         root->lane = lane;
         root->version = plan->models[lane][0].version;
         super->roots[lane] = work->roots[lane];
-        crash_trace_mark(trace, CRASH_MARK_ATTEMPTED, lane, 0, 0);
+        tell(work, CRASH_MARK_ATTEMPTED, lane, 0, 0);
     }
     if (code != 0) {
         cp_mtr_abort(mtr);
@@ -331,8 +340,8 @@ static bool make_roots(struct work *work)
     if (code != 0)
         return give_up(work, "the first commit", code);
     for (unsigned lane = 0; lane < plan->lanes; lane++)
-        crash_trace_mark(trace, CRASH_MARK_COMMITTED, lane, 0, lsn);
-    crash_trace_mark(trace, CRASH_MARK_DURABLE, 0, 0, lsn);
+        tell(work, CRASH_MARK_COMMITTED, lane, 0, lsn);
+    tell(work, CRASH_MARK_DURABLE, 0, 0, lsn);
     return true;
 }
 
@@ -348,25 +357,28 @@ static bool find_roots(struct work *work)
         return give_up(work, "reading the super page", code);
     for (unsigned lane = 0; lane < plan->lanes; lane++) {
         work->roots[lane] = super.roots[lane];
-        crash_trace_mark(work->session->trace, CRASH_MARK_COMMITTED, lane, plan->first[lane], lsn);
+        tell(work, CRASH_MARK_COMMITTED, lane, plan->first[lane], lsn);
     }
-    crash_trace_mark(work->session->trace, CRASH_MARK_DURABLE, 0, 0, lsn);
+    tell(work, CRASH_MARK_DURABLE, 0, 0, lsn);
     return true;
 }
 
 int crash_pager_record(const struct crash_pager_kind *kind, struct crash_session *session)
 {
     struct work work = {.session = session, .kind = kind};
-    work.recorder = crash_recorder_create(session->root, session->trace, session->seed);
-    struct cp_io_options io_options = {.backend = crash_recorder_backend(work.recorder),
-                                       .backend_ctx = work.recorder};
+    struct cp_io_options io_options = {.kind = CP_IO_SYNC};
+    if (kind->place == NULL) {
+        work.recorder = crash_recorder_create(session->root, session->trace, session->seed);
+        crash_recorder_fail_flush(work.recorder, session->fail_flush);
+        io_options = (struct cp_io_options){.backend = crash_recorder_backend(work.recorder),
+                                            .backend_ctx = work.recorder};
+    }
     pthread_mutex_init(&work.text_lock, NULL);
-    crash_recorder_fail_flush(work.recorder, session->fail_flush);
     int code = cp_io_create(&io_options, &work.io);
     if (code != 0) {
         give_up(&work, "creating an I/O context", code);
     } else if (open_store(&work, !session->recover)) {
-        crash_trace_mark(session->trace, CRASH_MARK_CREATED, 0, 0, 0);
+        tell(&work, CRASH_MARK_CREATED, 0, 0, 0);
         if (session->recover ? find_roots(&work) : make_roots(&work)) {
             cp_lsn last_lsn = do_work(&work);
             if (!atomic_load_explicit(&work.stop, memory_order_relaxed) && work.pager != NULL &&
@@ -377,7 +389,8 @@ int crash_pager_record(const struct crash_pager_kind *kind, struct crash_session
     if (work.pager != NULL)
         cp_pager_abandon(work.pager);
     cp_io_destroy(work.io);
-    crash_recorder_destroy(work.recorder);
+    if (work.recorder != NULL)
+        crash_recorder_destroy(work.recorder);
     pthread_mutex_destroy(&work.text_lock);
     return work.failed ? -1 : 0;
 }

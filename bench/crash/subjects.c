@@ -7,6 +7,7 @@
 static const struct crash_subject *const subjects[] = {
     &crash_subject_pool,
     &crash_subject_mmap,
+    &crash_subject_mmap_in_place,
     &crash_subject_lmdb,
     &crash_subject_lmdb_nosync,
 };

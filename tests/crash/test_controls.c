@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The search, tried on a store of another make: LMDB as it comes must pass, LMDB told not to sync
- * must fail. Skipped, with the reason, where FUSE or LMDB is missing. CP_CRASH_STATES: how many
- * states each.
+ * The search, tried on stores of which we know what must come out: LMDB as it comes must pass, LMDB
+ * told not to sync must fail, and so must pages changed in place in a shared mapping. Skipped, with
+ * the reason, where FUSE or LMDB is missing. CP_CRASH_STATES: how many states each.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,14 +11,34 @@
 #include <cmocka.h>
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
+#include "image.h"
+#include "run.h"
 #include "search.h"
 
 static uint64_t number_of(const char *variable, uint64_t otherwise)
 {
     const char *text = getenv(variable);
     return text != NULL ? strtoull(text, NULL, 10) : otherwise;
+}
+
+/* A directory for the traces that no seed repeats, removed in the end. */
+static char keep[PATH_MAX];
+
+static int make_keep(void **state)
+{
+    (void)state;
+    return crash_workplace_create(NULL, keep, sizeof keep);
+}
+
+static int remove_keep(void **state)
+{
+    (void)state;
+    crash_empty_directory(keep);
+    return rmdir(keep);
 }
 
 static void skip_unless_possible(const struct crash_subject *subject)
@@ -39,6 +59,7 @@ static struct crash_report search(const struct crash_subject *subject, uint64_t 
         .seed = number_of("CP_TEST_SEED", 1),
         .states = number_of("CP_CRASH_STATES", states),
         .jobs = 2,
+        .keep = keep,
     };
     struct crash_report report;
     char text[384] = "";
@@ -82,11 +103,20 @@ static void controls_lmdb_without_sync_loses_commits(void **state)
     assert_true(report.by_class[CRASH_CORRUPT] + report.by_class[CRASH_TORN] > 0);
 }
 
+static void controls_mapping_changed_in_place_breaks(void **state)
+{
+    (void)state;
+    struct crash_report report = search(&crash_subject_mmap_in_place, 600);
+    assert_true(report.finding_count > 0);
+    assert_int_equal(report.by_class[CRASH_SIGNAL], 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(controls_lmdb_keeps_every_commit),
         cmocka_unit_test(controls_lmdb_without_sync_loses_commits),
+        cmocka_unit_test(controls_mapping_changed_in_place_breaks),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, make_keep, remove_keep);
 }
