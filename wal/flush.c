@@ -282,8 +282,7 @@ static void lead(struct cp_wal *wal, cp_lsn upto)
         atomic_store_explicit(&wal->failed, code, memory_order_release);
         wake(&wal->queues[wal->current ^ 1], UINT32_MAX >> 1);
     }
-    wake(covered, UINT32_MAX >> 1);
-    wake_heir(wal);
+    wake(covered, UINT32_MAX >> 1); /* the heir is woken when the leader leaves */
 }
 
 int cp_wal_flush(struct cp_wal *wal, cp_lsn upto)

@@ -5,6 +5,7 @@
  * HOLDS finds the rule violated; any other failure, or none, is a failure of that test.
  */
 #include "image.h"
+#include "internal.h"
 
 #ifdef CP_EXPECT_BREAKAGE
 #define HOLDS(condition)                                                                           \
@@ -31,6 +32,15 @@ static void rules_commit_is_synced(void **state)
     assert_int_equal(append_group(s.wal, 0, 0, 10, &end), 0);
     assert_int_equal(cp_wal_flush(s.wal, end), 0);
     HOLDS(fault_io_count(s.faults, FAULT_SYNC) == syncs + 1);
+    destroy_log(&s);
+
+    struct cp_io_file_info info;
+    create_log(&s, SEGMENT);
+    s.options.sync = CP_WAL_SYNC_DSYNC;
+    open_log(&s);
+    start_log(&s);
+    cp_io_file_info(s.wal->writing->file, &info);
+    HOLDS((fcntl(info.fd, F_GETFL) & O_DSYNC) == O_DSYNC);
     destroy_log(&s);
 }
 

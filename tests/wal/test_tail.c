@@ -76,6 +76,7 @@ static void check_state(struct tail *t, uint32_t mask)
     if (code != 0 || found.wrong || found.groups < t->durable || found.groups > t->total)
         fail_msg("mask %x: code %d, %llu groups, %llu durable", mask, code,
                  (unsigned long long)found.groups, (unsigned long long)t->durable);
+    assert_int_equal(t->s.end, found.end);
     if (mask == 0)
         assert_int_equal(found.groups, t->durable);
     if (mask == (1u << t->sector_count) - 1)
@@ -301,6 +302,120 @@ static void tail_session_block_without_header_is_no_damage(void **state)
     assert_int_equal(found.next[0], number);
     image_free(&before);
     image_free(&after);
+    destroy_log(&s);
+}
+
+/* Append group `number` so that it ends with its block. */
+static void append_to_block_end(struct subject *s, uint64_t writer, uint64_t number)
+{
+    cp_lsn end;
+    uint32_t rest = 488 - (uint32_t)(cp_wal_end(s->wal) % 488);
+    assert_int_equal(append_group(s->wal, writer, number, rest - group_size(0), &end), 0);
+    assert_int_equal(end % 488, 0);
+}
+
+/* A scan from a block's start does not take an older session's block for the log's continuation. */
+static void tail_stale_block_at_redo_is_not_replayed(void **state)
+{
+    struct subject s;
+    struct image before, after;
+    struct found found;
+    (void)state;
+    create_started(&s, SEGMENT);
+    image_take(&before, s.directory);
+    for (uint64_t i = 0; i < 4; i++)
+        append_to_block_end(&s, 0, i);
+    assert_int_equal(cp_wal_flush(s.wal, cp_wal_end(s.wal)), 0);
+    close_log(&s);
+    image_take(&after, s.directory);
+    memcpy(image_block(&after, 1, SEGMENT), image_block(&before, 1, SEGMENT), SECTOR * 2);
+    image_put(&after, s.directory);
+    image_free(&before);
+    image_free(&after);
+    open_log(&s);
+    assert_int_equal(scan_log(&s, s.first, &found), 0);
+    assert_int_equal(found.groups, 0);
+    start_log(&s); /* in block 2; blocks 3 and 4 are left from the first session */
+    append_to_block_end(&s, 1, 0);
+    assert_int_equal(cp_wal_flush(s.wal, cp_wal_end(s.wal)), 0);
+    cp_lsn redo = cp_wal_end(s.wal);
+    cp_wal_trim(s.wal, redo);
+    close_log(&s);
+    open_log(&s);
+    assert_int_equal(scan_log(&s, redo, &found), 0);
+    assert_int_equal(found.groups, 0);
+    assert_int_equal(s.end, redo);
+    destroy_log(&s);
+}
+
+/* The redo point may be where a segment ends, and the next one may not be there yet. */
+static void tail_redo_at_segment_end_is_found(void **state)
+{
+    struct subject s;
+    struct found found;
+    (void)state;
+    create_started(&s, SEGMENT);
+    for (unsigned round = 0; round < 5; round++) {
+        uint64_t number = 0;
+        cp_lsn boundary = (cp_wal_end(s.wal) / (24 * 488) + 1) * 24 * UINT64_C(488);
+        while (cp_wal_end(s.wal) < boundary)
+            append_to_block_end(&s, round, number++);
+        assert_int_equal(cp_wal_flush(s.wal, cp_wal_end(s.wal)), 0);
+        assert_int_equal(cp_wal_end(s.wal), boundary);
+        cp_wal_trim(s.wal, boundary);
+        if (round % 2 == 0) { /* segments are used again, but not the one before redo */
+            for (number = 0; number < 40; number++)
+                append_to_block_end(&s, round + 20, number);
+            assert_int_equal(cp_wal_flush(s.wal, cp_wal_end(s.wal)), 0);
+        }
+        close_log(&s);
+        open_log(&s);
+        assert_int_equal(scan_log(&s, boundary, &found), 0);
+        assert_int_equal(found.groups, round % 2 == 0 ? 40 : 0);
+        start_log(&s);
+    }
+    destroy_log(&s);
+}
+
+/*
+ * A header that a crash left without blocks: its file is the one that gets the number, though
+ * another is free. Otherwise two files would carry it.
+ */
+static void tail_number_stays_with_its_file(void **state)
+{
+    struct subject s;
+    struct image image;
+    struct found found;
+    uint64_t number = 0;
+    (void)state;
+    create_started(&s, SEGMENT);
+    while (cp_wal_end(s.wal) < 48 * UINT64_C(488))
+        append_to_block_end(&s, 0, number++);
+    assert_int_equal(cp_wal_flush(s.wal, cp_wal_end(s.wal)), 0);
+    uint64_t durable = number;
+    cp_lsn redo = cp_wal_end(s.wal);
+    append_to_block_end(&s, 0, number++);
+    assert_int_equal(cp_wal_flush(s.wal, cp_wal_end(s.wal)), 0);
+    close_log(&s);
+    image_take(&image, s.directory);
+    for (unsigned i = 0; i < image.count; i++) {
+        if (image_number(&image.files[i]) == 2)
+            memset(image.files[i].bytes + 4096, 0, SEGMENT - 4096);
+    }
+    image_put(&image, s.directory);
+    image_free(&image);
+    open_log(&s);
+    assert_int_equal(scan_log(&s, s.first, &found), 0);
+    assert_int_equal(found.next[0], durable);
+    s.end = redo - 8; /* as if the session began at the end of the segment before */
+    s.end -= 488;
+    start_log(&s);
+    cp_wal_trim(s.wal, redo - 488);
+    for (number = 0; number < 5; number++)
+        append_to_block_end(&s, 1, number);
+    assert_int_equal(cp_wal_flush(s.wal, cp_wal_end(s.wal)), 0);
+    close_log(&s);
+    open_log(&s);
     destroy_log(&s);
 }
 
@@ -551,6 +666,9 @@ int main(void)
         cmocka_unit_test(tail_crash_after_crash_keeps_history),
         cmocka_unit_test(tail_session_block_without_header_is_no_damage),
         cmocka_unit_test(tail_session_block_comes_before_header),
+        cmocka_unit_test(tail_stale_block_at_redo_is_not_replayed),
+        cmocka_unit_test(tail_redo_at_segment_end_is_found),
+        cmocka_unit_test(tail_number_stays_with_its_file),
         cmocka_unit_test(tail_every_bit_flip_is_noticed),
         cmocka_unit_test(tail_lost_block_before_durable_ones_is_damage),
         cmocka_unit_test(tail_older_image_of_durable_block_is_damage),
