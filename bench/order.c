@@ -30,43 +30,39 @@
 static const char help_text[] =
     "usage: clockpool-bench order [options]\n"
     "\n"
-    "Count the page writes that run ahead of the log. Small transactions change random pages of a\n"
-    "store that does not fit into memory; a group of them is made durable at a time. Everything "
-    "that\n"
-    "reaches the files is recorded from outside, by a file system (FUSE), and a page write counts "
-    "as\n"
+    "Count the page writes that run ahead of the log. Small transactions change random pages\n"
+    "of a store that does not fit into memory; a group of them is made durable at a time. All\n"
+    "that reaches the files is recorded from outside, by a file system (FUSE). A page write is\n"
     "ahead of the log when the page's LSN is beyond what the log's flushed blocks cover.\n"
-    "Engines: pool and mmap wait for the log, so theirs must be 0. mmap-in-place changes pages in "
-    "a\n"
+    "pool and mmap wait for the log, so theirs must be 0. mmap-in-place changes pages in a\n"
     "shared writable mapping, which the kernel writes when it likes.\n"
     "\n"
     "  --engines LIST       pool, mmap, mmap-in-place (all three)\n"
     "  --transactions N     transactions, each changing 2 pages (5000)\n"
     "  --group G            transactions made durable together (1024)\n"
     "  --size SIZE          data, in pages that exist before it begins (16M)\n"
-    "  --mem SIZE           memory for the engine, 2M or more (4M). The mmap engines run under a\n"
-    "                       cgroup limit of this and a slack for the program, where there is one\n"
+    "  --mem SIZE           memory for the engine, 2M or more (4M). The mmap engines run under\n"
+    "                       a cgroup limit of this and a slack for the program, where possible\n"
     "  --page-size SIZE     4K, 8K, 16K, 32K or 64K (4K)\n"
-    "  --nudge N            ask the kernel every N transactions to write back what is dirty in "
-    "the\n"
-    "                       page cache (256; 0: never). It does so anyway, within seconds or when\n"
-    "                       memory runs short; this lets a run of a second see it\n"
+    "  --nudge N            once in N transactions, on average, ask the kernel to write back\n"
+    "                       what is dirty in the page cache (256; 0: never). It does so anyway,\n"
+    "                       within seconds or when memory runs short; this lets a run of a\n"
+    "                       second see it\n"
     "  --seed N             of the choice of pages (1)\n"
     "  --dir DIR            where to work (/dev/shm, else $TMPDIR, else /tmp)\n"
-    "  --json FILE          write the counts as JSON; - for standard output, instead of the table\n"
+    "  --json FILE          write the counts as JSON; - for standard output, without the table\n"
     "  --quiet              no progress\n"
     "  --help               this text\n"
     "\n"
-    "Where FUSE is not possible (no /dev/fuse, no namespaces, built without libfuse3) pool and "
-    "mmap\n"
-    "are recorded by the library's I/O backend, and mmap-in-place is skipped: its writes are the\n"
-    "kernel's. The output says which.\n"
+    "Where FUSE is not possible (no /dev/fuse, no namespaces, built without libfuse3) pool and\n"
+    "mmap are recorded by the library's I/O backend, and mmap-in-place is skipped: its writes\n"
+    "are the kernel's. The output says which.\n"
     "\n"
     "exit status: 0 measured, whatever came out; 2 wrong usage, or it could not be measured\n"
     "\n"
     "examples:\n"
     "  clockpool-bench order\n"
-    "  clockpool-bench order --engines mmap-in-place --group 64 --nudge 0 --transactions 50000\n"
+    "  clockpool-bench order --engines mmap-in-place --nudge 0 --transactions 50000\n"
     "  clockpool-bench order --json - | jq '.engines[] | {engine, ahead_of_log}'\n";
 
 #define ENGINES         3u
@@ -338,7 +334,7 @@ static void print_table(const struct order_plan *plan)
     bool unlimited = false;
     printf("%" PRIu64 " transactions, %" PRIu64
            " made durable at a time; %s of data in pages of %" PRIu64
-           ", %s of memory; write-back nudged every %" PRIu64 "\n",
+           ", %s of memory; write-back nudged once in %" PRIu64 "\n",
            plan->transactions, plan->group, bench_format_size(size, sizeof size, plan->size_bytes),
            plan->page_size, bench_format_size(mem, sizeof mem, plan->mem_bytes), plan->nudge);
     printf("recorded by %s%s\n\n",

@@ -177,6 +177,8 @@ static void take_log_write(struct counter *counter, const struct crash_event *ev
     const uint64_t end = event->offset + event->size;
     uint64_t at = (event->offset + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
     counter->counts.log_writes += counter->counting;
+    if ((event->flags & CRASH_DSYNC) != 0)
+        counter->counts.log_flushes += counter->counting;
     if (at < SEGMENT_HEADER_BYTES)
         at = SEGMENT_HEADER_BYTES;
     for (; at + BLOCK_BYTES <= end; at += BLOCK_BYTES) {

@@ -16,7 +16,7 @@ struct order_counts {
     uint64_t ahead_of_log;  /* of these, with an LSN beyond the durable end of the log */
     uint64_t max_lag_bytes; /* the largest distance, in bytes of the log's stream */
     uint64_t unsealed;      /* images whose checksum does not hold: written while being changed */
-    uint64_t log_writes, log_flushes; /* write calls to segments; flushes of segments */
+    uint64_t log_writes, log_flushes; /* write calls to segments; flushes, O_DSYNC writes too */
     uint64_t durable_lsn;             /* at the end of the trace */
 };
 

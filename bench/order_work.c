@@ -106,16 +106,18 @@ static int change_pages(struct work *work, struct bench_random *random, uint64_t
 static int change_all(struct work *work)
 {
     const struct order_job *job = work->job;
-    struct bench_random random;
+    struct bench_random random, nudges;
     cp_lsn lsn = 0;
     bench_random_init(&random, job->seed, 0);
+    bench_random_init(&nudges, job->seed, 1);
     for (uint64_t i = 1; i <= job->transactions; i++) {
         if (change_pages(work, &random, i, &lsn) != 0)
             return -1;
         if (i % job->group == 0 && cp_pager_wait_durable(work->pager, lsn) != 0)
             return fail(work, "make a group durable");
-        /* Starts the write-back of what is dirty in the page cache, and does not wait for it. */
-        if (work->data_fd >= 0 && i % job->nudge == 0 &&
+        /* Starts the write-back of what is dirty in the page cache, and does not wait for it. At
+         * random, so as not to keep step with the groups. */
+        if (work->data_fd >= 0 && bench_random_below(&nudges, job->nudge) == 0 &&
             sync_file_range(work->data_fd, 0, 0, SYNC_FILE_RANGE_WRITE) != 0) {
             snprintf(work->text, work->text_capacity, "sync_file_range: %s", strerror(errno));
             return -1;

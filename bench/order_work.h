@@ -22,7 +22,8 @@ struct order_job {
     uint32_t page_size;
     uint64_t transactions;
     uint64_t group; /* transactions made durable together */
-    uint64_t nudge; /* every so many transactions the kernel is asked to write back; 0: never */
+    uint64_t nudge; /* transactions, on average, between two requests to the kernel to write back;
+                       0: never */
     uint64_t seed;
     const struct bench_cgroup *limit; /* the workload's process joins it; NULL: none */
     char *text;                       /* why it failed */

@@ -174,6 +174,7 @@ static void order_dsync_write_is_durable_at_its_end(void **state)
     struct order_counts counts = end(&hand);
     assert_int_equal(counts.ahead_of_log, 0);
     assert_int_equal(counts.log_writes, 2);
+    assert_int_equal(counts.log_flushes, 2);
     assert_int_equal(counts.durable_lsn, lsn_of(3, 24));
 }
 
