@@ -201,7 +201,7 @@ static int usage(const char *what, const char *detail)
 static int parse(struct order_plan *plan, int argc, char **argv)
 {
     int id, index = 0;
-    char text[256];
+    char text[256], given[128] = "";
     optind = 1;
     opterr = 0;
     while ((id = getopt_long(argc, argv, "+:h", options, &index)) != -1) {
@@ -211,8 +211,11 @@ static int parse(struct order_plan *plan, int argc, char **argv)
             return usage("unknown option ", argv[optind - 1]);
         if (id == 'h')
             id = OPT_HELP;
+        if (optarg != NULL)
+            snprintf(given, sizeof given, "%s", optarg); /* lists are taken apart in place */
         if (!parse_option(plan, id, optarg)) {
-            snprintf(text, sizeof text, "--%s: bad value", options[index].name);
+            snprintf(text, sizeof text, "--%s: \"%.100s\" cannot be used", options[index].name,
+                     given);
             return usage(text, "");
         }
     }
