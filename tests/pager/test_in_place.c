@@ -159,6 +159,58 @@ static void in_place_store_that_shrank_and_grew_again_is_whole(void **state)
     assert_ok(cp_pager_close(pager));
 }
 
+/* Commits, aborts and allocation by seed; pages carry their version. Ends as a killed process
+ * would, or in an orderly way, and is opened again: nothing but a power failure can lose anything.
+ */
+static void in_place_mini_transactions_survive_the_process(void **state)
+{
+    (void)state;
+    uint64_t seed = test_seed(), pages[PAGES], versions[PAGES], count = 0;
+    struct cp_pager *pager = open_in_place(new_store(), true);
+    const uint32_t payload = cp_pager_payload_size(pager);
+    for (unsigned step = 1; step <= 1500; step++) {
+        struct cp_mtr *mtr;
+        void *data;
+        const bool commit = below(&seed, 5) != 0,
+                   grow = count < 3 || (count < PAGES && step % 4 == 0);
+        const uint64_t which = grow ? count : below(&seed, count);
+        uint64_t page = grow ? 0 : pages[which];
+        assert_ok(cp_mtr_begin(pager, &mtr));
+        if (grow)
+            assert_ok(cp_mtr_allocate(mtr, &page, &data));
+        else
+            assert_ok(cp_mtr_fix(mtr, page, CP_EXCLUSIVE, &data));
+        fill_page(data, payload, page, step);
+        if (commit) {
+            assert_ok(
+                cp_mtr_commit(mtr, below(&seed, 2) ? CP_COMMIT_DURABLE : CP_COMMIT_RELAXED, NULL));
+            pages[which] = page;
+            versions[which] = step;
+            count += grow;
+        } else {
+            cp_mtr_abort(mtr);
+        }
+        if (below(&seed, 100) == 0)
+            assert_ok(cp_pager_checkpoint(pager));
+        if (below(&seed, 200) == 0) {
+            if (below(&seed, 2) == 0) {
+                assert_ok(cp_pager_close(pager));
+            } else {
+                /* The log's tail is in memory, and the pages are not: they are the mapping's. */
+                assert_ok(cp_pager_wait_durable(pager, UINT64_MAX));
+                cp_pager_abandon(pager);
+            }
+            pager = open_in_place(store_path(), false);
+        }
+        if (step % 50 == 0) {
+            for (uint64_t i = 0; i < count; i++)
+                assert_true(check_page(pager, pages[i], versions[i]));
+        }
+    }
+    assert_int_equal(cp_pager_check(pager, NULL, NULL, NULL), 0);
+    assert_ok(cp_pager_close(pager));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -169,6 +221,7 @@ int main(void)
         cmocka_unit_test(in_place_store_closed_opens_with_both_engines),
         cmocka_unit_test(in_place_damaged_page_is_named_at_its_first_touch),
         cmocka_unit_test(in_place_store_that_shrank_and_grew_again_is_whole),
+        cmocka_unit_test(in_place_mini_transactions_survive_the_process),
     };
     return RUN_ENGINE(CP_ENGINE_MMAP, tests);
 }
