@@ -79,13 +79,20 @@ static int sync_and_publish(struct cp_pager *pager, uint32_t flags, uint64_t pag
 static int write_checkpoint(struct cp_pager *pager, uint32_t flags)
 {
     const uint64_t begun_ns = cp_now_ns();
-    const cp_lsn redo = cp_images__choose_redo(&pager->images);
+    cp_lsn redo = cp_images__choose_redo(&pager->images);
     const uint64_t page_count = cp_pager__page_count(pager);
 
     CP_PROBE2(checkpoint_start, pager->data_path, redo);
     int code = cp_pager__log_flush(pager, redo);
     if (code == 0)
         code = pager->engine->ops->flush(pager->engine);
+    if (code == 0 && (flags & CP_FORMAT_FLAG_UNCLEAN) == 0) {
+        /* The last of this session: nothing in the log is needed any more, the images that the
+         * flush has just logged included. The next session begins behind them, or its LSNs would be
+         * below those in the pages. */
+        redo = cp_wal_end(pager->wal);
+        code = cp_pager__log_flush(pager, redo);
+    }
     if (code == 0)
         code = sync_and_publish(pager, flags, page_count, redo);
     CP_PROBE3(checkpoint_done, pager->data_path, redo, code);
