@@ -8,6 +8,7 @@
  * where allowed, and never used.
  */
 #include "job.h"
+#include "recover.h"
 #include "tracker.h"
 
 #include <clockpool/base/bits.h>
@@ -220,7 +221,7 @@ static json_t *series_json(const struct bench_cell_result *result)
 
 static json_t *result_json(const struct bench_cell_result *result)
 {
-    return json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:f,s:o,s:f,s:f}",
+    return json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:f,s:o,s:f,s:f,s:f,s:f}",
                      "ops_per_s", result->ops_per_s, "p50_us", result->p50_us, "p99_us",
                      result->p99_us, "p999_us", result->p999_us, "max_us", result->max_us,
                      "cpu_us_per_op", result->cpu_us_per_op, "read_bytes_per_op",
@@ -229,7 +230,8 @@ static json_t *result_json(const struct bench_cell_result *result)
                      (json_int_t)result->op_count, "timed", (json_int_t)result->timed_count,
                      "verified", (json_int_t)result->verified_count, "seconds", result->seconds,
                      "series", series_json(result), "series_interval_s", result->series_interval_s,
-                     "series_variation", result->series_variation);
+                     "series_variation", result->series_variation, "log_bytes", result->log_bytes,
+                     "recovered_pages", result->recovered_pages);
 }
 
 static int fail_cell(struct child *child, unsigned index, const char *text)
@@ -253,6 +255,11 @@ static struct bench_cell_input cell_input(struct child *child, unsigned index)
                                      .ctx = child};
 }
 
+static int answer_cell(struct child *child, unsigned index, const struct bench_cell_result *result)
+{
+    return answer(child, json_pack("{s:i,s:o}", "cell", (int)index, "result", result_json(result)));
+}
+
 static int run_cell(struct child *child, unsigned index)
 {
     static struct bench_cell_result result; /* static: large */
@@ -266,8 +273,7 @@ static int run_cell(struct child *child, unsigned index)
     if (input.tracker != NULL &&
         bench_verify_updates(&input, VERIFY_PAGES_MAX, &result.verified_count, &error) != 0)
         return fail_cell(child, index, error.text);
-    return answer(child,
-                  json_pack("{s:i,s:o}", "cell", (int)index, "result", result_json(&result)));
+    return answer_cell(child, index, &result);
 }
 
 /* Committed is committed: close the engine, open it again, and look. */
@@ -326,6 +332,33 @@ static int run_engine(struct child *child)
     return result;
 }
 
+/* ---- recover
+ * -------------------------------------------------------------------------------------- */
+
+static int recover(struct child *child)
+{
+    static struct bench_cell_result result; /* static: large */
+    const struct bench_data *data = &child->job.setup.data;
+    struct bench_engine_stats stats = {""};
+    struct bench_error error = {""};
+    struct bench_cell_input input = cell_input(child, 0);
+    bool fill = child->job.recover == BENCH_RECOVER_FILL;
+    bench_dist_init(&child->dist, child->job.zipf, child->job.theta, data->page_count, data->seed);
+    take_ballast(child);
+    child->phase = fill ? "filling the log" : "opening";
+    int code = fill ? bench_recover_fill(&input, &error)
+                    : bench_recover_open(&input, &result, &stats, &error);
+    if (code != 0)
+        return answer_error(child, &error);
+    if (!fill && answer_cell(child, 0, &result) != 0)
+        return 1;
+    answer(child, json_pack("{s:b,s:s,s:I}", "done", 1, "details", stats.details, "ballast_bytes",
+                            (json_int_t)child->ballast_bytes));
+    if (fill)
+        kill(getpid(), SIGKILL); /* and so nothing is closed */
+    return 0;
+}
+
 static int read_job(int fd, struct bench_job *job)
 {
     char *at = (char *)job;
@@ -352,5 +385,7 @@ int bench_child_main(int in_fd, int out_fd)
     child.engine = bench_engine_find(child.job.engine);
     if (child.engine == NULL || child.engine->not_built != NULL)
         return 2;
-    return child.job.create ? create_data(&child) : run_engine(&child);
+    if (child.job.create)
+        return create_data(&child);
+    return child.job.recover != BENCH_RECOVER_NONE ? recover(&child) : run_engine(&child);
 }

@@ -37,7 +37,7 @@ enum bench_workload {
     BENCH_COMMIT,         /* updates, each durable when it returns */
     BENCH_COMMIT_RELAXED, /* updates, durable later */
     BENCH_MIXED,          /* reads, and a share of durable commits */
-    BENCH_RECOVER,        /* opening after a kill: not a cell of the others' kind, see recover.h */
+    BENCH_RECOVER,        /* opening after a kill: two processes, see recover.h */
     BENCH_WORKLOAD_COUNT,
 };
 
@@ -190,8 +190,11 @@ struct bench_engine {
      * reading pages. NULL: the pages are read.
      */
     int (*verify)(void *engine, const struct bench_tracker *tracker, struct bench_error *error);
-    /* Bytes of log that opening would have to go through now. NULL: the engine keeps no log. */
+    /* Bytes of log that opening would have to go through now. NULL: none, or none that grows as
+     * long as one likes. */
     uint64_t (*log_bytes)(void *engine);
+    /* What opening had to do: bytes of log, and pages. NULL: the engine does not say. */
+    void (*recovered)(void *engine, uint64_t *out_log_bytes, uint64_t *out_pages);
 
     /*
      * Read pages first .. first+count-1 in order and hand each to bench_check_scan, until that says

@@ -307,6 +307,18 @@ static int update_op(void *handle, struct bench_op *op)
     return code == 0 ? 0 : fail_page(thread, code, "update", op->page);
 }
 
+static uint64_t log_bytes(void *handle)
+{
+    struct bdb_engine *engine = handle;
+    DB_LOG_STAT *log;
+    if (engine->env->log_stat(engine->env, &log, 0) != 0)
+        return 0;
+    uint64_t bytes =
+        ((uint64_t)log->st_wc_mbytes << 20) + log->st_wc_bytes; /* since a checkpoint */
+    free(log);
+    return bytes;
+}
+
 static int scan_pages(void *handle, uint64_t first, uint64_t count)
 {
     struct bdb_thread *thread = handle;
@@ -334,5 +346,6 @@ const struct bench_engine bench_engine_berkeleydb = {
     .update = update_op,
     .commit = update_op, /* the environment's setting makes the difference */
     .sync = sync_log,
+    .log_bytes = log_bytes,
     .scan = scan_pages,
 };

@@ -17,7 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SCAN_CHUNK_BYTES    (UINT32_C(1) << 20) /* one transfer of the device */
+#define RECOVERY_BYTES      (UINT64_C(64) << 20) /* the default */
+#define SCAN_CHUNK_BYTES    (UINT32_C(1) << 20)  /* one transfer of the device */
 #define SCAN_CHUNKS_AHEAD   4u
 #define UPDATE_REAP_DIVISOR 4u /* fix a quarter of the slots at a time, the rest keep coming */
 
@@ -91,7 +92,10 @@ static int open_pager(const struct bench_setup *setup, enum cp_engine kind, void
                                        .page_size = setup->data.page_size,
                                        .read_only = !bench_workload_writes(setup->workload),
                                        .budget_bytes = setup->mem_bytes,
+                                       .recovery_bytes = RECOVERY_BYTES,
                                        .advice = advice[setup->advice]};
+    if (options.recovery_bytes > setup->mem_bytes / 4) /* it comes on top of the budget */
+        options.recovery_bytes = setup->mem_bytes / 4;
     if (setup->log_bytes > 0) { /* no checkpoint before the kill */
         options.log_limit_bytes = 4 * setup->log_bytes;
         options.checkpoint_ms = UINT32_MAX;
@@ -346,6 +350,15 @@ static uint64_t log_bytes(void *handle)
     return stats.wal.end - stats.checkpoint_lsn;
 }
 
+static void recovered(void *handle, uint64_t *out_log_bytes, uint64_t *out_pages)
+{
+    struct pager_engine *engine = handle;
+    struct cp_pager_stats stats;
+    cp_pager_stats(engine->pager, &stats);
+    *out_log_bytes = stats.recovered_bytes;
+    *out_pages = stats.recovered_pages;
+}
+
 /* ---- many at a time (pool)
  * ------------------------------------------------------------------------ */
 
@@ -518,6 +531,7 @@ const struct bench_engine bench_engine_pool = {
     .commit = commit_op,
     .sync = sync_log,
     .log_bytes = log_bytes,
+    .recovered = recovered,
     .scan = scan_pages,
 };
 
@@ -543,5 +557,6 @@ const struct bench_engine bench_engine_mmap = {
     .commit = commit_op,
     .sync = sync_log,
     .log_bytes = log_bytes,
+    .recovered = recovered,
     .scan = scan_pages,
 };

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define BUSY_MS          60000         /* for whom another's write transaction is in the way */
 #define CACHE_KIB        INT64_C(2048) /* of each connection, SQLite's default; the rest: page cache */
@@ -303,6 +304,16 @@ static int update_op(void *handle, struct bench_op *op)
     return step(thread->commit) == 0 ? 0 : fail_page(thread, "commit", op->page);
 }
 
+/* The log is a file that is used from the front again only after a checkpoint. */
+static uint64_t log_bytes(void *handle)
+{
+    struct sqlite_engine *engine = handle;
+    char path[PATH_MAX + 32];
+    struct stat info;
+    snprintf(path, sizeof path, "%s/" DATABASE "-wal", engine->setup->data.directory);
+    return stat(path, &info) == 0 ? (uint64_t)info.st_size : 0;
+}
+
 static int scan_pages(void *handle, uint64_t first, uint64_t count)
 {
     struct sqlite_thread *thread = handle;
@@ -329,5 +340,6 @@ const struct bench_engine bench_engine_sqlite = {
     .read = read_ops,
     .update = update_op,
     .commit = update_op, /* the connection's setting makes the difference */
+    .log_bytes = log_bytes,
     .scan = scan_pages,
 };

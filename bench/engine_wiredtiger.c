@@ -22,7 +22,7 @@
 struct wt_engine {
     const struct bench_setup *setup;
     WT_CONNECTION *connection;
-    WT_SESSION *session; /* of sync, which one thread calls */
+    WT_SESSION *session; /* of sync and log_bytes, which one thread calls */
     bool durable;
 };
 
@@ -137,7 +137,9 @@ static int open_engine(const struct bench_setup *setup, void **out_engine,
         return bench_fail(error, "out of memory");
     engine->setup = setup;
     engine->durable = setup->workload == BENCH_COMMIT || setup->workload == BENCH_MIXED;
-    if (setup->log_bytes == 0)
+    if (setup->log_bytes > 0) /* no checkpoint, and the log's length is asked for */
+        snprintf(checkpoint, sizeof checkpoint, ",statistics=(fast)");
+    else
         snprintf(checkpoint, sizeof checkpoint, ",checkpoint=(log_size=%" PRIu64 ",wait=60)",
                  LOG_CHECKPOINT);
     snprintf(more, sizeof more,
@@ -285,6 +287,22 @@ static int update_op(void *handle, struct bench_op *op)
     return code == 0 ? 0 : fail_page(thread, code, "update", op->page);
 }
 
+static uint64_t log_bytes(void *handle)
+{
+    struct wt_engine *engine = handle;
+    WT_SESSION *session = engine->session;
+    WT_CURSOR *cursor;
+    const char *name, *text;
+    int64_t value = 0;
+    if (session->open_cursor(session, "statistics:", NULL, NULL, &cursor) != 0)
+        return 0;
+    cursor->set_key(cursor, WT_STAT_CONN_LOG_BYTES_WRITTEN);
+    if (cursor->search(cursor) != 0 || cursor->get_value(cursor, &name, &text, &value) != 0)
+        value = 0;
+    cursor->close(cursor);
+    return (uint64_t)value;
+}
+
 static int scan_pages(void *handle, uint64_t first, uint64_t count)
 {
     struct wt_thread *thread = handle;
@@ -312,5 +330,6 @@ const struct bench_engine bench_engine_wiredtiger = {
     .update = update_op,
     .commit = update_op, /* the connection's setting makes the difference */
     .sync = sync_log,
+    .log_bytes = log_bytes,
     .scan = scan_pages,
 };

@@ -30,10 +30,14 @@
 #define BENCH_CELLS_MAX     256u
 #define BENCH_JOB_MAGIC     UINT32_C(0x626a6f62)
 
+/* The processes of the workload recover: one works until it kills itself, the next one opens. */
+enum bench_recover_step { BENCH_RECOVER_NONE = 0, BENCH_RECOVER_FILL, BENCH_RECOVER_OPEN };
+
 struct bench_job {
     uint32_t magic, size_bytes; /* of this struct: parent and child must be the same program */
     char engine[32];
     bool create; /* write the data set and nothing else */
+    enum bench_recover_step recover;
     bool zipf;
     double theta;
     struct bench_setup setup;

@@ -26,7 +26,7 @@ static const char help_text[] =
     "  --engines LIST     engines to compare, or all (raw,pool,mmap,lmdb); see clockpool-bench "
     "list\n"
     "  --workload LIST    read-random | read-scan | update-random | commit | commit-relaxed |\n"
-    "                     mixed (read-random)\n"
+    "                     mixed | recover (read-random)\n"
     "  --dist LIST        uniform | zipf:THETA, THETA from 0 to 10 (uniform)\n"
     "  --size LIST        bytes of data: 8G, 512M, 4K... (768M,2G)\n"
     "  --mem LIST         bytes of memory for each engine: one for all sizes, or one for each\n"
@@ -37,6 +37,7 @@ static const char help_text[] =
     "                     (mmap, lmdb) run at depth 1\n"
     "  --access LIST      how pages are accessed: optimistic | fix | batch (optimistic)\n"
     "  --write-share X    mixed: this share of the operations commits, 0 to 1 (0.2)\n"
+    "  --log-size LIST    recover: bytes of log at the time of the kill (64M)\n"
     "  --batch N          pages of one batch, 1 to 256 (16); at depth above 1 the depth\n"
     "  --advice ADVICE    random | normal | sequential: what mmap and lmdb tell the kernel about\n"
     "                     read-ahead; for lmdb, random means MDB_NORDAHEAD (random; sequential "
@@ -62,7 +63,8 @@ static const char help_text[] =
     "  clockpool-bench run --size 8G --mem 1G --threads 1,8,32 --depth 1,32 --seconds 10\n"
     "  clockpool-bench run --size 1G --mem 2G --dist uniform,zipf:0.99 --access optimistic,fix\n"
     "  clockpool-bench run --workload read-scan --size 512M,1G,4G --mem 1G --json scan.json\n"
-    "  clockpool-bench run --workload commit --engines all --size 512M --mem 1G --threads 1,8,32\n";
+    "  clockpool-bench run --workload commit --engines all --size 512M --mem 1G --threads 1,8,32\n"
+    "  clockpool-bench run --workload recover --log-size 64M,256M,1G --size 4G --mem 1G\n";
 
 enum option_id {
     OPT_ENGINES = 256,
@@ -292,7 +294,7 @@ static int parse_list(struct bench_plan *plan, int id, const char *option, char 
     case OPT_LOG_SIZE:
         return parse_sizes(option, plan->log_sizes, &plan->log_size_count, items, count);
     case OPT_WORKLOAD:
-        code = parse_enums(option, bench_workload_names, BENCH_RECOVER, values,
+        code = parse_enums(option, bench_workload_names, BENCH_WORKLOAD_COUNT, values,
                            &plan->workload_count, items, count);
         for (unsigned i = 0; code == 0 && i < count; i++)
             plan->workloads[i] = (enum bench_workload)values[i];
@@ -496,9 +498,15 @@ enum bench_durability bench_plan_durability(const struct bench_engine *engine,
     return bench_workload_commits(workload) ? BENCH_DURABILITY_FULL : BENCH_DURABILITY_NONE;
 }
 
-/* recover: a cell for each size of the log. */
-static unsigned recover_cells(const struct bench_plan *plan, struct bench_cell *out_cells)
+/* recover: a cell for each size of the log; one, of size 0, for an engine whose log has no such
+ * size. */
+static unsigned recover_cells(const struct bench_plan *plan, const struct bench_engine *engine,
+                              struct bench_cell *out_cells)
 {
+    if (engine->log_bytes == NULL && engine != &bench_engine_raw) {
+        out_cells[0] = (struct bench_cell){BENCH_FIX, 1, 1, 0};
+        return 1;
+    }
     for (unsigned i = 0; i < plan->log_size_count; i++)
         out_cells[i] = (struct bench_cell){BENCH_FIX, 1, 1, plan->log_sizes[i]};
     return plan->log_size_count;
@@ -513,7 +521,7 @@ unsigned bench_plan_cells(const struct bench_plan *plan, const struct bench_engi
     if (bench_workload_commits(workload) && engine->commit == NULL)
         return 0;
     if (workload == BENCH_RECOVER)
-        return recover_cells(plan, out_cells);
+        return recover_cells(plan, engine, out_cells);
     for (unsigned a = 0; a < (many_ways ? plan->access_count : 1); a++)
         for (unsigned t = 0; t < plan->thread_list_count; t++)
             for (unsigned d = 0; d < (deep ? plan->depth_count : 1); d++)

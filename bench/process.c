@@ -92,6 +92,8 @@ static void take_cell(struct listener *listener, unsigned index, const json_t *o
     result.timed_count = (uint64_t)json_integer_value(json_object_get(figures, "timed"));
     result.verified_count = (uint64_t)json_integer_value(json_object_get(figures, "verified"));
     result.seconds = json_number_value(json_object_get(figures, "seconds"));
+    result.log_bytes = json_number_value(json_object_get(figures, "log_bytes"));
+    result.recovered_pages = json_number_value(json_object_get(figures, "recovered_pages"));
     take_series(figures, &result);
     listener->events->cell(listener->events->ctx, index, &result);
 }
@@ -172,9 +174,12 @@ static int send_job(const struct bench_job *job, int fd)
     return 0;
 }
 
-static int judge(const struct listener *listener, int status, const struct bench_cgroup *group,
-                 struct bench_error *error)
+static int judge(const struct listener *listener, const struct bench_job *job, int status,
+                 const struct bench_cgroup *group, struct bench_error *error)
 {
+    bool meant = job->recover == BENCH_RECOVER_FILL && listener->done;
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && meant)
+        return 0;
     if (WIFSIGNALED(status)) {
         if (group != NULL && bench_cgroup_oom_killed(group))
             return bench_fail(error, "the process was killed for using more memory than allowed");
@@ -210,7 +215,7 @@ static int attend(pid_t pid, const struct bench_job *job, int to_child, int from
         peak = (uint64_t)usage.ru_maxrss * 1024;
     listener->result->peak_bytes =
         peak > listener->ballast_bytes ? peak - listener->ballast_bytes : peak;
-    return judge(listener, status, group, listener->error);
+    return judge(listener, job, status, group, listener->error);
 }
 
 int bench_process_run(const struct bench_job *job, const struct bench_cgroup *group,

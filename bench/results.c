@@ -110,6 +110,14 @@ static bool same_place(const struct bench_row *a, const struct bench_row *b)
            a->durability == b->durability;
 }
 
+/* What rows are compared by: operations, or log gone through, per second. */
+static double comparable(const struct bench_row *row)
+{
+    if (row->workload != BENCH_RECOVER)
+        return row->ops_per_s.median;
+    return row->median.seconds > 0 ? row->median.log_bytes / row->median.seconds : 0;
+}
+
 void bench_results_finish(struct bench_results *results)
 {
     results->failed_count = 0;
@@ -127,8 +135,8 @@ void bench_results_finish(struct bench_results *results)
         for (unsigned j = 0; j < results->count && row->failed[0] == '\0'; j++) {
             const struct bench_row *raw = &results->rows[j];
             if (raw->engine == &bench_engine_raw && raw->failed[0] == '\0' &&
-                same_place(row, raw) && raw->ops_per_s.median > 0)
-                row->ratio_to_raw = row->ops_per_s.median / raw->ops_per_s.median;
+                same_place(row, raw) && comparable(raw) > 0)
+                row->ratio_to_raw = comparable(row) / comparable(raw);
         }
     }
 }

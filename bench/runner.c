@@ -16,6 +16,7 @@
 #include "environment.h"
 #include "process.h"
 #include "progress.h"
+#include "recover.h"
 #include "results.h"
 #include "scratch.h"
 #include "table.h"
@@ -34,6 +35,8 @@
 /* For the estimate of the time left only. */
 #define CREATE_BYTES_PER_S 700e6
 #define READ_BYTES_PER_S   1500e6
+#define LOG_BYTES_PER_S    20e6 /* written by commits */
+#define WARM_THREADS       16   /* as in child.c */
 #define START_SECONDS      0.4
 
 struct runner {
@@ -134,6 +137,13 @@ static double process_seconds(const struct bench_plan *plan, unsigned size, unsi
     return warm + cell_count * (plan->seconds + 0.05);
 }
 
+static double recover_seconds(const struct bench_plan *plan, const struct bench_row *row)
+{
+    return 2 * START_SECONDS + (row->cell.log_bytes == 0
+                                    ? plan->seconds
+                                    : (double)row->cell.log_bytes / LOG_BYTES_PER_S);
+}
+
 static double planned_seconds(const struct runner *runner)
 {
     const struct bench_plan *plan = runner->plan;
@@ -147,6 +157,10 @@ static double planned_seconds(const struct runner *runner)
         bool first = i == 0 || row[-1].engine != row->engine ||
                      row[-1].size_index != row->size_index || row[-1].workload != row->workload ||
                      row[-1].dist_index != row->dist_index;
+        if (row->workload == BENCH_RECOVER) {
+            total += plan->repeat * recover_seconds(plan, row);
+            continue;
+        }
         total += plan->repeat * (plan->seconds + 0.05);
         if (first)
             total += plan->repeat * process_seconds(plan, row->size_index, 0);
@@ -293,7 +307,8 @@ static void fill_cells(struct runner *runner, unsigned repeat, struct bench_job 
     const struct bench_plan_dist *dist = &plan->dists[first->dist_index];
     job->setup.workload = first->workload;
     job->setup.advice = bench_plan_advice(plan, first->workload);
-    job->setup.threads_max = 16; /* the warm-up's */
+    job->setup.threads_max =
+        first->workload == BENCH_RECOVER ? BENCH_RECOVER_THREADS : WARM_THREADS;
     job->zipf = dist->zipf;
     job->theta = dist->theta;
     job->cell_count = runner->cell_count;
@@ -320,37 +335,76 @@ static void take_result(struct runner *runner, const struct bench_process_result
     }
 }
 
+/* Have a process do a job on cells that fill_cells put there. False: it failed. */
+static bool run_job(struct runner *runner, struct bench_job *job)
+{
+    struct bench_process_events events = events_for(runner);
+    struct bench_process_result result = {0};
+    struct bench_cgroup group = {0};
+    struct bench_error error = {""};
+    bench_drop_cache(job->setup.data.directory);
+    if (runner->equal_memory) {
+        if (bench_cgroup_create(&group, runner->engine->name,
+                                job->setup.mem_bytes + job->slack_bytes, &error) != 0) {
+            take_result(runner, &result, error.text);
+            return false;
+        }
+        bench_cgroup_usage_file(&group, job->usage_file, sizeof job->usage_file);
+    }
+    runner->cells_done = 0;
+    int code =
+        bench_process_run(job, runner->equal_memory ? &group : NULL, &events, &result, &error);
+    bench_cgroup_remove(&group);
+    if (code != 0 && bench_interrupted() == 0)
+        bench_progress_note(&runner->progress, "FAILED: %s: %s", runner->engine->name, error.text);
+    take_result(runner, &result, code != 0 ? error.text : NULL);
+    return code == 0;
+}
+
 /* One engine's turn. */
 static void run_process(struct runner *runner, unsigned size, unsigned repeat)
 {
     static struct bench_job job; /* static: too large for a small stack */
     const struct bench_plan *plan = runner->plan;
     const struct bench_row *row = &runner->results.rows[runner->first_row];
-    struct bench_process_events events = events_for(runner);
-    struct bench_process_result result = {0};
-    struct bench_cgroup group = {0};
-    struct bench_error error = {""};
     fill_job(runner, size, runner->engine, &job);
     fill_cells(runner, repeat, &job);
     bench_progress_step(&runner->progress, process_seconds(plan, size, runner->cell_count),
                         "%s %s, turn %u of %u, %s", bench_workload_names[row->workload], row->dist,
                         repeat + 1, plan->repeat, runner->engine->name);
-    bench_drop_cache(job.setup.data.directory);
-    if (runner->equal_memory) {
-        if (bench_cgroup_create(&group, runner->engine->name, job.setup.mem_bytes + job.slack_bytes,
-                                &error) != 0) {
-            take_result(runner, &result, error.text);
-            return;
-        }
-        bench_cgroup_usage_file(&group, job.usage_file, sizeof job.usage_file);
+    run_job(runner, &job);
+}
+
+/* The same for the workload recover: for each size of log a process that dies, and one that opens.
+ */
+static void run_recover(struct runner *runner, unsigned size, unsigned repeat)
+{
+    static struct bench_job job;
+    unsigned first = runner->first_row, count = runner->cell_count;
+    for (unsigned i = 0; i < count && bench_interrupted() == 0; i++) {
+        char text[32];
+        const struct bench_row *row = &runner->results.rows[first + i];
+        runner->first_row = first + i;
+        runner->cell_count = 1;
+        if (row->failed[0] != '\0')
+            continue;
+        fill_job(runner, size, runner->engine, &job);
+        fill_cells(runner, repeat, &job);
+        bench_progress_step(&runner->progress, recover_seconds(runner->plan, row) / 2,
+                            "recover, turn %u of %u, %s: a log of %s", repeat + 1,
+                            runner->plan->repeat, runner->engine->name,
+                            bench_format_size(text, sizeof text, row->cell.log_bytes));
+        job.recover = BENCH_RECOVER_FILL;
+        job.setup.log_bytes = row->cell.log_bytes;
+        if (runner->engine != &bench_engine_raw && !run_job(runner, &job))
+            continue;
+        bench_progress_step(&runner->progress, recover_seconds(runner->plan, row) / 2,
+                            "recover, turn %u of %u, %s: opening", repeat + 1, runner->plan->repeat,
+                            runner->engine->name);
+        job.recover = BENCH_RECOVER_OPEN;
+        job.setup.log_bytes = 0;
+        run_job(runner, &job);
     }
-    runner->cells_done = 0;
-    int code =
-        bench_process_run(&job, runner->equal_memory ? &group : NULL, &events, &result, &error);
-    bench_cgroup_remove(&group);
-    if (code != 0 && bench_interrupted() == 0)
-        bench_progress_note(&runner->progress, "FAILED: %s: %s", runner->engine->name, error.text);
-    take_result(runner, &result, code != 0 ? error.text : NULL);
 }
 
 /* All repetitions of a workload and distribution; rows first_row .. belong to it. */
@@ -370,7 +424,8 @@ static void run_group(struct runner *runner, unsigned size, unsigned *first_row)
             /* A data set that could not be made has failed its rows already. */
             if (bench_interrupted() == 0 && runner->cell_count > 0 &&
                 runner->results.rows[runner->first_row].failed[0] == '\0')
-                run_process(runner, size, repeat);
+                workload == BENCH_RECOVER ? run_recover(runner, size, repeat)
+                                          : run_process(runner, size, repeat);
         }
     }
     *first_row = row;

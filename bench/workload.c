@@ -154,6 +154,7 @@ static change_fn *choose_change(struct worker *worker)
         return input->engine->update;
     case BENCH_COMMIT:
     case BENCH_COMMIT_RELAXED:
+    case BENCH_RECOVER:
         return input->engine->commit;
     case BENCH_MIXED:
         if (bench_random_unit(&worker->random) < input->write_share)
