@@ -90,7 +90,10 @@ static void parse_bad_values_name_option_and_value(void **state)
         {"run --engines raw,raw", "--engines", "raw"},
         {"run --dist zipf", "--dist", "zipf"},
         {"run --dist zipf:11", "--dist", "zipf:11"},
-        {"run --workload write", "--workload", "write"},
+        {"run --workload write", "--workload", "commit-relaxed, mixed or recover"},
+        {"run --write-share 1.5", "--write-share", "1.5"},
+        {"run --log-size 12Q", "--log-size", "12Q"},
+        {"run --engines all,raw", "--engines", "all"},
         {"run --advice never", "--advice", "never"},
         {"run --repeat 0", "--repeat", "0"},
         {"run --seconds 0", "--seconds", "0"},
@@ -131,6 +134,53 @@ static void cells_depth_and_access_only_where_they_mean_something(void **state)
     assert_int_equal(bench_plan_cells(&plan, &bench_engine_pool, BENCH_UPDATE_RANDOM, cells), 6);
 }
 
+static void parse_durable_workloads_fill_the_plan(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("run --workload commit,commit-relaxed,mixed,recover --engines all "
+                           "--write-share 0.05 --log-size 64M,1G"),
+                     0);
+    assert_int_equal(plan.workloads[3], BENCH_RECOVER);
+    assert_true(plan.write_share > 0.049 && plan.write_share < 0.051);
+    assert_int_equal(plan.log_sizes[1], UINT64_C(1) << 30);
+    assert_true(plan.engine_count >= 3);
+    for (unsigned i = 0; i < plan.engine_count; i++)
+        assert_null(plan.engines[i]->not_built);
+}
+
+static void cells_commits_have_threads_and_recovery_has_logs(void **state)
+{
+    (void)state;
+    struct bench_cell cells[BENCH_CELLS_MAX];
+    assert_int_equal(parse("run --threads 1,8,32 --depth 1,32 --log-size 1M,2M"), 0);
+    assert_int_equal(bench_plan_cells(&plan, &bench_engine_pool, BENCH_COMMIT, cells), 3);
+    assert_int_equal(cells[2].threads, 32);
+    assert_int_equal(cells[2].depth, 1);
+    assert_int_equal(bench_plan_cells(&plan, &bench_engine_pool, BENCH_RECOVER, cells), 2);
+    assert_int_equal(cells[1].log_bytes, 2 << 20);
+    assert_int_equal(bench_plan_cells(&plan, &bench_engine_raw, BENCH_RECOVER, cells), 2);
+    struct bench_engine without_log = bench_engine_pool;
+    without_log.log_bytes = NULL;
+    assert_int_equal(bench_plan_cells(&plan, &without_log, BENCH_RECOVER, cells), 1);
+    assert_int_equal(cells[0].log_bytes, 0);
+    struct bench_engine without_commits = bench_engine_pool;
+    without_commits.commit = NULL;
+    assert_int_equal(bench_plan_cells(&plan, &without_commits, BENCH_MIXED, cells), 0);
+}
+
+static void durability_is_the_engines_own_when_relaxed(void **state)
+{
+    (void)state;
+    struct bench_engine careless = bench_engine_pool;
+    careless.relaxed = BENCH_DURABILITY_NONE;
+    assert_int_equal(bench_plan_durability(&careless, BENCH_COMMIT), BENCH_DURABILITY_FULL);
+    assert_int_equal(bench_plan_durability(&careless, BENCH_MIXED), BENCH_DURABILITY_FULL);
+    assert_int_equal(bench_plan_durability(&careless, BENCH_COMMIT_RELAXED), BENCH_DURABILITY_NONE);
+    assert_int_equal(bench_plan_durability(&careless, BENCH_UPDATE_RANDOM), BENCH_DURABILITY_NONE);
+    assert_int_equal(bench_plan_durability(&bench_engine_pool, BENCH_COMMIT_RELAXED),
+                     BENCH_DURABILITY_RELAXED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -138,6 +188,9 @@ int main(void)
         cmocka_unit_test(parse_bad_values_name_option_and_value),
         cmocka_unit_test(defaults_one_size_that_fits_and_one_that_does_not),
         cmocka_unit_test(cells_depth_and_access_only_where_they_mean_something),
+        cmocka_unit_test(parse_durable_workloads_fill_the_plan),
+        cmocka_unit_test(cells_commits_have_threads_and_recovery_has_logs),
+        cmocka_unit_test(durability_is_the_engines_own_when_relaxed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

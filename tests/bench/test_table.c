@@ -150,6 +150,91 @@ static void json_failed_row_has_nulls_and_a_reason(void **state)
     json_decref(array);
 }
 
+/* A relaxed commit of each class, and raw of the first. */
+static void add_classes(void)
+{
+    const struct bench_engine *engines[3] = {&bench_engine_raw, &bench_engine_pool,
+                                             &bench_engine_lmdb};
+    for (unsigned i = 0; i < 3; i++) {
+        struct bench_row *row = add(engines[i], 1, 1000 * (i + 1), 3);
+        row->workload = BENCH_COMMIT_RELAXED;
+        row->access = "commit";
+        row->has_durability = true;
+        row->durability = i < 2 ? BENCH_DURABILITY_RELAXED : BENCH_DURABILITY_NONE;
+        for (unsigned r = 0; r < 3; r++) {
+            row->runs[r].series_count = 2;
+            row->runs[r].series_ops_per_s[0] = 10 * r;
+            row->runs[r].series_ops_per_s[1] = 10 * r + 1;
+            row->runs[r].series_variation = 0.1 * r;
+        }
+    }
+}
+
+static void table_classes_stand_apart(void **state)
+{
+    (void)state;
+    add_classes();
+    print(true);
+    const char *relaxed = strstr(text, "commit-relaxed · durability: relaxed, bounded");
+    const char *none = strstr(text, "commit-relaxed · durability: none");
+    assert_non_null(relaxed);
+    assert_non_null(none);
+    assert_true(relaxed < none);
+    const char *lmdb = strstr(relaxed, "\nlmdb ");
+    assert_true(lmdb != NULL && lmdb > none); /* in its own, and only there */
+    assert_null(strstr(none, "\npool "));
+}
+
+static void finish_other_class_no_ratio(void **state)
+{
+    (void)state;
+    add_classes();
+    bench_results_finish(&results);
+    assert_true(results.rows[6].ratio_to_raw > 1.99 && results.rows[6].ratio_to_raw < 2.01);
+    assert_true(results.rows[7].ratio_to_raw == 0);
+}
+
+static void json_classes_and_the_series_of_the_median_run(void **state)
+{
+    (void)state;
+    add_classes();
+    bench_results_finish(&results);
+    json_t *array = bench_results_json(&results, &plan, true);
+    const json_t *pool = json_array_get(array, 6), *lmdb = json_array_get(array, 7);
+    assert_string_equal(json_string_value(json_object_get(pool, "durability")), "relaxed, bounded");
+    assert_string_equal(json_string_value(json_object_get(lmdb, "durability")), "none");
+    assert_true(json_is_null(json_object_get(json_array_get(array, 0), "durability")));
+    const json_t *series = json_object_get(pool, "series_ops_per_s");
+    assert_int_equal(json_array_size(series), 2);
+    assert_true(json_real_value(json_array_get(series, 1)) == 11); /* of run 1 of 0 to 2 */
+    assert_true(json_real_value(json_object_get(pool, "ops_per_s_cv")) > 0.09);
+    json_decref(array);
+}
+
+static void table_recovery_shows_seconds_and_rates(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct bench_row *row = add(i == 0 ? &bench_engine_raw : &bench_engine_pool, 1, 2.0 - i, 3);
+        row->workload = BENCH_RECOVER;
+        row->has_durability = true;
+        row->durability = BENCH_DURABILITY_FULL;
+        row->cell.log_bytes = UINT64_C(64) << 20;
+        for (unsigned r = 0; r < 3; r++) {
+            row->runs[r].seconds = i == 0 ? 0.05 : 0.1;
+            row->runs[r].log_bytes = 64e6;
+            row->runs[r].recovered_pages = i == 0 ? -1 : 12345;
+        }
+    }
+    print(true);
+    const char *pool = strstr(text, "\npool           64 MiB");
+    assert_non_null(pool);
+    assert_non_null(strstr(pool, "0.100"));
+    assert_non_null(strstr(pool, "640"));
+    assert_non_null(strstr(pool, "0.50"));
+    assert_non_null(strstr(pool, "12,345"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -158,6 +243,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(finish_row_without_measurement_has_failed, setup, teardown),
         cmocka_unit_test_setup_teardown(table_fits_120_columns, setup, teardown),
         cmocka_unit_test_setup_teardown(table_says_what_differs, setup, teardown),
+        cmocka_unit_test_setup_teardown(table_classes_stand_apart, setup, teardown),
+        cmocka_unit_test_setup_teardown(finish_other_class_no_ratio, setup, teardown),
+        cmocka_unit_test_setup_teardown(json_classes_and_the_series_of_the_median_run, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(table_recovery_shows_seconds_and_rates, setup, teardown),
         cmocka_unit_test_setup_teardown(json_failed_row_has_nulls_and_a_reason, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
