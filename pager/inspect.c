@@ -21,6 +21,9 @@
 
 #define SUPERBLOCK_ATTEMPTS 16 /* a writer would have to write between the reads each time */
 #define SUPERBLOCK_PAUSE_NS 1000000
+#define LOG_ATTEMPTS        8 /* without progress: then it is damage */
+#define LOG_PAUSE_NS        5000000
+#define TRIM_ATTEMPTS       20 /* a writer would have to write a checkpoint each time */
 
 char *cp_pager__path(const char *directory, const char *name)
 {
@@ -153,7 +156,9 @@ static void inspect_log(struct cp_io *io, const char *directory, struct cp_store
 {
     struct cp_wal_stats stats;
     struct cp_wal *wal;
-    info->log_code = cp_pager__log_open(directory, io, info->store_id, &wal);
+    info->log_code = -ENOENT;
+    for (unsigned attempt = 0; attempt < LOG_ATTEMPTS && info->log_code == -ENOENT; attempt++)
+        info->log_code = cp_pager__log_open(directory, io, info->store_id, &wal);
     if (info->log_code != 0)
         return;
     cp_wal_stats(wal, &stats);
@@ -223,9 +228,6 @@ int cp_pager_inspect(const char *directory, struct cp_io *given, struct cp_store
 /* ---- the log ----------------------------------------------------------------------------------
  */
 
-#define LOG_ATTEMPTS 8 /* without progress: then it is damage */
-#define LOG_PAUSE_NS 5000000
-
 /* Counts what a scan has passed, for the next attempt and for the caller. */
 struct log_reader {
     int (*visit)(void *ctx, const struct cp_wal_group *group);
@@ -260,7 +262,8 @@ int cp_pager__log_open(const char *directory, struct cp_io *io, uint64_t store_i
  * The log may grow while it is read. Then a scan can take the blocks that were not there yet for
  * its end, meet later ones, and call that damage. It is none when the next attempt gets further;
  * and where the first attempt stopped, nothing had been durable when it began. So once there is
- * progress, what was passed is an end as good as any.
+ * progress, what was passed is an end as good as any. A file that is gone between listing and
+ * opening was a spare one that the writer gave up; that says nothing, so the attempt is repeated.
  */
 int cp_pager__log_scan(const char *directory, struct cp_io *io, uint64_t store_id, cp_lsn from,
                        int (*visit)(void *ctx, const struct cp_wal_group *group), void *ctx,
@@ -280,6 +283,8 @@ int cp_pager__log_scan(const char *directory, struct cp_io *io, uint64_t store_i
         code = cp_pager__log_open(directory, io, store_id, &wal);
         if (code == 0)
             code = cp_wal_scan(wal, reader.end, pass_group, &reader, &ignored);
+        if (reader.visit_code == 0 && code == -ENOENT)
+            continue;
         if (reader.visit_code != 0 || (code != CP_EDAMAGED && code != CP_ELOG))
             break;
         if (reader.end > stop) {
@@ -299,19 +304,43 @@ int cp_pager__log_scan(const char *directory, struct cp_io *io, uint64_t store_i
     return code;
 }
 
+/*
+ * Without the backup lock the writer may trim what is being read, up to a new checkpoint. Returns
+ * the code of the scan, or -EAGAIN when that is what happened.
+ */
+static int scan_trimmed(const char *directory, struct cp_io *io, int code, cp_lsn reached)
+{
+    struct cp_store_info now;
+    struct cp_error saved = *cp_error_info();
+    if (code != CP_EDAMAGED && code != CP_ELOG)
+        return code;
+    if (cp_pager_inspect(directory, io, &now) == 0 && now.checkpoint_lsn > reached)
+        return cp_error_set(-EAGAIN, directory, CP_NO_PAGE, reached, "run it again",
+                            "the log was trimmed while it was read");
+    return cp_error_restore(&saved);
+}
+
 int cp_pager_scan_log(const char *directory, struct cp_io *given, cp_lsn from,
                       int (*visit)(void *ctx, const struct cp_wal_group *group), void *ctx,
                       cp_lsn *out_end)
 {
     struct cp_store_info info;
     struct cp_io *io;
-    int code = cp_pager_inspect(directory, given, &info);
-    if (code == 0)
-        code = cp_pager__borrow_io(given, &io);
+    int code = cp_pager__borrow_io(given, &io);
     if (code != 0)
         return code;
-    code = cp_pager__log_scan(directory, io, info.store_id, from != 0 ? from : info.checkpoint_lsn,
-                              visit, ctx, out_end, NULL);
+    code = -EAGAIN;
+    for (unsigned attempt = 0; attempt < TRIM_ATTEMPTS && code == -EAGAIN; attempt++) {
+        code = cp_pager_inspect(directory, io, &info);
+        if (code != 0)
+            break;
+        const cp_lsn begin = from != 0 ? from : info.checkpoint_lsn;
+        code = cp_pager__log_scan(directory, io, info.store_id, begin, visit, ctx, out_end, NULL);
+        code = scan_trimmed(directory, io, code, *out_end);
+        if (from != 0 ||
+            *out_end != begin) /* groups were given: beginning anew would repeat them */
+            break;
+    }
     cp_pager__return_io(given, io);
     return code;
 }

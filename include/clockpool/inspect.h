@@ -69,7 +69,8 @@ CP_API int cp_pager_inspect(const char *directory, struct cp_io *io,
  * Read the log of a store as cp_wal_scan does, from a position (0: from the checkpoint on) to its
  * end, even while it grows: what is written during the call may or may not be seen, what was
  * durable before is. visit and its code as in cp_wal_scan. *out_end: the end of the last group.
- * Errors: those of cp_pager_inspect and cp_wal_scan, with *out_end set by the latter's.
+ * Errors: those of cp_pager_inspect; those of cp_wal_scan, with *out_end where it stopped; -EAGAIN
+ * when a writer trimmed the log while it was read.
  */
 CP_API int cp_pager_scan_log(const char *directory, struct cp_io *io, cp_lsn from,
                              int (*visit)(void *ctx, const struct cp_wal_group *group), void *ctx,
