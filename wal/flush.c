@@ -255,7 +255,8 @@ static void wait_in(struct cp_wal *wal, unsigned index, cp_lsn upto)
 static void lead(struct cp_wal *wal, cp_lsn upto)
 {
     wal->leading = true;
-    wal->current ^= 1; /* who waited for the next flush waits for this one */
+    wal->current ^= 1;       /* who waited for the next flush waits for this one */
+    wal->heir_woken = false; /* whoever was on the way is covered by us; the next queue is new */
     struct cp_wal__queue *covered = &wal->queues[wal->current];
     cp_lsn want = cp_max_u64(upto, covered->want);
     covered->want = 0;

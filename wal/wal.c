@@ -379,8 +379,9 @@ void cp_wal_gate(struct cp_wal *wal, struct cp_lsn_gate *out_gate)
 void cp_wal_stats(const struct cp_wal *wal, struct cp_wal_stats *out_stats)
 {
     struct cp_wal *shared = (struct cp_wal *)(uintptr_t)wal; /* its locks are not const */
+    cp_lsn durable = cp_wal_durable(wal); /* before the end, so that it is not beyond it */
     struct cp_wal_stats stats = {
-        .durable = cp_wal_durable(wal),
+        .durable = durable,
         .end = cp_wal_end(wal),
         .groups = atomic_load_explicit(&wal->groups, memory_order_relaxed),
         .records = atomic_load_explicit(&wal->records, memory_order_relaxed),

@@ -10,7 +10,8 @@ struct worker {
     uint64_t writer, count, random;
     uint64_t durable; /* groups that a flush said are durable */
     cp_lsn trimmed;
-    int code; /* what ended it */
+    int code;   /* what ended it */
+    bool wrong; /* durable was not where it should have been; cmocka asserts in the main thread */
 };
 
 static void *work(void *argument)
@@ -24,7 +25,7 @@ static void *work(void *argument)
         if (w->code == 0 && next_random(&w->random) % 4 != 0) {
             w->code = cp_wal_flush(w->wal, end);
             if (w->code == 0) {
-                assert_true(cp_wal_durable(w->wal) >= end);
+                w->wrong |= cp_wal_durable(w->wal) < end;
                 w->durable = i + 1;
             }
         }
@@ -41,6 +42,8 @@ static void run(struct subject *s, struct worker *workers, uint64_t count, uint6
     }
     for (unsigned i = 0; i < THREADS; i++)
         pthread_join(workers[i].thread, NULL);
+    for (unsigned i = 0; i < THREADS; i++)
+        assert_false(workers[i].wrong);
 }
 
 static void threads_groups_come_back_in_order(void **state)
@@ -82,7 +85,7 @@ static void *keep_house(void *argument)
     struct cp_wal_stats stats;
     while (__atomic_load_n(&w->count, __ATOMIC_ACQUIRE) != 0 && w->code == 0) {
         cp_wal_stats(w->wal, &stats);
-        assert_true(stats.durable <= stats.end);
+        w->wrong |= stats.durable > stats.end;
         w->trimmed = cp_wal_durable(w->wal);
         cp_wal_trim(w->wal, w->trimmed);
         w->code = cp_wal_prepare(w->wal, 8 * SEGMENT);
@@ -104,6 +107,7 @@ static void threads_trim_and_prepare_beside_appends(void **state)
     __atomic_store_n(&house.count, 0, __ATOMIC_RELEASE);
     pthread_join(house.thread, NULL);
     assert_int_equal(house.code, 0);
+    assert_false(house.wrong);
     for (unsigned i = 0; i < THREADS; i++)
         assert_int_equal(workers[i].code, 0);
     cp_lsn durable = cp_wal_durable(s.wal);
@@ -124,8 +128,11 @@ static void threads_all_learn_of_failure(void **state)
     struct worker workers[THREADS];
     (void)state;
     create_started(&s, SEGMENT * 4);
-    fault_io_rule(s.faults, &(struct fault_rule){.on = FAULT_SYNC, .nth = 30, .code = -EIO});
+    /* For ever: the first to meet it may be the making of a segment, which is not final. */
+    fault_io_rule(s.faults, &(struct fault_rule){
+                                .on = FAULT_SYNC, .nth = 30, .times = UINT64_MAX, .code = -EIO});
     run(&s, workers, 100000, test_seed());
+    fault_io_reset(s.faults);
     unsigned with_code = 0;
     for (unsigned i = 0; i < THREADS; i++) {
         assert_true(workers[i].code == -EIO || workers[i].code == CP_EFAILED);
