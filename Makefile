@@ -17,6 +17,8 @@ help:
 	@echo 'make test              build everything and run all tests'
 	@echo 'make build             the library alone, in build/library'
 	@echo 'make install PREFIX=   install the library (DESTDIR= for staging)'
+	@echo 'make install-tools PREFIX='
+	@echo '                       install clockpool, the command line, and its manual'
 	@echo 'make debug asan tsan valgrind clang'
 	@echo '                       the tests under debug assertions, AddressSanitizer and UBSan,'
 	@echo '                       ThreadSanitizer (concurrent ones), valgrind (the others), clang'
@@ -82,6 +84,12 @@ format:
 
 install: build
 	cmake --install build/library --prefix '$(PREFIX)'
+
+install-tools:
+	@scripts/bootstrap bench
+	cmake --preset bench
+	cmake --build --preset bench -j $(JOBS) --target clockpool
+	cmake --install build/bench --component tools --prefix '$(PREFIX)'
 
 clean:
 	rm -rf build

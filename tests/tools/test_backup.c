@@ -29,7 +29,7 @@
 #define PAIRS        300u /* 2.4 MiB: three pieces of a copy */
 #define FEW_PAIRS    20u  /* for the sweeps, which copy a hundred times */
 #define RUN          400u /* pages by which the file changes its length */
-#define LIVE_ROUNDS  8u
+#define LIVE_ROUNDS  6u
 #define CHANGES_MORE 150u
 
 static char base[64];
@@ -317,6 +317,49 @@ static void backup_of_a_file_that_is_cut_is_whole(void **state)
     length_changes(false);
 }
 
+/* ---- the store is closed and opened meanwhile ---------------------------------------------------
+ */
+
+struct reopener {
+    struct cp_pager *pager;
+    uint64_t random;
+    bool crash;
+};
+
+/* Several sessions during one copy: closed cleanly or not, recovered, changed. */
+static int reopen_store(void *ctx, const struct cp_backup_progress *progress)
+{
+    struct reopener *reopener = ctx;
+    (void)progress;
+    for (unsigned i = 0; i < 5; i++)
+        assert_code(pairs_change(reopener->pager, pairs, &reopener->random, acks), 0);
+    if (reopener->crash)
+        cp_pager_abandon(reopener->pager);
+    else
+        assert_code(cp_pager_close(reopener->pager), 0);
+    reopener->pager = open_store("store");
+    for (unsigned i = 0; i < 5; i++)
+        assert_code(pairs_change(reopener->pager, pairs, &reopener->random, acks), 0);
+    return 0;
+}
+
+static void backup_across_sessions_holds_what_was_acknowledged(void **state)
+{
+    (void)state;
+    for (unsigned crash = 0; crash < 2; crash++) {
+        struct reopener reopener = {.random = test_seed(), .crash = crash == 1};
+        const struct cp_backup_options options = {.progress = reopen_store, .ctx = &reopener};
+        new_store(PAIRS);
+        reopener.pager = open_store("store");
+        assert_code(pairs_change(reopener.pager, pairs, &reopener.random, acks), 0);
+        take_snapshot();
+        assert_code(cp_backup(in_base("store"), in_base("copy"), &options, NULL), 0);
+        verify_copy();
+        assert_true(pairs_verify(reopener.pager, acks) >= 0);
+        assert_code(cp_pager_close(reopener.pager), 0);
+    }
+}
+
 /* ---- faults -----------------------------------------------------------------------------------
  */
 
@@ -468,6 +511,7 @@ int main(void)
         cmocka_unit_test(backup_lock_keeps_the_log),
         cmocka_unit_test(backup_of_a_file_that_grows_is_whole),
         cmocka_unit_test(backup_of_a_file_that_is_cut_is_whole),
+        cmocka_unit_test(backup_across_sessions_holds_what_was_acknowledged),
         cmocka_unit_test(backup_each_fault_leaves_a_whole_copy_or_nothing),
         cmocka_unit_test(backup_page_in_the_making_is_read_again),
         cmocka_unit_test(backup_stopped_leaves_nothing),
