@@ -43,6 +43,10 @@ int cp_pager__page_before_write(void *ctx, void *data, uint64_t page, cp_lsn *in
     cp_lsn base = cp_pager__page_base_lsn(format, data);
     atomic_thread_fence(memory_order_seq_cst);
     bool protected = base > atomic_load_explicit(&images->floor, memory_order_seq_cst);
+    if (base > cp_wal_end(images->wal)) { /* no log of ours wrote that: a file from elsewhere */
+        base = 0;
+        protected = false;
+    }
     cp_lsn lsn = cp_max_u64(*inout_lsn, base);
     if (!protected && images->needed && !CP_BREAK_PAGE_IMAGE) {
         const struct cp_wal_record record = {

@@ -139,30 +139,40 @@ static void set_up_images(struct cp_pager *pager)
     pager->format.images = pager->wal != NULL ? &pager->images : NULL;
 }
 
+/* The log is open, or there is none. */
 static int open_engine(struct cp_pager *pager, const struct cp_pager_options *options)
 {
-    struct cp_lsn_gate gate;
+    const bool gated = pager->wal != NULL && !CP_BREAK_GATE;
+    struct cp_lsn_gate gate = {0};
+    if (gated)
+        cp_wal_gate(pager->wal, &gate);
     const struct cp_engine_setup setup = {
         .options = options,
         .io = pager->io,
         .file = pager->file,
         .format = &pager->format,
-        .gate = pager->wal != NULL && !CP_BREAK_GATE ? &gate : NULL,
+        .gate = gated ? &gate : NULL,
         .file_bytes = pager->file_bytes,
         .page_count = pager->superblock.page_count,
     };
+    int code = options->engine == CP_ENGINE_POOL ? cp_pager__pool_open(&setup, &pager->engine)
+                                                 : cp_pager__mmap_open(&setup, &pager->engine);
+    if (code == 0)
+        pager->pool_file = pager->engine->pool_file;
+    return code;
+}
+
+/* What lies behind the files: log, engine, space map; after a crash, recovery. */
+static int open_parts(struct cp_pager *pager, const struct cp_pager_options *options)
+{
     int code = open_log(pager);
     if (code != 0)
         return code;
     set_up_images(pager);
-    if (pager->wal != NULL)
-        cp_wal_gate(pager->wal, &gate);
     atomic_init(&pager->redo_lsn, pager->superblock.checkpoint_lsn);
-    code = options->engine == CP_ENGINE_POOL ? cp_pager__pool_open(&setup, &pager->engine)
-                                             : cp_pager__mmap_open(&setup, &pager->engine);
+    code = open_engine(pager, options);
     if (code != 0)
         return code;
-    pager->pool_file = pager->engine->pool_file;
     return pager->was_unclean ? cp_pager__recover(pager) : cp_pager__map_load(pager);
 }
 
@@ -204,7 +214,7 @@ int cp_pager_open(const char *directory, const struct cp_pager_options *options,
     if (code == 0)
         code = cp_pager__store_open(pager, &filled);
     if (code == 0)
-        code = open_engine(pager, &filled);
+        code = open_parts(pager, &filled);
     if (code != 0) {
         struct cp_error saved = *cp_error_info();
         cp_pager__background_stop(pager);
@@ -293,6 +303,17 @@ int cp_pager__check_process(const struct cp_pager *pager)
                         "open the store again in the child", "use the store");
 }
 
+/* The superblock's generation is durable, and higher than any before: the new epoch. A log that did
+ * not start does not start later either. superblock_mutex held. */
+static int start_log(struct cp_pager *pager)
+{
+    int code = cp_wal_start(pager->wal, pager->superblock.checkpoint_lsn,
+                            (uint32_t)pager->superblock.generation);
+    if (code != 0)
+        atomic_store_explicit(&pager->failed, true, memory_order_relaxed);
+    return code;
+}
+
 /* The first change since opening: the superblock says unclean before any page can reach the disk.
  */
 static int write_unclean(struct cp_pager *pager)
@@ -303,10 +324,8 @@ static int write_unclean(struct cp_pager *pager)
         code =
             cp_pager__superblock_write(pager, CP_FORMAT_FLAG_UNCLEAN, pager->superblock.page_count,
                                        pager->superblock.checkpoint_lsn);
-        /* The generation is durable now, and higher than any before: a new epoch of the log. */
         if (code == 0)
-            code = cp_wal_start(pager->wal, pager->superblock.checkpoint_lsn,
-                                (uint32_t)pager->superblock.generation);
+            code = start_log(pager);
         if (code == 0) /* release: pairs with the acquire in begin_write */
             atomic_store_explicit(&pager->unclean_written, true, memory_order_release);
     }

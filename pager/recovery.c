@@ -40,7 +40,8 @@
 #define TABLE_MIN      1024u
 #define PREFETCH       128u /* reads under way */
 #define PROGRESS_PAGES 1024u
-#define SCAN_ENOUGH    1 /* ends a scan at the end that the first one found */
+#define SCAN_ENOUGH    1   /* ends a scan at the end that the first one found */
+#define PARTS_MAX      64u /* scans: beyond that recovery takes more memory than it was given */
 
 /* One record, in a chunk of the window. */
 struct kept {
@@ -288,6 +289,16 @@ static int remember_bad(struct recovery *recovery, const struct page_work *work,
     return 0;
 }
 
+/* No page is written before its log is durable: so the log has lost what was durable. */
+static int beyond_end(const struct recovery *recovery, uint64_t page, cp_lsn lsn)
+{
+    return cp_error_set(CP_EDAMAGED, recovery->pager->wal_path, page, lsn,
+                        "the log was cut, or data and log of different times were mixed: restore "
+                        "both from one backup",
+                        "the page has changes up to LSN %llu, the log ends at %llu",
+                        (unsigned long long)lsn, (unsigned long long)recovery->end);
+}
+
 static int apply_page(struct recovery *recovery, const struct page_work *work)
 {
     struct cp_pager *pager = recovery->pager;
@@ -311,10 +322,14 @@ static int apply_page(struct recovery *recovery, const struct page_work *work)
     }
     if (code != 0)
         return code;
-    apply_records(pager, work, &fix);
+    cp_lsn base_lsn = cp_pager__page_base_lsn(&pager->format, fix.data);
+    if (base_lsn > cp_wal_end(pager->wal))
+        code = beyond_end(recovery, work->page, base_lsn);
+    else
+        apply_records(pager, work, &fix);
     pager->engine->ops->unfix(pager->engine, &fix);
-    pager->recovered.pages++;
-    return 0;
+    pager->recovered.pages += code == 0;
+    return code;
 }
 
 static int compare_work(const void *a, const void *b)
@@ -454,30 +469,39 @@ static int visit_group(void *ctx, const struct cp_wal_group *group)
     return code;
 }
 
-static int scan(struct recovery *recovery)
+static int scan(struct recovery *recovery, struct cp_wal *wal)
 {
     struct cp_pager *pager = recovery->pager;
     cp_lsn end;
     recovery->page_limit = pager->superblock.page_count;
-    int code =
-        cp_wal_scan(pager->wal, pager->superblock.checkpoint_lsn, visit_group, recovery, &end);
+    int code = cp_wal_scan(wal, pager->superblock.checkpoint_lsn, visit_group, recovery, &end);
     if (code == 0 && recovery->first_scan)
         recovery->end = end;
     return code == SCAN_ENOUGH ? 0 : code;
 }
 
-/* What did not fit at once, part by part. */
+/* What did not fit at once, part by part. The log has started by then, so another handle reads. */
 static int apply_in_parts(struct recovery *recovery)
 {
-    const uint64_t memory_bytes = recovery->pager->options.recovery_bytes;
-    int code = 0;
-    recovery->parts = (uint32_t)(recovery->total_bytes / memory_bytes + 1);
+    struct cp_pager *pager = recovery->pager;
+    const struct cp_wal_options options = {
+        .store_id = pager->superblock.store_id,
+        .caching = pager->options.caching,
+        .read_only = true,
+    };
+    struct cp_wal *reader;
+    int code = cp_wal_open(pager->io, pager->wal_path, &options, &reader);
+    if (code != 0)
+        return code;
+    recovery->parts =
+        (uint32_t)cp_min_u64(recovery->total_bytes / pager->options.recovery_bytes + 1, PARTS_MAX);
     for (uint32_t part = 0; code == 0 && part < recovery->parts; part++) {
         recovery->part = part;
-        code = scan(recovery);
+        code = scan(recovery, reader);
         if (code == 0)
             code = window_apply(recovery);
     }
+    cp_wal_close(reader);
     return code;
 }
 
@@ -488,7 +512,7 @@ static int scan_and_apply(struct recovery *recovery)
     cp_wal_stats(pager->wal, &stats);
     recovery->progress.log_bytes = stats.disk_bytes;
     recovery->first_scan = recovery->keeping = true;
-    int code = scan(recovery);
+    int code = scan(recovery, pager->wal);
     recovery->first_scan = false;
     report(recovery);
     if (code == 0)
