@@ -18,8 +18,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define PLANNED_STATES_PER_S 1500.0 /* for the time left, until the search has shown its own rate  \
-                                     */
+#define PLANNED_STATES_PER_S                                                                       \
+    1500.0 /* for the time left, until the search has shown its own rate                           \
+            */
 
 static const char help_text[] =
     "usage: clockpool-bench crash [options]\n"
@@ -37,11 +38,14 @@ static const char help_text[] =
     "  --seed S              of the first workload; the following have S+1, S+2 ... (1)\n"
     "  --workload NAME       only this one (all in turn; listed below)\n"
     "  --fail-flush          one flush fails in each workload: what it lost must be admitted\n"
+    "  --shear               tear sectors within, too, which disks are taken not to do; there the\n"
+    "                        store may refuse to open, but must not be silently wrong\n"
     "  --reproduce TRIPLE    make one state again and check it in this process. TRIPLE is printed\n"
     "                        with a failure: SEED/POINT/MASK, or SEED/POINT/MASK/POINT/MASK for a\n"
     "                        crash after a recovery\n"
     "  --trace FILE          with --reproduce: take the trace from here instead of running the\n"
     "                        workload again (needed where it has threads)\n"
+    "  --events N            with --reproduce: print the last N events before the crash (0)\n"
     "  --keep DIR            keep the traces of failures; with --reproduce: leave the image here\n"
     "  --dir DIR             where to work: best in memory (/dev/shm, else $TMPDIR, else /tmp)\n"
     "  --jobs N              processes (one for each processor)\n"
@@ -90,11 +94,13 @@ enum option_id {
     OPTION_SEED,
     OPTION_WORKLOAD,
     OPTION_FAIL_FLUSH,
+    OPTION_SHEAR,
     OPTION_REPRODUCE,
     OPTION_TRACE,
     OPTION_KEEP,
     OPTION_DIR,
     OPTION_JOBS,
+    OPTION_EVENTS,
     OPTION_TIMEOUT,
     OPTION_JSON,
     OPTION_QUIET,
@@ -107,10 +113,12 @@ static const struct option long_options[] = {
     {"seed", required_argument, NULL, OPTION_SEED},
     {"workload", required_argument, NULL, OPTION_WORKLOAD},
     {"fail-flush", no_argument, NULL, OPTION_FAIL_FLUSH},
+    {"shear", no_argument, NULL, OPTION_SHEAR},
     {"reproduce", required_argument, NULL, OPTION_REPRODUCE},
     {"trace", required_argument, NULL, OPTION_TRACE},
     {"keep", required_argument, NULL, OPTION_KEEP},
     {"dir", required_argument, NULL, OPTION_DIR},
+    {"events", required_argument, NULL, OPTION_EVENTS},
     {"jobs", required_argument, NULL, OPTION_JOBS},
     {"timeout", required_argument, NULL, OPTION_TIMEOUT},
     {"json", required_argument, NULL, OPTION_JSON},
@@ -139,6 +147,11 @@ static int take_option(struct command *command, int id)
         return bench_parse_number(optarg, 0, UINT64_MAX >> 1, &search->seed)
                    ? 0
                    : usage("\"%s\" is no seed", optarg);
+    case OPTION_EVENTS:
+        if (!bench_parse_number(optarg, 0, 1000000, &number))
+            return usage("\"%s\" is out of range", optarg);
+        search->events = (unsigned)number;
+        return 0;
     case OPTION_JOBS:
     case OPTION_TIMEOUT:
         if (!bench_parse_number(optarg, 1, id == OPTION_JOBS ? 64 : 3600, &number))
@@ -147,6 +160,9 @@ static int take_option(struct command *command, int id)
         return 0;
     case OPTION_FAIL_FLUSH:
         search->fail_flushes = true;
+        return 0;
+    case OPTION_SHEAR:
+        search->shear = true;
         return 0;
     case OPTION_REPRODUCE:
         command->reproduce = optarg;
@@ -386,6 +402,7 @@ static int reproduce(struct command *command)
                       "last_event", state.event, "class", crash_class_name(state.verdict.class),
                       "text", state.verdict.text, "verdict", state.fine ? "nothing lost" : "lost"));
     } else {
+        fputs(state.history != NULL ? state.history : "", stdout);
         printf("%s %s (workload %s): image %016" PRIx64 ", %u units pending\n"
                "last before the crash: %s\n",
                command->search.subject->name, command->reproduce, state.workload, state.image_hash,
@@ -397,6 +414,7 @@ static int reproduce(struct command *command)
         else
             printf("%s: %s\n", crash_class_name(state.verdict.class), state.verdict.text);
     }
+    free(state.history);
     return code != 0 ? code : state.fine ? 0 : 1;
 }
 

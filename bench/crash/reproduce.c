@@ -91,7 +91,22 @@ static bool make_image(const struct crash_run *run, uint64_t point, struct crash
     return made;
 }
 
-static void describe(const struct crash_run *run, const struct crash_states *states, uint64_t point,
+/* The events that led to a point, a line each. A new string. */
+static char *tell_history(const struct crash_trace *trace, uint64_t point, unsigned events)
+{
+    char *text = NULL, line[320];
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+    if (out == NULL)
+        return NULL;
+    for (uint64_t i = point > events ? point - events : 0; i < point; i++)
+        fprintf(out, "%8" PRIu64 "  %s\n", i, crash_trace_describe(trace, i, line, sizeof line));
+    fclose(out);
+    return text;
+}
+
+static void describe(const struct crash_search_options *options, const struct crash_run *run,
+                     const struct crash_states *states, uint64_t point, struct crash_mask mask,
                      const struct crash_bounds *bounds, void *checker, const char *root,
                      struct crash_reproduction *out)
 {
@@ -101,7 +116,9 @@ static void describe(const struct crash_run *run, const struct crash_states *sta
     snprintf(out->workload, sizeof out->workload, "%s", run->plan->workload->name);
     if (point > 0)
         crash_trace_describe(run->trace, point - 1, out->event, sizeof out->event);
-    crash_run_check(run, checker, root, bounds, 0, false, &out->verdict);
+    free(out->history);
+    out->history = tell_history(run->trace, point, options->events);
+    crash_run_check(run, checker, root, bounds, mask, 0, false, &out->verdict);
     out->fine = out->verdict.class == CRASH_FINE;
 }
 
@@ -136,12 +153,14 @@ static int reproduce_second(const struct crash_search_options *options, struct c
     code = crash_run_continue(&next, options, first, &candidate, out->verdict.versions,
                               place->record, out_text, capacity);
     if (code == 0) {
+        free(out->history);
         memset(out, 0, sizeof *out);
         if (make_image(&next, triple->points[1], triple->masks[1], place->image, &after,
                        &after_bounds)) {
             if (options->keep != NULL)
                 code = keep_image(options->keep, after);
-            describe(&next, after, triple->points[1], &after_bounds, checker, place->image, out);
+            describe(options, &next, after, triple->points[1], triple->masks[1], &after_bounds,
+                     checker, place->image, out);
         }
         crash_states_destroy(after);
     }
@@ -188,7 +207,8 @@ int crash_reproduce(const struct crash_search_options *options, const char *text
         if (make_image(&run, triple.points[0], triple.masks[0], place.image, &states, &bounds)) {
             if (options->keep != NULL && triple.crashes == 1)
                 code = keep_image(options->keep, states);
-            describe(&run, states, triple.points[0], &bounds, checker, place.image, out);
+            describe(options, &run, states, triple.points[0], triple.masks[0], &bounds, checker,
+                     place.image, out);
             if (triple.crashes == 2)
                 code = reproduce_second(options, &run, &triple, &bounds, states, &place, checker,
                                         out, out_text, capacity);

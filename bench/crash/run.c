@@ -274,7 +274,8 @@ static bool list_state(void *ctx, struct crash_mask mask, uint64_t hash)
             at = (at + 1) & lister->table_mask;
     }
     uint64_t order = bench_random_next(&lister->random) >> 1 | UINT64_C(1) << 62;
-    if (mask.kind == 'p' || mask.value == 0) /* nothing, prefixes, all: the likely ones first */
+    /* Nothing, prefixes, all: the likely ones first. And sheared ones, where they are asked for. */
+    if (mask.kind == 'p' || mask.kind == 't' || mask.value == 0)
         order >>= 2;
     lister->table[at] = run->candidate_count + 1;
     run->candidates[run->candidate_count++] = (struct crash_candidate){.hash = hash,
@@ -299,12 +300,14 @@ static int by_point(const void *a, const void *b)
     return by_order(a, b);
 }
 
-void crash_run_list(struct crash_run *run, uint64_t limit)
+void crash_run_list(struct crash_run *run, uint64_t limit, bool shear)
 {
     struct crash_bounds bounds = run->start;
     struct lister lister = {.run = run, .bounds = &bounds};
     struct crash_states *states = crash_states_create(run->trace, run->seed);
     uint64_t seen = crash_states_point(states);
+    if (shear)
+        crash_states_shear(states);
     bench_random_init(&lister.random, run->seed, 2);
     rebuild_table(&lister);
     do {
@@ -359,8 +362,8 @@ static void judge(const struct crash_run *run, const struct crash_bounds *bounds
 }
 
 void crash_run_check(const struct crash_run *run, void *checker, const char *root,
-                     const struct crash_bounds *bounds, uint64_t number, bool deep,
-                     struct crash_verdict *verdict)
+                     const struct crash_bounds *bounds, struct crash_mask mask, uint64_t number,
+                     bool deep, struct crash_verdict *verdict)
 {
     struct crash_image image = {.root = root,
                                 .plan = run->plan,
@@ -369,6 +372,11 @@ void crash_run_check(const struct crash_run *run, void *checker, const char *roo
                                 .number = number};
     memset(verdict, 0, sizeof *verdict);
     run->subject->check(checker, &image, verdict);
+    if (mask.kind == 't' && verdict->class == CRASH_OPEN_FAILED) {
+        verdict->class = CRASH_FINE;
+        verdict->no_store = true;
+        return;
+    }
     if (verdict->class == CRASH_FINE)
         judge(run, bounds, verdict);
 }

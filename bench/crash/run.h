@@ -54,17 +54,18 @@ int crash_run_continue(struct crash_run *run, const struct crash_search_options 
                        size_t capacity);
 void crash_run_clear(struct crash_run *run);
 
-/* Go through the trace and list at most limit states, chosen by seed. */
-void crash_run_list(struct crash_run *run, uint64_t limit);
+/* Go through the trace and list at most limit states, chosen by seed. shear: sheared ones too. */
+void crash_run_list(struct crash_run *run, uint64_t limit, bool shear);
 
 /* The marks before a point, from those of an earlier one. */
 void crash_bounds_advance(struct crash_bounds *bounds, const struct crash_trace *trace,
                           uint64_t from, uint64_t to);
 
-/* Check the image in root, and judge what was found by the bounds. */
+/* Check the image in root, and judge what was found by the bounds. A store may refuse to open when
+ * a sector was sheared: then verdict says no_store, and why in text. */
 void crash_run_check(const struct crash_run *run, void *checker, const char *root,
-                     const struct crash_bounds *bounds, uint64_t number, bool deep,
-                     struct crash_verdict *verdict);
+                     const struct crash_bounds *bounds, struct crash_mask mask, uint64_t number,
+                     bool deep, struct crash_verdict *verdict);
 
 /* Remove what is below root, not root itself. */
 void crash_empty_directory(const char *root);

@@ -26,6 +26,7 @@
 #define TIMEOUT_S          30u
 #define PERIOD_MS          50
 #define DEATHS_MAX         100u /* after so many the store is known to be broken */
+#define HANGS_MAX          8u   /* each costs a timeout */
 #define SEEDS_PER_WORKLOAD 3u
 #define PER_SEED_MIN       UINT64_C(200)
 #define PER_SEED_MAX       UINT64_C(20000) /* more of one trace teach less than another trace */
@@ -36,7 +37,7 @@ struct search {
     size_t shared_bytes;
     char directory[PATH_MAX - 96];
     uint64_t wanted, states_per_seed;
-    unsigned jobs, timeout_s, deaths;
+    unsigned jobs, timeout_s, deaths, hangs;
 };
 
 static uint64_t number_of_workloads(const struct crash_search_options *options)
@@ -150,6 +151,9 @@ static void report_death(struct search *search, unsigned number, int status, boo
                         text, trace);
     crash_trace_destroy(trace);
     search->deaths++;
+    search->hangs += hung;
+    if (search->deaths >= DEATHS_MAX || search->hangs >= HANGS_MAX)
+        atomic_store_explicit(&search->shared->stop, true, memory_order_relaxed);
 }
 
 /* Look after one worker. False: it has ended, and need not be replaced. */
@@ -176,8 +180,7 @@ static bool look_after(struct search *search, unsigned number)
         return false;
     report_death(search, number, status, hung);
     atomic_store_explicit(&slot->started_ns, 0, memory_order_relaxed);
-    if (atomic_load_explicit(&search->shared->stop, memory_order_relaxed) ||
-        search->deaths >= DEATHS_MAX)
+    if (atomic_load_explicit(&search->shared->stop, memory_order_relaxed))
         return false;
     return start_worker(search, number) == 0;
 }

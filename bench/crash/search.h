@@ -26,8 +26,10 @@ struct crash_search_options {
     unsigned jobs;            /* worker processes; 0: one for each processor */
     unsigned timeout_s;       /* of one check; 0: 30 */
     bool fail_flushes;        /* a flush fails in each workload, once */
+    bool shear;               /* sectors torn within too; the store may refuse these */
     bool stop_at_finding;     /* enough is known after the first */
     const char *dir;          /* where to work; NULL: memory */
+    unsigned events;          /* how many a reproduction tells of */
     const char *keep;         /* directory for traces and images of findings; NULL: none is kept */
     /* Called in the parent now and then, and when it is over. NULL: not. True: stop now. */
     bool (*progress)(void *ctx, uint64_t states, uint64_t wanted, const uint64_t *classes);
@@ -67,6 +69,7 @@ struct crash_reproduction {
     uint32_t pending;
     char workload[32];
     char event[160]; /* the last before the crash */
+    char *history;   /* the last `events` lines of the trace before it; to be freed */
     struct crash_verdict verdict;
     bool fine;
 };

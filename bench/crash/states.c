@@ -8,13 +8,10 @@
  * The hash of an image is a sum over paths, of a mix of path, size and a sum over non-zero sectors;
  * a choice replaces summands.
  */
-#include "states.h"
-
-#include "random.h"
+#include "states_internal.h"
 
 #include <clockpool/base/checksum.h>
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,84 +19,8 @@
 #define ROOT_DIRECTORY                                                                             \
     UINT32_C(0x80000000) /* objects: files by number, directories from here on                     \
                           */
-#define NO_OBJECT        UINT32_MAX
-#define NO_CUT           UINT64_MAX
-#define SAMPLES          16u /* per crash point with more than CRASH_EXHAUSTIVE units */
-#define GROUPS_PER_POINT 48u /* writes left out one by one, at random where there are more */
-
-enum unit_kind { UNIT_SECTOR, UNIT_SIZE, UNIT_SET, UNIT_REMOVE, UNIT_RENAME };
-
-struct unit {
-    uint8_t kind;
-    bool ended, orphan;   /* orphan: a failed flush covered it, no later one counts */
-    bool exact;           /* UNIT_SIZE: set to size; else at least size */
-    uint16_t from, bytes; /* UNIT_SECTOR: within the sector */
-    uint32_t file;
-    uint64_t event, ended_at;
-    uint64_t sector, hash, size; /* UNIT_SECTOR: size is the end of what it writes */
-    const uint8_t *data;
-    /* names */
-    uint32_t directory, object, from_directory;
-    const char *name, *from_name; /* borrowed from the trace */
-    uint32_t name_bytes, from_name_bytes;
-};
-
-struct entry {
-    uint32_t directory, object;
-    const char *name;
-    uint32_t name_bytes;
-};
-
-struct names {
-    struct entry *entries;
-    uint32_t count, capacity;
-};
-
-struct file {
-    uint8_t *bytes;              /* durable; zeros behind size */
-    uint64_t size, written_size; /* durable; as the store sees it */
-    uint64_t sectors;            /* elements of the arrays */
-    uint64_t *hashes;            /* of durable sectors; 0: only zeros */
-    uint64_t hash_sum;
-    /* the choice */
-    const uint8_t **over;
-    uint64_t *over_hashes;
-    uint32_t *stamps;
-    uint32_t stamp; /* that of the choice when this file is part of it */
-    uint64_t chosen_size, cut, chosen_sum;
-};
-
-struct touched {
-    uint32_t file;
-    uint64_t sector;
-};
-
-struct crash_states {
-    const struct crash_trace *trace;
-    uint64_t seed, point;
-    struct file *files;
-    uint32_t file_count;
-    uint32_t directory_count;
-    struct names now, durable, chosen;
-    struct unit *units;
-    uint32_t unit_count, unit_capacity;
-    uint32_t first_new; /* units before it were there at the last visited point */
-    bool changed;       /* the legal states differ from those of the point before */
-
-    uint32_t stamp;
-    bool names_chosen; /* chosen differs from durable */
-    uint32_t *changed_files;
-    uint32_t changed_file_count;
-    struct touched *touched;
-    uint32_t touched_count, touched_capacity;
-    uint8_t *scratch; /* composed sectors of the choice */
-    uint32_t scratch_count, scratch_capacity;
-    struct crash_file_view *views;
-    char **view_paths;
-    uint32_t view_count, view_capacity;
-    bool views_valid;
-    uint64_t hash;
-};
+#define NO_OBJECT UINT32_MAX
+#define NO_CUT    UINT64_MAX
 
 static void *grow(void *memory, uint64_t bytes)
 {
@@ -109,42 +30,12 @@ static void *grow(void *memory, uint64_t bytes)
     return grown;
 }
 
-static uint64_t mix(uint64_t a, uint64_t b)
-{
-    return bench_mix(a * UINT64_C(0x9e3779b97f4a7c15) + bench_mix(b));
-}
-
 static uint64_t sector_hash(uint64_t sector, const uint8_t *bytes)
 {
     static const uint8_t zeros[CRASH_SECTOR_BYTES];
     if (memcmp(bytes, zeros, CRASH_SECTOR_BYTES) == 0)
         return 0;
-    return mix(sector + 1, cp_checksum(bytes, CRASH_SECTOR_BYTES, 0));
-}
-
-/* ---- masks ------------------------------------------------------------------------------------
- */
-
-char *crash_mask_format(struct crash_mask mask, char text[CRASH_MASK_BYTES])
-{
-    if (mask.kind == 'm')
-        snprintf(text, CRASH_MASK_BYTES, "m%" PRIx64, mask.value);
-    else
-        snprintf(text, CRASH_MASK_BYTES, "%c%" PRIu64, mask.kind, mask.value);
-    return text;
-}
-
-bool crash_mask_parse(const char *text, struct crash_mask *out_mask)
-{
-    if (text[0] == '\0' || strchr("mpdkgws", text[0]) == NULL)
-        return false;
-    const char *digits = text[0] == 'm' ? "0123456789abcdef" : "0123456789";
-    size_t length = strlen(text + 1);
-    if (length == 0 || length > 16 || strspn(text + 1, digits) != length)
-        return false;
-    out_mask->kind = text[0];
-    out_mask->value = strtoull(text + 1, NULL, text[0] == 'm' ? 16 : 10);
-    return true;
+    return crash_mix(sector + 1, cp_checksum(bytes, CRASH_SECTOR_BYTES, 0));
 }
 
 /* ---- names ------------------------------------------------------------------------------------
@@ -560,6 +451,11 @@ void crash_states_seek(struct crash_states *states, uint64_t point)
         step(states);
 }
 
+void crash_states_shear(struct crash_states *states)
+{
+    states->shear = true;
+}
+
 uint64_t crash_states_point(const struct crash_states *states)
 {
     return states->point;
@@ -595,8 +491,18 @@ static struct file *choose_file(struct crash_states *states, uint32_t number)
     return file;
 }
 
-static void begin_choice(struct crash_states *states)
+static void reserve_scratch(struct crash_states *states)
 {
+    uint32_t needed = 2 * states->unit_count + 16;
+    if (needed <= states->scratch_capacity)
+        return;
+    states->scratch_capacity = needed;
+    states->scratch = grow(states->scratch, (uint64_t)needed * CRASH_SECTOR_BYTES);
+}
+
+void crash_states__begin(struct crash_states *states)
+{
+    reserve_scratch(states);
     states->stamp++; /* wraps after 2^32 choices: stamps are cleared then */
     if (states->stamp == 0) {
         for (uint32_t i = 0; i < states->file_count; i++) {
@@ -621,15 +527,6 @@ static uint8_t *scratch_sector(struct crash_states *states)
     if (states->scratch_count == states->scratch_capacity)
         abort(); /* reserve_scratch has counted: a unit composes one sector */
     return states->scratch + (uint64_t)states->scratch_count++ * CRASH_SECTOR_BYTES;
-}
-
-static void reserve_scratch(struct crash_states *states)
-{
-    uint32_t needed = 2 * states->unit_count + 16;
-    if (needed <= states->scratch_capacity)
-        return;
-    states->scratch_capacity = needed;
-    states->scratch = grow(states->scratch, (uint64_t)needed * CRASH_SECTOR_BYTES);
 }
 
 static const uint8_t *sector_bytes(const struct crash_states *states, const struct file *file,
@@ -721,7 +618,7 @@ static void choose_name(struct crash_states *states, const struct unit *unit)
     apply_name(&states->chosen, unit);
 }
 
-static void choose_unit(struct crash_states *states, uint32_t index)
+void crash_states__keep(struct crash_states *states, uint32_t index)
 {
     const struct unit *unit = &states->units[index];
     if (unit->kind == UNIT_SECTOR)
@@ -730,6 +627,19 @@ static void choose_unit(struct crash_states *states, uint32_t index)
         choose_size(states, unit);
     else
         choose_name(states, unit);
+}
+
+/* Only a first part of the sector has been written: 8 to 504 bytes, by seed. */
+void crash_states__keep_sheared(struct crash_states *states, uint32_t index)
+{
+    struct unit unit = states->units[index];
+    uint64_t number = crash_mix(crash_mix(states->seed, states->point), index);
+    if (unit.kind != UNIT_SECTOR || unit.bytes <= 8) {
+        crash_states__keep(states, index);
+        return;
+    }
+    unit.bytes = (uint16_t)(8 + number % (unit.bytes / 8u - 1) * 8);
+    choose_sector(states, &unit);
 }
 
 /* Sums of the changed files; each sector once, though it may have been touched again after a cut.
@@ -799,7 +709,7 @@ static void build_views(struct crash_states *states)
     states->views_valid = true;
 }
 
-static void finish_choice(struct crash_states *states)
+void crash_states__finish(struct crash_states *states)
 {
     sum_up(states);
     if (!states->views_valid)
@@ -809,13 +719,14 @@ static void finish_choice(struct crash_states *states)
         struct crash_file_view *view = &states->views[i];
         uint64_t path = cp_checksum(view->path, strlen(view->path), 1);
         if (view->directory) {
-            hash += mix(path, 0);
+            hash += crash_mix(path, 0);
             continue;
         }
         const struct file *file = &states->files[view->file];
         bool changed = file->stamp == states->stamp;
         view->size = changed ? file->chosen_size : file->size;
-        hash += mix(mix(path, view->size + 1), changed ? file->chosen_sum : file->hash_sum);
+        hash +=
+            crash_mix(crash_mix(path, view->size + 1), changed ? file->chosen_sum : file->hash_sum);
     }
     states->hash = hash;
 }
@@ -849,166 +760,4 @@ const uint8_t *crash_states_bytes(const struct crash_states *states, uint32_t nu
         memcpy(buffer + (uint64_t)i * CRASH_SECTOR_BYTES, sector_bytes(states, file, first + i),
                CRASH_SECTOR_BYTES);
     return NULL;
-}
-
-/* ---- which states -----------------------------------------------------------------------------
- */
-
-/* Units of one write stand together. Number of the write that unit index belongs to. */
-static uint32_t write_end(const struct crash_states *states, uint32_t index)
-{
-    uint32_t end = index + 1;
-    while (end < states->unit_count && states->units[end].event == states->units[index].event)
-        end++;
-    return end;
-}
-
-/* The units of write number `write`; false when there are fewer. */
-static bool find_write(const struct crash_states *states, uint64_t write, uint32_t *out_first,
-                       uint32_t *out_end)
-{
-    uint64_t number = 0;
-    for (uint32_t i = 0; i < states->unit_count; number++) {
-        uint32_t end = write_end(states, i);
-        if (number == write) {
-            *out_first = i;
-            *out_end = end;
-            return true;
-        }
-        i = end;
-    }
-    return false;
-}
-
-/*
- * A seeded subset. Kinds in turn: whole writes, half of them; sectors, half of them; nearly all
- * sectors; writes up to a random one, which is torn.
- */
-static void choose_sample(struct crash_states *states, uint64_t number)
-{
-    struct bench_random random;
-    bench_random_init(&random, mix(states->seed, states->point), number);
-    uint64_t stop = bench_random_below(&random, states->unit_count);
-    for (uint32_t i = 0; i < states->unit_count;) {
-        uint32_t end = write_end(states, i);
-        bool whole = (bench_random_next(&random) & 1) != 0;
-        for (; i < end; i++) {
-            bool bit = (bench_random_next(&random) >> 60 & 1) != 0;
-            bool rare = bench_random_below(&random, 8) == 0;
-            bool keep = number % 4 == 0   ? whole
-                        : number % 4 == 1 ? bit
-                        : number % 4 == 2 ? !rare
-                                          : end <= stop || (i <= stop && bit);
-            if (keep)
-                choose_unit(states, i);
-        }
-    }
-}
-
-bool crash_states_choose(struct crash_states *states, struct crash_mask mask)
-{
-    uint32_t first = 0, end = 0, count = states->unit_count;
-    bool in_range = mask.kind == 'm'   ? count >= 64 || mask.value >> count == 0
-                    : mask.kind == 'p' ? mask.value <= count
-                    : mask.kind == 's' ? true
-                    : mask.kind == 'd' || mask.kind == 'k'
-                        ? mask.value < count
-                        : find_write(states, mask.value, &first, &end);
-    if (!in_range)
-        return false;
-    reserve_scratch(states);
-    begin_choice(states);
-    if (mask.kind == 's') {
-        choose_sample(states, mask.value);
-    } else {
-        for (uint32_t i = 0; i < count; i++) {
-            bool keep = mask.kind == 'm'   ? i < 64 && (mask.value >> i & 1) != 0
-                        : mask.kind == 'p' ? i < mask.value
-                        : mask.kind == 'd' ? i != mask.value
-                        : mask.kind == 'k' ? i == mask.value
-                        : mask.kind == 'g' ? i < first || i >= end
-                                           : i >= first && i < end;
-            if (keep)
-                choose_unit(states, i);
-        }
-    }
-    finish_choice(states);
-    return true;
-}
-
-struct visitor {
-    struct crash_states *states;
-    bool (*visit)(void *ctx, struct crash_mask mask, uint64_t hash);
-    void *ctx;
-    bool stopped;
-};
-
-static void try_mask(struct visitor *visitor, char kind, uint64_t value)
-{
-    struct crash_mask mask = {kind, value};
-    if (visitor->stopped || !crash_states_choose(visitor->states, mask))
-        return;
-    visitor->stopped = !visitor->visit(visitor->ctx, mask, visitor->states->hash);
-}
-
-static void visit_all_subsets(struct visitor *visitor, uint32_t first_new)
-{
-    uint64_t subsets = UINT64_C(1) << visitor->states->unit_count;
-    /* Without a new unit a subset is one of the point before. */
-    uint64_t from = first_new > 0 ? UINT64_C(1) << first_new : 0;
-    for (uint64_t i = from; i < subsets && !visitor->stopped; i++)
-        try_mask(visitor, 'm', i);
-}
-
-/* One by one: each write left out or kept alone; each sector of the new ones, and one of the old.
- */
-static void visit_single(struct visitor *visitor, uint32_t first_new)
-{
-    struct crash_states *states = visitor->states;
-    struct bench_random random;
-    bench_random_init(&random, mix(states->seed, states->point), UINT64_MAX);
-    uint32_t writes = 0;
-    for (uint32_t i = 0; i < states->unit_count; writes++)
-        i = write_end(states, i);
-    uint32_t write = 0;
-    for (uint32_t i = 0; i < states->unit_count && !visitor->stopped; write++) {
-        uint32_t end = write_end(states, i);
-        bool chosen = bench_random_below(&random, writes) < GROUPS_PER_POINT;
-        uint64_t one = i + bench_random_below(&random, end - i);
-        bool is_new = i >= first_new && first_new > 0;
-        if (chosen || is_new) {
-            if (end - i > 1) {
-                try_mask(visitor, 'g', write);
-                if (first_new == 0 || is_new)
-                    try_mask(visitor, 'w', write);
-            }
-            if (!is_new)
-                try_mask(visitor, 'd', one);
-            if (first_new == 0)
-                try_mask(visitor, 'k', one);
-        }
-        for (; i < end; i++) {
-            if (!is_new)
-                continue;
-            try_mask(visitor, 'd', i);
-            try_mask(visitor, 'k', i);
-        }
-    }
-}
-
-void crash_states_visit(struct crash_states *states, bool latest,
-                        bool (*visit)(void *ctx, struct crash_mask mask, uint64_t hash), void *ctx)
-{
-    struct visitor visitor = {states, visit, ctx, false};
-    uint32_t first_new = latest ? states->first_new : 0;
-    if (states->unit_count <= CRASH_EXHAUSTIVE) {
-        visit_all_subsets(&visitor, first_new);
-    } else {
-        for (uint64_t i = first_new > 0 ? first_new + 1 : 0; i <= states->unit_count; i++)
-            try_mask(&visitor, 'p', i);
-        visit_single(&visitor, first_new);
-        for (uint64_t i = 0; i < SAMPLES; i++)
-            try_mask(&visitor, 's', i);
-    }
-    states->first_new = states->unit_count;
 }

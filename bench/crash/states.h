@@ -21,6 +21,9 @@
  *     p12   the first 12 units                               d12   all but unit 12
  *     k12   unit 12 alone                                    g3    all but the units of write 3
  *     w3    the units of write 3 alone                       s5    the fifth seeded sample
+ *     t12   all, of unit 12 only a first part of its sector  (only where sheared sectors are asked
+ *                                                            for: disks are taken to write 512
+ *                                                            bytes whole or not at all)
  */
 #ifndef BENCH_CRASH_STATES_H
 #define BENCH_CRASH_STATES_H
@@ -34,7 +37,7 @@
 #define CRASH_MASK_BYTES 24u
 
 struct crash_mask {
-    char kind; /* m p d k g w s */
+    char kind; /* m p d k g w s t */
     uint64_t value;
 };
 
@@ -46,6 +49,8 @@ struct crash_states; /* a position in a trace, and one state chosen there */
 /* trace: borrowed. seed: of the samples. Stands at the baseline. Never NULL. */
 struct crash_states *crash_states_create(const struct crash_trace *trace, uint64_t seed);
 void crash_states_destroy(struct crash_states *states);
+/* Have crash_states_visit give sheared sectors as well. */
+void crash_states_shear(struct crash_states *states);
 
 /* Go to a crash point at or behind the present one; at most the trace's length. */
 void crash_states_seek(struct crash_states *states, uint64_t point);

@@ -5,11 +5,8 @@
 #include <string.h>
 
 static const struct crash_subject *const subjects[] = {
-    &crash_subject_pool,
-    &crash_subject_mmap,
-    &crash_subject_mmap_in_place,
-    &crash_subject_lmdb,
-    &crash_subject_lmdb_nosync,
+    &crash_subject_pool, &crash_subject_mmap,        &crash_subject_mmap_in_place,
+    &crash_subject_lmdb, &crash_subject_lmdb_nosync,
 };
 
 const struct crash_subject *crash_subject_at(unsigned index)

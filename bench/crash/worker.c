@@ -132,8 +132,8 @@ static bool check_one(struct checking *checking, const struct crash_candidate *c
         return false;
     }
     begin_step(worker, CRASH_PHASE_CHECK, run, candidate);
-    crash_run_check(run, checking->checker, checking->root, &candidate->bounds, candidate->hash,
-                    candidate->hash % DEEP_ONE_IN == 1, verdict);
+    crash_run_check(run, checking->checker, checking->root, &candidate->bounds, candidate->mask,
+                    candidate->hash, candidate->hash % DEEP_ONE_IN == 1, verdict);
     end_step(worker);
     add(&worker->shared->checks, 1);
     if (first_seen(worker->shared, candidate->hash))
@@ -172,7 +172,7 @@ static void continue_after(struct crash_worker *worker, struct crash_run *run,
     end_step(worker);
     if (code == 0) {
         add(&worker->shared->recovery_traces, 1);
-        crash_run_list(&next, CONTINUE_STATES);
+        crash_run_list(&next, CONTINUE_STATES, worker->options->shear);
         add(&worker->shared->points, next.points);
         add(&worker->shared->legal, next.legal);
         check_all(worker, &next, 0, checker, false);
@@ -258,7 +258,7 @@ void crash_worker_run(struct crash_worker *worker)
                 break; /* it is not the seeds */
             continue;
         }
-        crash_run_list(&run, worker->states_per_seed);
+        crash_run_list(&run, worker->states_per_seed, worker->options->shear);
         if (from == 0) {
             add(&worker->shared->points, run.points);
             add(&worker->shared->legal, run.legal);
