@@ -5,7 +5,7 @@
 
 const struct bench_engine bench_engine_berkeleydb = {
     .name = "berkeleydb",
-    .summary = "Berkeley DB: each page a record, in transactions",
+    .summary = "Berkeley DB: each page a value under an integer key, in transactions",
     .format = "berkeleydb",
     .not_built = "not built: install libdb-dev, then configure and build again",
 };
