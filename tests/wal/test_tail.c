@@ -7,6 +7,8 @@
 #include "image.h"
 #include "internal.h"
 
+#include <clockpool/base/poison.h>
+
 /* ---- all states after one flush, one after the other --------------------------------------------
  */
 
@@ -476,6 +478,9 @@ static void tail_session_block_comes_before_header(void **state)
 /* ---- what no crash leaves
  * ------------------------------------------------------------------------ */
 
+/* Every bit; under AddressSanitizer, where each takes a millisecond, every seventh. */
+#define DENSE_STEP (CP_POISONS ? 7 : 1)
+
 static void tail_every_bit_flip_is_noticed(void **state)
 {
     struct tail t;
@@ -494,7 +499,7 @@ static void tail_every_bit_flip_is_noticed(void **state)
         bool dense = byte < 64 || (byte >= 4096 && byte < used);
         for (unsigned bit = 0; bit < 8; bit++) {
             uint8_t flipped = t.after.files[0].bytes[byte] ^ (uint8_t)(1u << bit);
-            if (!dense && (byte * 8 + bit) % 997 != 0)
+            if ((byte * 8 + bit) % (dense ? DENSE_STEP : 997) != 0)
                 continue;
             assert_int_equal(pwrite(fd, &flipped, 1, (off_t)byte), 1);
             int code = cp_wal_open(t.s.io, t.s.directory, &t.s.options, &t.s.wal);
@@ -512,7 +517,7 @@ static void tail_every_bit_flip_is_noticed(void **state)
     close(fd);
     print_message("%llu flips refused, %llu without effect\n", (unsigned long long)rejected,
                   (unsigned long long)harmless);
-    assert_true(rejected > 40000);
+    assert_true(rejected > 40000 / DENSE_STEP);
     free_tail(&t);
 }
 
