@@ -42,6 +42,8 @@ struct crash_trace {
     uint32_t file_count;
     uint64_t baseline;
     char note[NOTE_BYTES];
+    void (*observe)(void *ctx, const struct crash_event *event); /* NULL: nobody */
+    void *observe_ctx;
 };
 
 struct file_header {
@@ -119,6 +121,8 @@ static uint64_t add_event(struct crash_trace *trace, const struct crash_event *e
         trace->events = grow(trace->events, trace->event_capacity * sizeof *trace->events);
     }
     trace->events[trace->event_count] = *event;
+    if (trace->observe != NULL)
+        trace->observe(trace->observe_ctx, event);
     return trace->event_count++;
 }
 
@@ -285,6 +289,15 @@ void crash_trace_mark(struct crash_trace *trace, enum crash_mark mark, unsigned 
                                             .file = CRASH_NO_FILE,
                                             .transaction = transaction,
                                             .lsn = lsn});
+}
+
+void crash_trace_observe(struct crash_trace *trace,
+                         void (*observe)(void *ctx, const struct crash_event *event), void *ctx)
+{
+    pthread_mutex_lock(&trace->lock);
+    trace->observe = observe;
+    trace->observe_ctx = ctx;
+    pthread_mutex_unlock(&trace->lock);
 }
 
 /* ---- reading ----------------------------------------------------------------------------------

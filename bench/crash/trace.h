@@ -109,6 +109,13 @@ void crash_trace_baseline(struct crash_trace *trace);
 void crash_trace_mark(struct crash_trace *trace, enum crash_mark mark, unsigned lane,
                       uint32_t transaction, uint64_t lsn);
 
+/*
+ * Have each further event shown to observe, before the call that appends it returns. It runs under
+ * the trace's lock and must not append.
+ */
+void crash_trace_observe(struct crash_trace *trace,
+                         void (*observe)(void *ctx, const struct crash_event *event), void *ctx);
+
 /* ---- reading ----------------------------------------------------------------------------------
  */
 
