@@ -41,8 +41,9 @@ static uint64_t judge(const struct copy *copy, uint8_t *bytes, uint64_t count, u
             memset(at, 0, CP_WAL_BLOCK_BYTES);
             continue;
         }
-        if (cp_wal__block_start(first + i + 1) <= copy->from)
-            continue; /* before the part: nobody will read it */
+        /* Before the part nobody reads but the block that ends where it begins, for its epoch. */
+        if (cp_wal__block_start(first + i + 1) < copy->from || first + i < CP_WAL__FIRST_BLOCK)
+            continue;
         memcpy(&block, at, sizeof block);
         if (cp_wal__check_block(&block, copy->wal->options.store_id) != CP_WAL__BLOCK_VALID ||
             block.number != first + i)
@@ -134,7 +135,7 @@ int cp_wal_copy(struct cp_wal *wal, cp_lsn from, cp_lsn end, const char *directo
         return cp_error_set(-ENOMEM, wal->directory, CP_NO_PAGE, CP_NO_LSN, NULL, "copying a log");
     /* A log without a segment is none: of an empty part, the one that it would end in. */
     const uint64_t last = cp_wal__segment_of(wal, end - 1);
-    copy.number = cp_min_u64(cp_wal__segment_of(wal, from), last);
+    copy.number = cp_min_u64(cp_wal__segment_of(wal, from - 1), last);
     for (uint32_t index = 1; code == 0 && copy.number <= last; index++, copy.number++) {
         code = open_and_copy(&copy, directory, index);
         bytes += wal->segment_bytes;

@@ -83,6 +83,32 @@ static void copy_any_part_holds_just_that(void **state)
     destroy_log(&s);
 }
 
+/* A part that begins with a segment needs the block before it: the scan asks that for the epoch. */
+static void copy_from_segment_start_can_be_read(void **state)
+{
+    (void)state;
+    struct subject s;
+    struct found found = {.groups = 0};
+    uint64_t bytes = 0, number = 0;
+    cp_lsn end = 0;
+    const cp_lsn boundary = cp_wal__block_start(cp_wal__segment_blocks(SEGMENT));
+    create_started(&s, SEGMENT);
+    while (cp_wal_end(s.wal) < boundary) {
+        uint32_t rest = CP_WAL__PAYLOAD - (uint32_t)(cp_wal_end(s.wal) % CP_WAL__PAYLOAD);
+        assert_int_equal(append_group(s.wal, 0, number++, rest - group_size(0), &end), 0);
+    }
+    assert_int_equal(end, boundary);
+    found.next[0] = number;
+    assert_int_equal(append_group(s.wal, 0, number++, 100, &end), 0);
+    assert_int_equal(cp_wal_flush(s.wal, end), 0);
+    assert_int_equal(cp_wal_copy(s.wal, boundary, end, fresh_copy(&s), &bytes), 0);
+    assert_int_equal(scan_copy(&s, boundary, &found), 0);
+    assert_false(found.wrong);
+    assert_int_equal(found.next[0], number);
+    remove_copy();
+    destroy_log(&s);
+}
+
 /* Flip a byte of the block that holds position. */
 static void damage(const struct subject *s, cp_lsn position)
 {
@@ -226,6 +252,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(copy_any_part_holds_just_that),
+        cmocka_unit_test(copy_from_segment_start_can_be_read),
         cmocka_unit_test(copy_damage_inside_is_told_outside_is_passed_over),
         cmocka_unit_test(copy_missing_segment_is_told),
         cmocka_unit_test(copy_of_a_growing_log_holds_what_was_durable),
