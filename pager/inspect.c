@@ -23,7 +23,8 @@
 #define SUPERBLOCK_PAUSE_NS 1000000
 #define LOG_ATTEMPTS        8 /* without progress: then it is damage */
 #define LOG_PAUSE_NS        5000000
-#define TRIM_ATTEMPTS       20 /* a writer would have to write a checkpoint each time */
+#define GONE_ATTEMPTS       100u /* a writer would have to remove a file each time */
+#define TRIM_ATTEMPTS       20   /* a writer would have to write a checkpoint each time */
 
 char *cp_pager__path(const char *directory, const char *name)
 {
@@ -152,13 +153,23 @@ static void read_holder(int fd, struct cp_store_info *info)
     info->holder_command[i] = '\0';
 }
 
+/* A file of the log that does not come back is a part of it that is missing. */
+static int missing_log(const char *directory, int code)
+{
+    if (code != -ENOENT)
+        return code;
+    return cp_error_set(CP_ELOG, directory, CP_NO_PAGE, CP_NO_LSN, "restore from a backup",
+                        "files of the log are missing");
+}
+
 static void inspect_log(struct cp_io *io, const char *directory, struct cp_store_info *info)
 {
     struct cp_wal_stats stats;
     struct cp_wal *wal;
     info->log_code = -ENOENT;
-    for (unsigned attempt = 0; attempt < LOG_ATTEMPTS && info->log_code == -ENOENT; attempt++)
+    for (unsigned gone = 0; gone < GONE_ATTEMPTS && info->log_code == -ENOENT; gone++)
         info->log_code = cp_pager__log_open(directory, io, info->store_id, &wal);
+    info->log_code = missing_log(directory, info->log_code);
     if (info->log_code != 0)
         return;
     cp_wal_stats(wal, &stats);
@@ -272,8 +283,9 @@ int cp_pager__log_scan(const char *directory, struct cp_io *io, uint64_t store_i
     struct log_reader reader = {.visit = visit, .ctx = ctx, .end = from};
     struct cp_wal *wal = NULL;
     cp_lsn stop = UINT64_MAX; /* where the first attempt stopped */
+    unsigned attempt = 0, gone = 0;
     int code = 0;
-    for (unsigned attempt = 0; attempt < LOG_ATTEMPTS; attempt++) {
+    while (attempt < LOG_ATTEMPTS && gone < GONE_ATTEMPTS) {
         const struct timespec pause = {.tv_nsec = LOG_PAUSE_NS};
         cp_lsn ignored;
         if (attempt > 0)
@@ -283,8 +295,11 @@ int cp_pager__log_scan(const char *directory, struct cp_io *io, uint64_t store_i
         code = cp_pager__log_open(directory, io, store_id, &wal);
         if (code == 0)
             code = cp_wal_scan(wal, reader.end, pass_group, &reader, &ignored);
-        if (reader.visit_code == 0 && code == -ENOENT)
+        if (reader.visit_code == 0 && code == -ENOENT) {
+            gone++;
             continue;
+        }
+        attempt++;
         if (reader.visit_code != 0 || (code != CP_EDAMAGED && code != CP_ELOG))
             break;
         if (reader.end > stop) {
@@ -294,6 +309,8 @@ int cp_pager__log_scan(const char *directory, struct cp_io *io, uint64_t store_i
         stop = reader.end;
     }
     *out_end = reader.end;
+    if (reader.visit_code == 0)
+        code = missing_log(directory, code);
     if (code == 0 && out_wal != NULL) {
         *out_wal = wal;
     } else {

@@ -8,6 +8,7 @@
 #include <clockpool/inspect.h>
 #include <clockpool/wal.h>
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -35,7 +36,8 @@ static const char help_text[] =
     "\n"
     "example: clockpool wal orders --page 1234\n";
 
-#define TYPES_MAX 256u
+#define TYPES_MAX     256u
+#define SCAN_ATTEMPTS 20u /* a writer would have to write a checkpoint each time */
 
 struct listing {
     bool json, summary;
@@ -191,16 +193,41 @@ static json_t *summary_json(const struct listing *listing, cp_lsn end,
     return root;
 }
 
+/* Forget what was counted and kept, to begin anew. */
+static void reset(struct listing *listing)
+{
+    listing->group_count = listing->record_count = listing->data_bytes = listing->printed = 0;
+    listing->epoch_count = 0;
+    memset(listing->type_counts, 0, sizeof listing->type_counts);
+    json_array_clear(listing->groups);
+}
+
+/*
+ * A store in use may trim its log while it is read. As long as nothing has been printed the reading
+ * begins anew, at the new checkpoint.
+ */
+static int scan(struct listing *listing, const char *directory, cp_lsn *out_end)
+{
+    int code = -EAGAIN;
+    for (unsigned attempt = 0; code == -EAGAIN && attempt < SCAN_ATTEMPTS; attempt++) {
+        struct cp_store_info info;
+        reset(listing);
+        code = cp_pager_inspect(directory, NULL, &info);
+        if (code != 0)
+            break;
+        listing->start = listing->from != 0 ? listing->from : info.checkpoint_lsn;
+        code = cp_pager_scan_log(directory, NULL, listing->start, visit, listing, out_end);
+        if (listing->from != 0 || (listing->printed > 0 && !listing->json))
+            break;
+    }
+    return code;
+}
+
 static int run(struct listing *listing, const char *directory)
 {
-    struct cp_store_info info;
     cp_lsn end = 0;
-    int code = cp_pager_inspect(directory, NULL, &info);
-    if (code != 0)
-        return tool_fail("wal", code, listing->json);
-    listing->start = listing->from != 0 ? listing->from : info.checkpoint_lsn;
     tool_progress_begin(&listing->progress, "read");
-    code = cp_pager_scan_log(directory, NULL, listing->start, visit, listing, &end);
+    int code = scan(listing, directory, &end);
     tool_progress_clear(&listing->progress);
     const struct cp_error damage = *cp_error_info();
     const int status = tool_exit_of(code);

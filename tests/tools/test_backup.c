@@ -27,9 +27,9 @@
 #include <unistd.h>
 
 #define PAIRS        300u /* 2.4 MiB: three pieces of a copy */
-#define FEW_PAIRS    20u  /* for the sweeps, which copy a hundred times */
+#define FEW_PAIRS    8u   /* for the sweeps, which copy a hundred times */
 #define RUN          400u /* pages by which the file changes its length */
-#define LIVE_ROUNDS  6u
+#define LIVE_ROUNDS  5u
 #define CHANGES_MORE 150u
 
 static char base[64];
@@ -418,7 +418,7 @@ static void backup_each_fault_leaves_a_whole_copy_or_nothing(void **state)
     new_store(FEW_PAIRS);
     struct cp_pager *pager = open_store("store");
     uint64_t random = test_seed();
-    for (unsigned i = 0; i < 30; i++)
+    for (unsigned i = 0; i < 8; i++)
         assert_code(pairs_change(pager, pairs, &random, acks), 0);
     cp_pager_abandon(pager); /* so the copy needs its log */
     take_snapshot();
