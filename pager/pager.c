@@ -139,19 +139,27 @@ static void set_up_images(struct cp_pager *pager)
     pager->format.images = pager->wal != NULL ? &pager->images : NULL;
 }
 
+static cp_lsn gate_durable_lsn(void *ctx)
+{
+    return cp_wal_durable(((const struct cp_pager *)ctx)->wal);
+}
+
+/* The log's own gate would not tell the store that the log has failed. */
+static int gate_make_durable(void *ctx, cp_lsn upto)
+{
+    return cp_pager__log_flush(ctx, upto);
+}
+
 /* The log is open, or there is none. */
 static int open_engine(struct cp_pager *pager, const struct cp_pager_options *options)
 {
-    const bool gated = pager->wal != NULL && !CP_BREAK_GATE;
-    struct cp_lsn_gate gate = {0};
-    if (gated)
-        cp_wal_gate(pager->wal, &gate);
+    const struct cp_lsn_gate gate = {pager, gate_durable_lsn, gate_make_durable};
     const struct cp_engine_setup setup = {
         .options = options,
         .io = pager->io,
         .file = pager->file,
         .format = &pager->format,
-        .gate = gated ? &gate : NULL,
+        .gate = pager->wal != NULL && !CP_BREAK_GATE ? &gate : NULL,
         .file_bytes = pager->file_bytes,
         .page_count = pager->superblock.page_count,
     };

@@ -40,7 +40,8 @@
 #define TABLE_MIN      1024u
 #define PREFETCH       128u /* reads under way */
 #define PROGRESS_PAGES 1024u
-#define SCAN_ENOUGH    1   /* ends a scan at the end that the first one found */
+#define SCAN_ENOUGH    1                    /* ends a scan at the end that the first one found */
+#define PART_MIN_BYTES (UINT64_C(16) << 10) /* less memory would only mean more scans */
 #define PARTS_MAX      64u /* scans: beyond that recovery takes more memory than it was given */
 
 /* One record, in a chunk of the window. */
@@ -493,8 +494,8 @@ static int apply_in_parts(struct recovery *recovery)
     int code = cp_wal_open(pager->io, pager->wal_path, &options, &reader);
     if (code != 0)
         return code;
-    recovery->parts =
-        (uint32_t)cp_min_u64(recovery->total_bytes / pager->options.recovery_bytes + 1, PARTS_MAX);
+    const uint64_t memory_bytes = cp_max_u64(pager->options.recovery_bytes, PART_MIN_BYTES);
+    recovery->parts = (uint32_t)cp_min_u64(recovery->total_bytes / memory_bytes + 1, PARTS_MAX);
     for (uint32_t part = 0; code == 0 && part < recovery->parts; part++) {
         recovery->part = part;
         code = scan(recovery, reader);
