@@ -23,6 +23,7 @@ struct slot {
     char *path; /* owned */
     int fd;
     ino_t inode;
+    ino_t listed; /* of what has this name now, as the last look at the directory said; 0: none */
     uint8_t *map;
     uint64_t map_bytes;
 };
@@ -74,8 +75,10 @@ static const struct crash_file_view *find_view(const struct crash_file_view *vie
     return NULL;
 }
 
+static struct slot *find_slot(struct crash_image_files *image, const char *path);
+
 /* Remove what the state does not name, and what has the wrong kind. remove_all: everything. */
-static int prune(const struct crash_image_files *image, const char *below,
+static int prune(struct crash_image_files *image, const char *below,
                  const struct crash_file_view *views, uint32_t count, bool remove_all)
 {
     char path[PATH_MAX];
@@ -93,6 +96,8 @@ static int prune(const struct crash_image_files *image, const char *below,
         bool is_directory = entry->d_type == DT_DIR;
         const struct crash_file_view *view = find_view(views, count, name);
         bool keep = !remove_all && view != NULL && view->directory == is_directory;
+        if (keep && !is_directory)
+            find_slot(image, name)->listed = entry->d_ino;
         if (is_directory)
             code = prune(image, name, views, count, !keep);
         if (!keep && code == 0 &&
@@ -122,9 +127,10 @@ static struct slot *find_slot(struct crash_image_files *image, const char *path)
 static int open_slot(struct slot *slot, const char *path, uint64_t size)
 {
     struct stat facts;
-    if (slot->fd >= 0 &&
-        (stat(path, &facts) != 0 || facts.st_ino != slot->inode || size > slot->map_bytes))
+    if (slot->fd >= 0 && (slot->listed != slot->inode || size > slot->map_bytes))
         close_slot(slot);
+    if (slot->fd >= 0 && fstat(slot->fd, &facts) != 0)
+        return -errno;
     if (slot->fd < 0) {
         slot->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
         if (slot->fd < 0 || fstat(slot->fd, &facts) != 0)
@@ -161,6 +167,8 @@ int crash_image_apply(struct crash_image_files *image, struct crash_states *stat
     const struct crash_file_view *views;
     uint32_t count = crash_states_files(states, &views);
     char path[PATH_MAX];
+    for (uint32_t i = 0; i < image->count; i++)
+        image->slots[i].listed = 0;
     int code = prune(image, "", views, count, false);
     for (uint32_t i = 0; i < count && code == 0; i++) {
         snprintf(path, sizeof path, "%s/%s", image->root, views[i].path);

@@ -25,12 +25,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SUPER_MAGIC   UINT64_C(0x7265707573)
-#define ROOT_MAGIC    UINT64_C(0x746f6f72)
-#define BUDGET_BYTES  (UINT64_C(512) << 10) /* the smallest */
-#define LOG_BUFFER    (UINT32_C(256) << 10) /* the smallest */
-#define DEADLOCKS_MAX 100000u
-#define PAGES_MAX     1024u /* of a store here; all workloads stay far below */
+#define SUPER_MAGIC           UINT64_C(0x7265707573)
+#define ROOT_MAGIC            UINT64_C(0x746f6f72)
+#define BUDGET_BYTES          (UINT64_C(512) << 10) /* the smallest */
+#define LOG_BUFFER            (UINT32_C(256) << 10) /* the smallest */
+#define SMALL_RECOVERY_ONE_IN 12u /* of the checks: the log is read several times */
+#define SMALL_RECOVERY_BYTES  4096u
+#define DEADLOCKS_MAX         100000u
+#define PAGES_MAX             1024u /* of a store here; all workloads stay far below */
 
 struct super_page {
     uint64_t magic, lanes, roots[CRASH_LANES_MAX];
@@ -547,8 +549,8 @@ static bool look_open(struct look *look, const struct crash_pager_kind *kind, bo
     char path[PATH_MAX], text[360];
     options_for(kind, look->image->plan->workload, look->checker->io, &options);
     options.create = create;
-    if (look->image->number % 3 == 0)
-        options.recovery_bytes = 1; /* the least there is: the log is read twice */
+    if (look->image->number % SMALL_RECOVERY_ONE_IN == 0)
+        options.recovery_bytes = SMALL_RECOVERY_BYTES;
     snprintf(path, sizeof path, "%s/store", look->image->root);
     int code = cp_pager_open(path, &options, &look->pager);
     if (code == 0)
