@@ -29,10 +29,11 @@
 #define PAIRS        300u /* 2.4 MiB: three pieces of a copy */
 #define FEW_PAIRS    8u   /* for the sweeps, which copy a hundred times */
 #define RUN          400u /* pages by which the file changes its length */
-#define LIVE_ROUNDS  5u
+#define LIVE_ROUNDS  4u
 #define CHANGES_MORE 150u
 
 static char base[64];
+static enum cp_engine engine;
 static uint64_t pairs; /* of the present store */
 static _Atomic uint64_t acks[PAIRS], snapshot[PAIRS];
 
@@ -97,6 +98,7 @@ static struct cp_pager *open_store(const char *name)
 {
     struct cp_pager_options options = pairs_options();
     struct cp_pager *pager = NULL;
+    options.engine = engine;
     assert_code(cp_pager_open(in_base(name), &options, &pager), 0);
     return pager;
 }
@@ -506,16 +508,22 @@ static void backup_wrong_names_are_refused(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
+    const struct CMUnitTest live_tests[] = {
         cmocka_unit_test(backup_beside_writers_holds_what_was_acknowledged),
         cmocka_unit_test(backup_lock_keeps_the_log),
         cmocka_unit_test(backup_of_a_file_that_grows_is_whole),
         cmocka_unit_test(backup_of_a_file_that_is_cut_is_whole),
         cmocka_unit_test(backup_across_sessions_holds_what_was_acknowledged),
+    };
+    const struct CMUnitTest tests[] = {
         cmocka_unit_test(backup_each_fault_leaves_a_whole_copy_or_nothing),
         cmocka_unit_test(backup_page_in_the_making_is_read_again),
         cmocka_unit_test(backup_stopped_leaves_nothing),
         cmocka_unit_test(backup_wrong_names_are_refused),
     };
-    return cmocka_run_group_tests(tests, make_base, remove_base);
+    engine = CP_ENGINE_MMAP;
+    int failed = cmocka_run_group_tests_name("mmap", live_tests, make_base, remove_base);
+    engine = CP_ENGINE_POOL;
+    failed += cmocka_run_group_tests_name("pool", live_tests, make_base, remove_base);
+    return failed + cmocka_run_group_tests(tests, make_base, remove_base);
 }
