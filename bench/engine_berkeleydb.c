@@ -8,7 +8,7 @@
  * more than that is logged. Transactions that meet wait; one that the detector of deadlocks chose
  * is tried again. The database's pages are four times as large as the values, so that a value
  * lies in a page rather than in overflow pages, which would be logged whole. commit: DB_TXN_SYNC.
- * Relaxed: DB_TXN_NOSYNC, and log_flush now and then. Three quarters of the memory are the cache.
+ * Relaxed: DB_TXN_NOSYNC, and log_flush now and then. Half of the memory is the cache.
  */
 #include "kv.h"
 

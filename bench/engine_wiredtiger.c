@@ -5,7 +5,7 @@
  * An update is a transaction that modifies 104 bytes of the value (WT_CURSOR.modify, so no more
  * than that is logged), and is tried again when it meets another. commit: the log is synced by
  * fsync. Relaxed: it is not, and a call of log_flush now and then does. Leaf pages hold a value or
- * two, the best for random access. WiredTiger's cache has three quarters of the memory.
+ * two, the best for random access. WiredTiger's cache has half of the memory.
  */
 #include "kv.h"
 

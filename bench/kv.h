@@ -24,7 +24,7 @@ int bench_kv_scan(bench_kv_get *get, void *thread, void *buffer, struct bench_ch
  */
 static inline uint64_t bench_kv_cache_bytes(const struct bench_setup *setup)
 {
-    return setup->mem_bytes / 4 * 3;
+    return setup->mem_bytes / 2;
 }
 
 /* While a data set is written, so many values are one transaction. */
