@@ -91,12 +91,12 @@ static bool make_image(const struct crash_run *run, uint64_t point, struct crash
     return made;
 }
 
-/* The events that led to a point, a line each. A new string. */
+/* The events that led to a point, a line each. A new string; NULL when none are wanted. */
 static char *tell_history(const struct crash_trace *trace, uint64_t point, unsigned events)
 {
     char *text = NULL, line[320];
     size_t size;
-    FILE *out = open_memstream(&text, &size);
+    FILE *out = events > 0 ? open_memstream(&text, &size) : NULL;
     if (out == NULL)
         return NULL;
     for (uint64_t i = point > events ? point - events : 0; i < point; i++)

@@ -69,11 +69,16 @@ int main(int argc, char **argv)
     char text[384] = "";
     options.subject = argc >= 2 ? crash_subject_find(argv[1]) : NULL;
     if (options.subject == NULL) {
-        fprintf(stderr, "usage: test_engine ENGINE [fail-flush | shear]\n");
+        fprintf(stderr, "usage: test_engine ENGINE [fail-flush | shear | WORKLOAD]\n");
         return 2;
     }
     options.fail_flushes = argc >= 3 && strcmp(argv[2], "fail-flush") == 0;
     options.shear = argc >= 3 && strcmp(argv[2], "shear") == 0;
+    if (argc >= 3 && !options.fail_flushes && !options.shear &&
+        (options.workload = crash_workload_find(argv[2])) == NULL) {
+        fprintf(stderr, "test_engine: no workload \"%s\"\n", argv[2]);
+        return 2;
+    }
 #ifdef CP_EXPECT_BREAKAGE
     options.stop_at_finding = true;
     options.timeout_s = 5;
