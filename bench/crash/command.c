@@ -349,6 +349,7 @@ static int search(struct command *command)
     uint64_t states = command->search.states != 0 ? command->search.states : CRASH_STATES_DEFAULT;
     bench_signals_catch();
     command->begin_ns = cp_now_ns();
+    command->search.save_traces = true;
     command->search.progress = show_progress;
     command->search.progress_ctx = command;
     double planned_s = (double)states / PLANNED_STATES_PER_S;

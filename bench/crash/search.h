@@ -30,7 +30,9 @@ struct crash_search_options {
     bool stop_at_finding;     /* enough is known after the first */
     const char *dir;          /* where to work; NULL: memory */
     unsigned events;          /* how many a reproduction tells of */
-    const char *keep;         /* directory for traces and images of findings; NULL: none is kept */
+    bool save_traces;         /* of findings that cannot be repeated from the seed */
+    const char *keep;         /* directory for the traces of all findings; NULL: where they are
+                                 saved they go to /tmp */
     /* Called in the parent now and then, and when it is over. NULL: not. True: stop now. */
     bool (*progress)(void *ctx, uint64_t states, uint64_t wanted, const uint64_t *classes);
     void *progress_ctx;

@@ -86,7 +86,7 @@ void crash_worker_report(struct crash_shared *shared, const struct crash_search_
     snprintf(finding->triple, sizeof finding->triple, "%s", triple);
     snprintf(finding->workload, sizeof finding->workload, "%s", workload);
     snprintf(finding->text, sizeof finding->text, "%s", text);
-    if (trace != NULL) {
+    if (trace != NULL && (options->save_traces || options->keep != NULL)) {
         snprintf(finding->trace, sizeof finding->trace, "%s/finding-%u.trace",
                  options->keep != NULL ? options->keep : "/tmp", number + 1);
         if (options->keep == NULL)

@@ -79,7 +79,9 @@ int main(int argc, char **argv)
         fprintf(stderr, "test_engine: no workload \"%s\"\n", argv[2]);
         return 2;
     }
-#ifdef CP_EXPECT_BREAKAGE
+#ifndef CP_EXPECT_BREAKAGE
+    options.save_traces = true; /* something to look at afterwards */
+#else
     options.stop_at_finding = true;
     options.timeout_s = 5;
     options.states_per_seed = 1500; /* many workloads rather than many states of each */
