@@ -191,6 +191,7 @@ struct cp_bufpool_file {
     uint32_t order; /* of its frames */
     struct cp_lsn_gate gate;
     bool has_gate;
+    bool untorn_writes;
     int (*verify)(void *ctx, void *data, uint64_t page);
     int (*before_write)(void *ctx, void *data, uint64_t page, cp_lsn *inout_lsn);
     void (*seal)(void *ctx, void *data, uint64_t page, cp_lsn lsn);

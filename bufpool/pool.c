@@ -283,6 +283,7 @@ int cp_bufpool_attach(struct cp_bufpool *pool, const struct cp_bufpool_file_opti
     if (file->has_gate)
         file->gate = *options->gate;
     file->verify = options->verify;
+    file->untorn_writes = options->untorn_writes;
     file->before_write = options->before_write;
     file->seal = options->seal;
     file->ctx = options->ctx;

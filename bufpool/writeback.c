@@ -272,6 +272,7 @@ static void put_transfer(struct cp_transfer *transfer)
     struct cp_io_request *request = &transfer->request;
 
     request->op = CP_IO_OP_WRITE;
+    request->untorn = transfer->file->untorn_writes;
     request->file = transfer->file->io_file;
     request->offset_bytes = transfer->first_page * transfer->file->page_size;
     request->complete = complete_write;
@@ -304,7 +305,8 @@ static void put_runs(struct cp_bufpool *pool, struct cp_frame **frames, uint32_t
     for (uint32_t i = 0; i < count; i++) {
         struct cp_frame *frame = frames[i];
         prepare_image(pool, frame);
-        if (transfer != NULL && !cp_transfer__continues(transfer, frame->file, frame->page)) {
+        if (transfer != NULL && (frame->file->untorn_writes ||
+                                 !cp_transfer__continues(transfer, frame->file, frame->page))) {
             put_transfer(transfer);
             transfer = NULL;
         }

@@ -27,6 +27,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#define UNTORN_FLAG    0x00000040          /* RWF_ATOMIC, which Debian 12's headers do not have */
 #define PIECE_BYTES    (UINT64_C(1) << 30) /* the kernel's limit for one registered buffer */
 #define PIECE_LIMIT    1024u
 #define FILE_SLOTS     1024u /* a file's slot is its descriptor; larger ones go unregistered */
@@ -314,6 +315,8 @@ static int uring_queue(void *ctx, void *ring, int fd, struct cp_io_request *requ
         io_uring_prep_fsync(sqe, target, IORING_FSYNC_DATASYNC);
     else
         prepare_transfer(u, sqe, target, request);
+    if (request->untorn)
+        sqe->rw_flags |= UNTORN_FLAG;
     if (slot >= 0)
         sqe->flags |= IOSQE_FIXED_FILE;
     io_uring_sqe_set_data(sqe, request);

@@ -69,7 +69,7 @@ static void ask_direct(const char *path, uint32_t block_bytes, struct direct_fac
 
     if (syscall(SYS_statx, AT_FDCWD, path, 0, WANT_DIO_ALIGN | WANT_WRITE_ATOMIC, &said) != 0)
         said.mask = 0;
-    if ((said.mask & WANT_WRITE_ATOMIC) != 0)
+    if ((said.mask & WANT_WRITE_ATOMIC) != 0 && said.atomic_min <= block_bytes)
         facts->atomic_write_max_bytes = said.atomic_max;
     facts->reason = "O_DIRECT is in force";
     if ((said.mask & WANT_DIO_ALIGN) != 0) {
@@ -201,6 +201,20 @@ int cp_io_file_close(struct cp_io_file *file)
     return code;
 }
 
+static uint32_t untorn_max_bytes(const struct cp_io_file *file)
+{
+    /* The kernel makes such writes by O_DIRECT only; readv and writev have no flags here. */
+    bool carried = file->direct && file->io->backend->ring_queue != NULL;
+    return carried ? file->atomic_write_max_bytes : 0;
+}
+
+bool cp_io__untorn_possible(const struct cp_io_request *request)
+{
+    return request->op == CP_IO_OP_WRITE && cp_is_power_of_two(request->size_bytes) &&
+           request->size_bytes <= untorn_max_bytes(request->file) &&
+           request->offset_bytes % request->size_bytes == 0;
+}
+
 void cp_io_file_info(const struct cp_io_file *file, struct cp_io_file_info *out_info)
 {
     *out_info = (struct cp_io_file_info){
@@ -210,7 +224,7 @@ void cp_io_file_info(const struct cp_io_file *file, struct cp_io_file_info *out_
         .direct_reason = file->direct_reason,
         .memory_align_bytes = file->memory_align_bytes,
         .offset_align_bytes = file->offset_align_bytes,
-        .atomic_write_max_bytes = file->atomic_write_max_bytes,
+        .atomic_write_max_bytes = untorn_max_bytes(file),
     };
 }
 

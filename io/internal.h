@@ -95,4 +95,7 @@ int cp_io__posix_mkdir(void *ctx, const char *path, uint32_t mode);
 int cp_io__posix_list(void *ctx, const char *path, int (*visit)(void *visit_ctx, const char *name),
                       void *visit_ctx);
 
+/* May this request be made untorn? Its size is known. */
+bool cp_io__untorn_possible(const struct cp_io_request *request);
+
 #endif

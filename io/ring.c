@@ -253,6 +253,8 @@ static void finish_unsent(struct cp_io_ring *ring, struct cp_io_request *request
 void cp_io_ring_put(struct cp_io_ring *ring, struct cp_io_request *request)
 {
     int code = cp_io__prepare(request);
+    if (code == 0 && request->untorn && !cp_io__untorn_possible(request))
+        code = -EOPNOTSUPP;
     /* seq_cst, before the push: outstanding never lags behind what can be taken */
     atomic_fetch_add_explicit(&ring->outstanding, 1, memory_order_seq_cst);
     if (code != 0)

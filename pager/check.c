@@ -21,6 +21,7 @@ static void fill_log_stats(struct cp_pager *pager, struct cp_pager_stats *stats)
     stats->mtr_aborts = atomic_load_explicit(&pager->mtr_aborts, relaxed);
     stats->mtr_deadlocks = atomic_load_explicit(&pager->mtr_deadlocks, relaxed);
     stats->mtr_waits = atomic_load_explicit(&pager->mtr_waits, relaxed);
+    stats->atomic_pages = pager->untorn_writes;
     stats->page_images = atomic_load_explicit(&pager->images.logged, relaxed);
     stats->recovered_groups = pager->recovered.groups;
     stats->recovered_bytes = pager->recovered.bytes;

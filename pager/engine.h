@@ -76,6 +76,7 @@ struct cp_engine_setup {
     const struct cp_lsn_gate *gate;         /* copied; NULL: no log */
     uint64_t file_bytes;
     uint64_t page_count;
+    bool untorn_writes; /* pool: the device writes pages whole, and is to be asked to */
 };
 
 int cp_pager__pool_open(const struct cp_engine_setup *setup,

@@ -235,6 +235,7 @@ int cp_pager__pool_open(const struct cp_engine_setup *setup, struct cp_pager_eng
         .max_pages = CP_FORMAT_MAX_PAGES,
         .gate = setup->gate,
         .verify = cp_pager__page_verify,
+        .untorn_writes = setup->untorn_writes,
         .before_write = cp_pager__page_before_write,
         .seal = cp_pager__page_seal,
         .ctx = setup->format,

@@ -95,8 +95,9 @@ struct cp_pager {
     uint32_t span_shift;
     bool read_only;
     bool was_unclean;
-    bool direct;      /* the data file bypasses the kernel's cache */
-    struct cp_io *io; /* owned when owns_io */
+    bool untorn_writes; /* the device writes pages whole: no images are logged */
+    bool direct;        /* the data file bypasses the kernel's cache */
+    struct cp_io *io;   /* owned when owns_io */
     bool owns_io;
     struct cp_io_file *file; /* owned */
     struct cp_store_lock lock;

@@ -134,7 +134,10 @@ static void set_up_images(struct cp_pager *pager)
     cp_io_file_info(pager->file, &info);
     pager->direct = info.direct;
     pager->images.wal = pager->wal;
-    pager->images.needed = true;
+    pager->untorn_writes = pager->options.torn_pages == CP_TORN_AUTO &&
+                           pager->options.engine == CP_ENGINE_POOL &&
+                           info.atomic_write_max_bytes >= pager->page_size;
+    pager->images.needed = !pager->untorn_writes;
     atomic_init(&pager->images.floor, pager->superblock.checkpoint_lsn);
     pager->format.images = pager->wal != NULL ? &pager->images : NULL;
 }
@@ -161,6 +164,7 @@ static int open_engine(struct cp_pager *pager, const struct cp_pager_options *op
         .format = &pager->format,
         .gate = pager->wal != NULL && !CP_BREAK_GATE ? &gate : NULL,
         .file_bytes = pager->file_bytes,
+        .untorn_writes = pager->untorn_writes,
         .page_count = pager->superblock.page_count,
     };
     int code = options->engine == CP_ENGINE_POOL ? cp_pager__pool_open(&setup, &pager->engine)

@@ -74,6 +74,9 @@ struct cp_bufpool_file_options {
     struct cp_io_file *file; /* borrowed until detach; required */
     uint32_t page_size;      /* bytes; power of two, 4096 to 65536; required */
     uint64_t max_pages;      /* address space of the page table; 0 means 2^32 */
+    /* Write each page by a request of its own that is untorn (cp_io_request.untorn): for files
+     * whose atomic_write_max_bytes reaches page_size. Neighbours are not merged then. */
+    bool untorn_writes;
     /* Asked before any dirty page of this file is written; copied. NULL: no log. */
     const struct cp_lsn_gate *gate;
     /*

@@ -88,7 +88,8 @@ struct cp_io_file_info {
     bool direct;               /* O_DIRECT is in force */
     const char *direct_reason; /* why, or why not; static storage */
     uint32_t memory_align_bytes, offset_align_bytes; /* what O_DIRECT asks for; 1 when buffered */
-    uint32_t atomic_write_max_bytes; /* largest untorn write the device promises; 0: none */
+    uint32_t atomic_write_max_bytes; /* largest untorn write (cp_io_request.untorn) that device and
+                                        backend promise, from the file's block size on; 0: none */
 };
 
 /* Errors: -errno of open, with path and hint recorded. */
@@ -156,6 +157,12 @@ struct cp_io_request {
     struct iovec *iov; /* at most CP_IO_MAX_IOVECS, CP_IO_MAX_TRANSFER_BYTES in all; the module
                           may change the array while the request is in flight (short transfers) */
     uint32_t iov_count;
+    /*
+     * A write that is there whole or not at all after a power failure (RWF_ATOMIC): a power of two
+     * of bytes within the file's atomic_write_max_bytes, aligned to its size. -EOPNOTSUPP where
+     * that is 0.
+     */
+    bool untorn;
     /*
      * Called once, by the thread that reaped the completion, with no lock held. It may put further
      * requests and must not wait on a ring. The request may be reused or freed inside.

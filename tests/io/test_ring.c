@@ -24,6 +24,32 @@ static struct cp_io_ring *make_ring(struct subject *s, uint32_t depth)
     return ring;
 }
 
+/* No device here promises anything, so an untorn write is refused and not made torn in silence. */
+static void ring_untorn_write_is_refused_where_it_cannot_be(void **state)
+{
+    struct subject s;
+    struct cp_io_file_info info;
+    (void)state;
+    for (enum variant v = 0; v < VARIANTS; v++) {
+        if (!open_subject(&s, v, 4))
+            continue;
+        struct cp_io_ring *ring = make_ring(&s, 4);
+        struct job job;
+        uint32_t left = 1;
+        char *memory = aligned_alloc(PAGE, PAGE);
+        memset(memory, 0x11, PAGE);
+        cp_io_file_info(s.file, &info);
+        job_init(&job, s.file, CP_IO_OP_WRITE, memory, 1, &left);
+        job.request.untorn = true;
+        cp_io_ring_put(ring, &job.request);
+        cp_io_ring_wait(ring, none_left, &left);
+        assert_int_equal(job.request.result, info.atomic_write_max_bytes >= PAGE ? 0 : -EOPNOTSUPP);
+        cp_io_ring_destroy(ring);
+        free(memory);
+        close_subject(&s);
+    }
+}
+
 static void ring_shallow_depth_carries_many(void **state)
 {
     struct subject s;
@@ -510,6 +536,7 @@ static void ring_forbidden_io_uring_falls_back(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ring_untorn_write_is_refused_where_it_cannot_be),
         cmocka_unit_test(ring_shallow_depth_carries_many),
         cmocka_unit_test(ring_poll_finishes_without_waiting),
         cmocka_unit_test(ring_many_iovecs_and_sync_work),
