@@ -21,7 +21,8 @@
 
 #define SUPERBLOCK_ATTEMPTS 16 /* a writer would have to write between the reads each time */
 #define SUPERBLOCK_PAUSE_NS 1000000
-#define LOG_ATTEMPTS        8 /* without progress: then it is damage */
+#define CUT_ATTEMPTS        10u /* a writer would have to cut the file between two reads each time */
+#define LOG_ATTEMPTS        8   /* without progress: then it is damage */
 #define LOG_PAUSE_NS        5000000
 #define GONE_ATTEMPTS       100u /* a writer would have to remove a file each time */
 #define TRIM_ATTEMPTS       20   /* a writer would have to write a checkpoint each time */
@@ -95,9 +96,16 @@ static int inspect_data(struct cp_io *io, const char *directory, struct cp_store
         code = cp_io_file_open(io, path, &options, &file);
     if (code != 0)
         goto out;
-    code = cp_pager__look_superblock(file, &block, info->slot_valid);
-    if (code == 0) /* after the superblock: the file reaches it before it says so */
-        code = cp_io_file_size(file, &info->data_bytes);
+    /* Size after superblock: a file grows before a superblock says so. It is cut after one says so,
+     * which may be between the two; so what looks cut is looked at once more. */
+    for (unsigned attempt = 0; attempt < CUT_ATTEMPTS; attempt++) {
+        code = cp_pager__look_superblock(file, &block, info->slot_valid);
+        if (code == 0)
+            code = cp_io_file_size(file, &info->data_bytes);
+        info->cut = code == 0 && info->data_bytes < block.page_count * block.page_size;
+        if (!info->cut)
+            break;
+    }
     (void)cp_io_file_close(file);
     if (code != 0)
         goto out;
@@ -110,7 +118,6 @@ static int inspect_data(struct cp_io *io, const char *directory, struct cp_store
     info->created_ns = block.created_ns;
     info->checkpoint_lsn = block.checkpoint_lsn;
     info->unclean = (block.flags & CP_FORMAT_FLAG_UNCLEAN) != 0;
-    info->cut = info->data_bytes < block.page_count * block.page_size;
 out:
     free(path);
     return code;

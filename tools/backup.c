@@ -7,6 +7,7 @@
 
 #include <clockpool/backup.h>
 #include <clockpool/pager.h>
+#include <clockpool/base/error.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -273,10 +274,12 @@ static int give_name(const char *from, const char *to, const char *parent)
     return code;
 }
 
-static int say_system_error(const char *what, const char *path, int code)
+/* An error of this program's own, not of the library. */
+static int fail_with(const struct copy *copy, int code, const char *path, const char *hint,
+                     const char *what)
 {
-    fprintf(stderr, "clockpool restore: %s: %s: %s\n", path, what, cp_status_text(code));
-    return tool_exit_of(code);
+    (void)cp_error_set(code, path, CP_NO_PAGE, CP_NO_LSN, hint, "%s", what);
+    return tool_fail("restore", code, copy->json);
 }
 
 static int restored(const struct copy *copy, const char *from, const char *to)
@@ -303,7 +306,8 @@ static int restore_run(struct copy *copy, const char *from, const char *to, cons
 {
     struct stat status;
     if (lstat(to, &status) == 0)
-        return say_system_error("name a directory that does not exist yet", to, -EEXIST);
+        return fail_with(copy, -EEXIST, to, "name a directory that does not exist yet",
+                         "restore a store");
     int code = copy_store(copy, from, temporary);
     if (code != 0) /* which has left nothing behind */
         return tool_fail("restore", code, copy->json);
@@ -313,16 +317,15 @@ static int restore_run(struct copy *copy, const char *from, const char *to, cons
     if (code != 0) {
         result = tool_fail("restore", code, copy->json);
     } else if (copy->bad_pages > 0) {
-        fprintf(stderr,
-                "clockpool restore: %s: %" PRIu64
-                " damaged pages; nothing was restored: use an earlier backup\n",
-                from, copy->bad_pages);
-        result = TOOL_FINDINGS;
+        char what[64];
+        snprintf(what, sizeof what, "%" PRIu64 " pages are damaged", copy->bad_pages);
+        result = fail_with(copy, CP_ECHECKSUM, from, "nothing was restored: use an earlier backup",
+                           what);
     } else if (stop_signal == 0) {
         code = give_name(temporary, to, parent);
         if (code == 0)
             return restored(copy, from, to);
-        result = say_system_error("give the copy its name", to, code);
+        result = fail_with(copy, code, to, NULL, "give the copy its name");
     }
     remove_tree(temporary);
     return result;
@@ -346,7 +349,8 @@ int tool_restore_main(int argc, char **argv)
     char *to = strndup(operands[1], length);
     char *temporary = to != NULL && length > 0 ? name_beside(to, &parent) : NULL;
     if (temporary == NULL) {
-        status = say_system_error("name the copy", operands[1], length == 0 ? -EINVAL : -ENOMEM);
+        status =
+            fail_with(&copy, length == 0 ? -EINVAL : -ENOMEM, operands[1], NULL, "name the copy");
     } else {
         catch_signals();
         status = restore_run(&copy, operands[0], to, temporary, parent);
