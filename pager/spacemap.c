@@ -659,7 +659,7 @@ int cp_pager__map_load(struct cp_pager *pager)
 void cp_pager__map_fini(struct cp_pager *pager)
 {
     struct cp_space_map *map = &pager->map;
-    for (uint64_t span = 0; map->pending != NULL && span < map->span_count; span++)
+    for (uint64_t span = 0; span < map->span_capacity; span++) /* span_count may be beyond it */
         free(map->pending[span].taken);
     free(map->pending);
     free(map->free_counts);
