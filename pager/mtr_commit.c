@@ -261,6 +261,19 @@ static int log_changes(struct cp_mtr *mtr, cp_lsn *out_lsn)
     return code;
 }
 
+/* Codes that promise that nothing was changed must not come from here: the change is in the log, if
+ * not surely on the device, and in memory. */
+static int make_durable(struct cp_pager *pager, cp_lsn lsn)
+{
+    int code = cp_pager__log_flush(pager, lsn);
+    if (code != CP_EFAILED && code != -ENOSPC)
+        return code;
+    return cp_error_set(
+        -EIO, pager->data_path, CP_NO_PAGE, lsn,
+        "close the store and open it again: it recovers, with this commit or without",
+        "make a commit durable (%s)", cp_status_name(code));
+}
+
 int cp_mtr_commit(struct cp_mtr *mtr, enum cp_commit commit, cp_lsn *out_lsn)
 {
     struct cp_pager *pager = mtr->pager;
@@ -280,7 +293,7 @@ int cp_mtr_commit(struct cp_mtr *mtr, enum cp_commit commit, cp_lsn *out_lsn)
     if (lsn == 0)
         return 0;
     cp_pager__background_notice(pager, commit == CP_COMMIT_RELAXED);
-    return commit == CP_COMMIT_DURABLE ? cp_pager__log_flush(pager, lsn) : 0;
+    return commit == CP_COMMIT_DURABLE ? make_durable(pager, lsn) : 0;
 }
 
 int cp_pager_wait_durable(struct cp_pager *pager, cp_lsn lsn)

@@ -270,9 +270,10 @@ CP_API int cp_mtr_rollback(struct cp_mtr *mtr, uint32_t savepoint) CP_MUST_CHECK
  * when nothing was changed. mtr is gone afterwards, whatever is returned.
  *
  * Errors that leave nothing changed, as after an abort: CP_ETOOLARGE, -ENOSPC (no room for the
- * log), CP_ENOFRAMES, CP_EFAILED. Any other code comes from making a durable commit durable: the
- * changes are in memory, the store refuses further ones, and whether they survive shows when it is
- * opened again.
+ * log), CP_ENOFRAMES, CP_EFAILED, and any other code unless the store has failed by it
+ * (stats.failed; the next begin gives CP_EFAILED). That comes from making a durable commit durable:
+ * the changes are in memory, the store refuses further ones, and whether they survive shows when it
+ * is opened again.
  */
 CP_API int cp_mtr_commit(struct cp_mtr *mtr, enum cp_commit commit, cp_lsn *out_lsn) CP_MUST_CHECK;
 
