@@ -360,7 +360,7 @@ static int copy_log(struct backup *backup)
     int code = cp_pager__log_scan(backup->source, backup->io, backup->superblock.store_id, redo,
                                   tell_log, backup, &end, &wal);
     if (code != 0)
-        return code;
+        return cp_pager__bad_checkpoint(backup->source, code, redo);
     if (end < backup->page_lsn)
         code = cp_error_set(CP_EDAMAGED, backup->source, CP_NO_PAGE, end,
                             "part of the log is lost; restore from an earlier backup",

@@ -328,6 +328,15 @@ int cp_pager__log_scan(const char *directory, struct cp_io *io, uint64_t store_i
     return code;
 }
 
+int cp_pager__bad_checkpoint(const char *directory, int code, cp_lsn checkpoint_lsn)
+{
+    if (code != -EINVAL)
+        return code;
+    return cp_error_set(CP_EFORMAT, directory, CP_NO_PAGE, checkpoint_lsn,
+                        "the file was made by something else, or on purpose; use a backup",
+                        "superblock: no log can begin at checkpoint_lsn");
+}
+
 /*
  * Without the backup lock the writer may trim what is being read, up to a new checkpoint. Returns
  * the code of the scan, or -EAGAIN when that is what happened.
@@ -360,6 +369,8 @@ int cp_pager_scan_log(const char *directory, struct cp_io *given, cp_lsn from,
             break;
         const cp_lsn begin = from != 0 ? from : info.checkpoint_lsn;
         code = cp_pager__log_scan(directory, io, info.store_id, begin, visit, ctx, out_end, NULL);
+        if (from == 0)
+            code = cp_pager__bad_checkpoint(directory, code, begin);
         code = scan_trimmed(directory, io, code, *out_end);
         if (from != 0 ||
             *out_end != begin) /* groups were given: beginning anew would repeat them */

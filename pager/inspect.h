@@ -36,4 +36,8 @@ int cp_pager__log_scan(const char *directory, struct cp_io *io, uint64_t store_i
                        int (*visit)(void *ctx, const struct cp_wal_group *group), void *ctx,
                        cp_lsn *out_end, struct cp_wal **out_wal) CP_MUST_CHECK;
 
+/* What cp_pager__log_scan returned of a scan from a superblock's checkpoint; -EINVAL, a position
+ * that cannot be one, becomes CP_EFORMAT: nobody asked for that position. */
+int cp_pager__bad_checkpoint(const char *directory, int code, cp_lsn checkpoint_lsn) CP_MUST_CHECK;
+
 #endif

@@ -11,6 +11,7 @@
 
 #include <clockpool/backup.h>
 #include <clockpool/inspect.h>
+#include <clockpool/base/checksum.h>
 #include <clockpool/base/thread.h>
 #include "support/fault_io.h"
 
@@ -506,6 +507,57 @@ static void backup_wrong_names_are_refused(void **state)
     verify_copy();
 }
 
+/* Put a value into both superblocks and make their checksums right: docs/file-format.md. */
+static void forge(unsigned offset, uint64_t value)
+{
+    unsigned char block[4096];
+    char path[200];
+    snprintf(path, sizeof path, "%s/data", in_base("store"));
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    for (unsigned slot = 0; slot < 2; slot++) {
+        assert_int_equal(pread(fd, block, sizeof block, slot * 65536), sizeof block);
+        memcpy(block + offset, &value, sizeof value);
+        uint64_t checksum = cp_checksum(block, 4088, UINT64_C(0x434c4f434b504c31));
+        memcpy(block + 4088, &checksum, sizeof checksum);
+        assert_int_equal(pwrite(fd, block, sizeof block, slot * 65536), sizeof block);
+    }
+    close(fd);
+}
+
+/* Superblocks made on purpose: a code, nothing left behind, and the look from outside goes on. */
+static void backup_forged_superblocks_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        unsigned offset;
+        uint64_t value;
+        int backup, scan;
+        bool inspectable;
+    } forgeries[] = {
+        {56, 500, CP_EFORMAT, CP_EFORMAT, true},              /* checkpoint: no multiple of 8 */
+        {56, UINT64_C(1) << 40, CP_ELOG, CP_ELOG, true},      /* checkpoint: far behind the end */
+        {40, UINT64_C(1) << 32, CP_EFORMAT, 0, true},         /* page count: the file is cut */
+        {40, UINT64_MAX, CP_EFORMAT, CP_EFORMAT, false},      /* page count: impossible */
+        {16, 4097, CP_EFORMAT, CP_EFORMAT, false},            /* page size, with header size */
+        {8, UINT64_C(99), CP_EVERSION, CP_EVERSION, false},   /* version */
+        {24, UINT64_C(4711), CP_EFOREIGN, CP_EFOREIGN, true}, /* store id: the log is another's */
+    };
+    for (unsigned i = 0; i < sizeof forgeries / sizeof forgeries[0]; i++) {
+        struct cp_store_info info;
+        cp_lsn end;
+        print_message("forgery %u\n", i);
+        new_store(FEW_PAIRS);
+        forge(forgeries[i].offset, forgeries[i].value);
+        int code = cp_backup(in_base("store"), in_base("copy"), NULL, NULL);
+        assert_code(code, forgeries[i].backup);
+        assert_int_equal(count_others(), 0);
+        code = cp_pager_scan_log(in_base("store"), NULL, 0, NULL, NULL, &end);
+        assert_code(code, forgeries[i].scan);
+        assert_int_equal(cp_pager_inspect(in_base("store"), NULL, &info) == 0,
+                         forgeries[i].inspectable);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest live_tests[] = {
@@ -520,6 +572,7 @@ int main(void)
         cmocka_unit_test(backup_page_in_the_making_is_read_again),
         cmocka_unit_test(backup_stopped_leaves_nothing),
         cmocka_unit_test(backup_wrong_names_are_refused),
+        cmocka_unit_test(backup_forged_superblocks_are_refused),
     };
     engine = CP_ENGINE_MMAP;
     int failed = cmocka_run_group_tests_name("mmap", live_tests, make_base, remove_base);
