@@ -35,6 +35,7 @@ struct cp_wal__segment {
                                 header changes it: the leader, or start and prepare */
     uint32_t index;          /* of its name */
     bool made;               /* full size, filled and synced once */
+    bool suspect;            /* what stands in place of its header no crash leaves there */
     struct cp_io_file *file; /* open from its assignment until the leader has left it; else NULL */
 };
 

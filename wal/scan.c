@@ -396,7 +396,10 @@ static int search_behind(struct scan *scan, cp_lsn from)
     int code = 0;
     for (const struct cp_wal__segment *s = scan->wal->segments; s != NULL && code == 0;
          s = s->next) {
-        if (s->number == CP_WAL__NO_NUMBER || s->number < first || s->number >= last)
+        if (scan->segment_missed && s->suspect)
+            code = damaged(scan, CP_EDAMAGED, scan->block_end,
+                           "a segment's header is damaged, and may be that of the next one");
+        else if (s->number == CP_WAL__NO_NUMBER || s->number < first || s->number >= last)
             code = search_file(scan, s);
     }
     return code;

@@ -146,6 +146,11 @@ static int visit_name(void *ctx, const char *name)
     return add_segment(ctx, index) != NULL ? 0 : -ENOMEM;
 }
 
+static bool all_zero(const uint8_t *bytes, size_t size_bytes)
+{
+    return bytes[0] == 0 && memcmp(bytes, bytes + 1, size_bytes - 1) == 0;
+}
+
 /* Read a segment's header; page is CP_WAL__HEADER_BYTES, aligned. */
 static int read_header(struct cp_wal *wal, struct cp_wal__segment *segment, void *page)
 {
@@ -157,13 +162,16 @@ static int read_header(struct cp_wal *wal, struct cp_wal__segment *segment, void
     if (code != 0)
         return code;
     code = cp_io_file_size(file, &size_bytes);
+    memset(page, 0, CP_WAL__HEADER_BYTES);
     if (code == 0)
         code = cp_io_read(file, page, CP_WAL__HEADER_BYTES, 0);
-    if (code == -ENODATA) /* its making was interrupted */
-        code = CP_EFORMAT;
+    if (code == -ENODATA) /* shorter: what there is has been read */
+        code = 0;
     if (code == 0) {
         memcpy(&header, page, sizeof header);
         code = cp_wal__check_segment(&header, wal->options.store_id);
+        /* A header is written whole or not at all, over zeros or an older one. */
+        segment->suspect = code == CP_EFORMAT && !all_zero(page, CP_WAL_BLOCK_BYTES);
     }
     if (code == 0) {
         if (wal->segment_bytes == 0)

@@ -108,8 +108,8 @@ CP_API int cp_wal_create(struct cp_io *io, const char *directory, uint64_t store
 /*
  * Open the segments in directory. io: borrowed until close. CP_ELOG when there is none; CP_EFOREIGN
  * for another store's; CP_EVERSION; files that are no segments (names not of our form) are left
- * alone, and a file of the right name whose header is unreadable counts as an unused segment (its
- * creation or its re-use did not get far; the scan notices when it is missed).
+ * alone, and a file of the right name without a good header counts as an unused segment (its making
+ * did not get far; the scan notices when it is missed, or when the header is no crash's doing).
  */
 CP_API int cp_wal_open(struct cp_io *io, const char *directory,
                        const struct cp_wal_options *options, struct cp_wal **out_wal) CP_MUST_CHECK;
