@@ -249,8 +249,7 @@ static bool do_after(struct work *work, const struct crash_step *step, cp_lsn la
     }
     if (code != 0)
         return give_up(work, "checkpoint, sync or wait", code);
-    if (step->after != CRASH_AFTER_CHECKPOINT) /* that promises nothing about commits */
-        tell(work, CRASH_MARK_DURABLE, 0, 0, last_lsn);
+    tell(work, CRASH_MARK_DURABLE, 0, 0, last_lsn);
     return true;
 }
 
