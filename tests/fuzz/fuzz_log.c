@@ -94,6 +94,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
         must(append_groups(wal, GROUPS, session, &end));
         cp_wal_close(wal);
     }
+    fuzz_image_free(&base);
     fuzz_image_load(&base, fuzz_path("log"));
     base.store_id = STORE_ID;
     fuzz_image_check(&base);
@@ -153,7 +154,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if ((flags & 16) != 0)
         from = (1 + fuzz_take(&input, 1)) * 488;
     fuzz_image_copy(&image, &base);
-    fuzz_image_edit(&image, &input);
+    (void)fuzz_image_edit(&image, &input);
     fuzz_image_fix(&image, (flags & 7) << 2);
     fuzz_image_write(&image, fuzz_path("log"));
     fuzz_image_free(&image);

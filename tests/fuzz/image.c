@@ -272,13 +272,14 @@ static void apply(struct fuzz_file *file, unsigned operation, size_t offset, uin
     }
 }
 
-void fuzz_image_edit(struct fuzz_image *image, struct fuzz_input *input)
+bool fuzz_image_edit(struct fuzz_image *image, struct fuzz_input *input)
 {
     static const unsigned operands[] = {1, 2, 4, 8, 1, 1, 2, 2};
+    bool copies = false;
     for (unsigned edits = 0; input->size > 0 && edits < EDITS_MAX; edits++) {
         unsigned target = (unsigned)fuzz_take(input, 1);
         if (target == 254)
-            return;
+            break;
         unsigned operation = (unsigned)fuzz_take(input, 1) & 7;
         size_t offset = (size_t)fuzz_take(input, 2);
         uint64_t operand = fuzz_take(input, operands[operation]);
@@ -292,7 +293,9 @@ void fuzz_image_edit(struct fuzz_image *image, struct fuzz_input *input)
         if (target >= FUZZ_TARGET_SEGMENT)
             offset *= 8;
         apply(file, operation, offset, operand);
+        copies = copies || operation == 6;
     }
+    return copies;
 }
 
 /* ---- checksums of the data file
@@ -360,6 +363,19 @@ static bool stream_read(const struct stream *stream, size_t position, void *out,
     return true;
 }
 
+/* Do the blocks that hold these bytes follow each other? A segment that is used again holds older
+ * ones behind the new. */
+static bool consecutive(const struct stream *stream, size_t position, uint64_t length)
+{
+    size_t first = position / PAYLOAD, last = (position + (size_t)length - 1) / PAYLOAD;
+    const uint8_t *blocks = stream->file->bytes + SEGMENT_HEADER;
+    for (size_t i = first + 1; i <= last && i < stream->blocks; i++) {
+        if (get(blocks + i * BLOCK + 8, 8) != get(blocks + first * BLOCK + 8, 8) + (i - first))
+            return false;
+    }
+    return last < stream->blocks;
+}
+
 /* The checksum of the group at position, whose LSN is start; 0 when it is not all there. */
 static uint32_t group_checksum(const struct stream *stream, size_t position, uint64_t start)
 {
@@ -370,6 +386,8 @@ static uint32_t group_checksum(const struct stream *stream, size_t position, uin
         return 0;
     uint64_t length = get(header, 4), count = get(header + 12, 4);
     size_t at = GROUP_HEADER;
+    if (!consecutive(stream, position, length))
+        return 0;
     for (uint64_t i = 0; i < count && at < length; i++) {
         if (!stream_read(stream, position + at, record, sizeof record))
             return 0;

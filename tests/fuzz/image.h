@@ -35,6 +35,7 @@ enum fuzz_fix {
     FUZZ_FIX_SEGMENTS = 4,
     FUZZ_FIX_BLOCKS = 8,
     FUZZ_FIX_GROUPS = 16,
+    FUZZ_FIX_LOG = 28, /* the last three */
 };
 
 struct fuzz_file {
@@ -76,8 +77,11 @@ void fuzz_image_free(struct fuzz_image *image);
 /* Make store hold exactly this image. */
 void fuzz_image_write(const struct fuzz_image *image, const char *store);
 
-/* Apply edits until the input ends, or until an edit whose target is 254. */
-void fuzz_image_edit(struct fuzz_image *image, struct fuzz_input *input);
+/*
+ * Apply edits until the input ends, or until an edit whose target is 254. True when blocks were
+ * copied: what stands there may then be as good as new.
+ */
+bool fuzz_image_edit(struct fuzz_image *image, struct fuzz_input *input);
 /* fix: a set of enum fuzz_fix. */
 void fuzz_image_fix(struct fuzz_image *image, unsigned fix);
 /* Abort unless fixing a good image changes nothing: the layouts here are then those of the library.

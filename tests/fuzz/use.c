@@ -20,7 +20,7 @@ static void must(int code, const char *what)
     abort();
 }
 
-static struct cp_pager_options options_of(enum cp_engine engine)
+struct cp_pager_options fuzz_options(enum cp_engine engine)
 {
     return (struct cp_pager_options){
         .engine = engine,
@@ -42,9 +42,36 @@ static void fill(void *data, uint64_t page, uint64_t version, uint32_t bytes)
         words[i] = page << 32 | version << 16 | i;
 }
 
+/* Changes that only the log has: updates, allocation, freeing, before and after a checkpoint. */
+static void crash(const char *path)
+{
+    struct cp_pager_options options = fuzz_options(CP_ENGINE_POOL);
+    struct cp_pager *pager;
+    must(cp_pager_open(path, &options, &pager), "open");
+    const uint64_t first = cp_pager_first_page(pager);
+    for (unsigned i = 0; i < 8; i++) {
+        struct cp_mtr *mtr;
+        uint64_t page;
+        void *data;
+        must(cp_mtr_begin(pager, &mtr), "begin");
+        must(cp_mtr_fix(mtr, first + 5 + i % 3, CP_EXCLUSIVE, &data), "fix");
+        fill(data, first + 5 + i % 3, 2 + i, i % 2 == 0 ? 64 : cp_pager_payload_size(pager));
+        if (i % 3 == 1) {
+            must(cp_mtr_allocate(mtr, &page, &data), "allocate");
+            fill(data, page, 2 + i, 256);
+        }
+        if (i == 6)
+            must(cp_mtr_free(mtr, first + 10), "free");
+        must(cp_mtr_commit(mtr, CP_COMMIT_DURABLE, NULL), "commit");
+        if (i == 3)
+            must(cp_pager_checkpoint(pager), "checkpoint");
+    }
+    cp_pager_abandon(pager);
+}
+
 void fuzz_make_store(const char *path, enum fuzz_end end)
 {
-    struct cp_pager_options options = options_of(CP_ENGINE_POOL);
+    struct cp_pager_options options = fuzz_options(CP_ENGINE_POOL);
     struct cp_pager *pager;
     options.create = true;
     fuzz_remove_tree(path);
@@ -57,7 +84,8 @@ void fuzz_make_store(const char *path, enum fuzz_end end)
     }
     must(cp_pager_free(pager, cp_pager_first_page(pager) + 3, 2), "free");
     must(cp_pager_close(pager), "close");
-    (void)end;
+    if (end == FUZZ_CRASHED)
+        crash(path);
 }
 
 static void read_pages(struct cp_pager *pager)
@@ -98,7 +126,7 @@ static void write_pages(struct cp_pager *pager)
 
 int fuzz_use_store(const char *path, enum cp_engine engine, bool read_only)
 {
-    struct cp_pager_options options = options_of(engine);
+    struct cp_pager_options options = fuzz_options(engine);
     struct cp_pager_stats stats;
     struct cp_pager *pager;
     options.read_only = read_only;

@@ -11,6 +11,9 @@ enum fuzz_end {
     FUZZ_CRASHED, /* abandoned: its last changes are in the log alone */
 };
 
+/* A small cache, a small log, nothing in the background. */
+struct cp_pager_options fuzz_options(enum cp_engine engine);
+
 /* A small store with a few pages, some of them freed. Aborts when it cannot be made. */
 void fuzz_make_store(const char *path, enum fuzz_end end);
 
