@@ -122,10 +122,15 @@ static void run_case(const struct damaged *damaged)
         outcome->unnoticed += seen.errors == 0;
         if (history_match(&history, &seen, true) < 0)
             silent(damaged, &seen);
+        history_look(&history, pager, &seen); /* and again: the error must not go away */
+        if (history_match(&history, &seen, true) < 0)
+            silent(damaged, &seen);
         if (!damaged->read_only && outcome->done % 4 == 0) {
-            struct workload work = {.history = &history, .pager = pager, .random = 7};
+            struct workload work = {
+                .history = &history, .pager = pager, .random = 7, .stale_allowed = true};
             const struct history before = history;
-            workload_second(&work); /* it may fail; it may not kill */
+            if (workload_settle(&work))
+                workload_second(&work); /* it may fail; it may not kill */
             history = before;
         }
         (void)cp_pager_check(pager, NULL, NULL, NULL);
