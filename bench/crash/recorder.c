@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define DESCRIPTORS_MAX 1024
@@ -57,6 +58,7 @@ struct crash_recorder {
     struct bench_random random;
     struct descriptor descriptors[DESCRIPTORS_MAX];
     uint64_t fail_in; /* flushes until one fails; 0: none will */
+    uint32_t slow_us; /* most that a flush takes; 0: no time */
     bool failed;
 };
 
@@ -89,6 +91,25 @@ static bool flush_fails(struct crash_recorder *recorder)
     recorder->failed |= fails;
     pthread_mutex_unlock(&recorder->lock);
     return fails;
+}
+
+/* The time that a device would take. No lock is held. */
+static void take_time(struct crash_recorder *recorder)
+{
+    pthread_mutex_lock(&recorder->lock);
+    uint64_t most_us = recorder->slow_us;
+    uint64_t us = most_us > 0 ? bench_random_below(&recorder->random, most_us) : 0;
+    pthread_mutex_unlock(&recorder->lock);
+    struct timespec time = {0, (long)us * 1000};
+    if (us > 0)
+        nanosleep(&time, NULL);
+}
+
+void crash_recorder_slow_flushes(struct crash_recorder *recorder, uint32_t most_us)
+{
+    pthread_mutex_lock(&recorder->lock);
+    recorder->slow_us = most_us;
+    pthread_mutex_unlock(&recorder->lock);
 }
 
 /* ---- files ------------------------------------------------------------------------------------
@@ -199,6 +220,8 @@ static ssize_t record_writev(void *ctx, int fd, const struct iovec *iov, int iov
     ssize_t bytes = pwritev(fd, iov, iov_count, (off_t)offset);
     if (bytes < 0)
         return -errno;
+    if (to.dsync)
+        take_time(recorder);
     if (to.dsync && flush_fails(recorder))
         return -EIO;
     if (to.file != CRASH_NO_FILE)
@@ -210,10 +233,13 @@ static int record_sync(void *ctx, int fd)
 {
     struct crash_recorder *recorder = ctx;
     struct descriptor of = descriptor_of(recorder, fd);
+    uint64_t begin = 0;
+    if (of.file != CRASH_NO_FILE)
+        begin = crash_trace_flush_begin(recorder->trace, of.file);
+    take_time(recorder);
     int code = flush_fails(recorder) ? -EIO : 0;
     if (of.file != CRASH_NO_FILE)
-        crash_trace_flush_end(recorder->trace, crash_trace_flush_begin(recorder->trace, of.file),
-                              code);
+        crash_trace_flush_end(recorder->trace, begin, code);
     return code;
 }
 

@@ -25,7 +25,12 @@ const struct cp_io_backend *crash_recorder_backend(const struct crash_recorder *
 
 /* The flush of this number from now on (1: the next) fails once with -EIO. O_DSYNC writes count. */
 void crash_recorder_fail_flush(struct crash_recorder *recorder, uint64_t number);
-/* Has it? */
+/*
+ * Let each flush take up to this many microseconds, by seed: as a device does, and other threads go
+ * on meanwhile. Without it there is hardly a moment in which two things are under way.
+ */
+void crash_recorder_slow_flushes(struct crash_recorder *recorder, uint32_t most_us);
+/* Has the chosen flush failed? */
 bool crash_recorder_failed(const struct crash_recorder *recorder);
 
 /*

@@ -274,8 +274,7 @@ static bool list_state(void *ctx, struct crash_mask mask, uint64_t hash)
             at = (at + 1) & lister->table_mask;
     }
     uint64_t order = bench_random_next(&lister->random) >> 1 | UINT64_C(1) << 62;
-    /* Nothing, prefixes, all: the likely ones first. And sheared ones, where they are asked for. */
-    if (mask.kind == 'p' || mask.kind == 't' || mask.value == 0)
+    if (mask.kind == 't') /* where sheared sectors are asked for, they come first */
         order >>= 2;
     lister->table[at] = run->candidate_count + 1;
     run->candidates[run->candidate_count++] = (struct crash_candidate){.hash = hash,
@@ -300,6 +299,21 @@ static int by_point(const void *a, const void *b)
     return by_order(a, b);
 }
 
+/*
+ * Let each point have its turn: one state of each, then a second of each, and so on. A point with a
+ * torn superblock has two states worth seeing, one with a checkpoint's writes has thousands.
+ */
+static void spread_over_points(struct crash_run *run)
+{
+    uint64_t rank = 0;
+    qsort(run->candidates, run->candidate_count, sizeof *run->candidates, by_point);
+    for (uint64_t i = 0; i < run->candidate_count; i++) {
+        struct crash_candidate *candidate = &run->candidates[i];
+        rank = i > 0 && run->candidates[i - 1].point == candidate->point ? rank + 1 : 0;
+        candidate->order = rank << 40 | (candidate->order >> 23 & 0xffffffffffu);
+    }
+}
+
 void crash_run_list(struct crash_run *run, uint64_t limit, bool shear)
 {
     struct crash_bounds bounds = run->start;
@@ -321,6 +335,7 @@ void crash_run_list(struct crash_run *run, uint64_t limit, bool shear)
     free(lister.table);
     run->legal = run->candidate_count;
     if (run->candidate_count > limit) {
+        spread_over_points(run);
         qsort(run->candidates, run->candidate_count, sizeof *run->candidates, by_order);
         run->candidate_count = limit;
     }

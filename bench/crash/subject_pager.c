@@ -31,6 +31,7 @@
 #define LOG_BUFFER            (UINT32_C(256) << 10) /* the smallest */
 #define SMALL_RECOVERY_ONE_IN 12u /* of the checks: the log is read several times */
 #define SMALL_RECOVERY_BYTES  4096u
+#define SLOW_FLUSH_US         400u
 #define DEADLOCKS_MAX         100000u
 #define PAGES_MAX             1024u /* of a store here; all workloads stay far below */
 
@@ -371,6 +372,8 @@ int crash_pager_record(const struct crash_pager_kind *kind, struct crash_session
     if (kind->place == NULL) {
         work.recorder = crash_recorder_create(session->root, session->trace, session->seed);
         crash_recorder_fail_flush(work.recorder, session->fail_flush);
+        if (!crash_pager_deterministic(session->plan))
+            crash_recorder_slow_flushes(work.recorder, SLOW_FLUSH_US);
         io_options = (struct cp_io_options){.backend = crash_recorder_backend(work.recorder),
                                             .backend_ctx = work.recorder};
     }
