@@ -17,8 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RECOVERY_BYTES      (UINT64_C(64) << 20) /* the default */
-#define SCAN_CHUNK_BYTES    (UINT32_C(1) << 20)  /* one transfer of the device */
+#define SCAN_CHUNK_BYTES    (UINT32_C(1) << 20) /* one transfer of the device */
 #define SCAN_CHUNKS_AHEAD   4u
 #define UPDATE_REAP_DIVISOR 4u /* fix a quarter of the slots at a time, the rest keep coming */
 
@@ -92,10 +91,11 @@ static int open_pager(const struct bench_setup *setup, enum cp_engine kind, void
                                        .page_size = setup->data.page_size,
                                        .read_only = !bench_workload_writes(setup->workload),
                                        .budget_bytes = setup->mem_bytes,
-                                       .recovery_bytes = RECOVERY_BYTES,
                                        .advice = advice[setup->advice]};
-    if (options.recovery_bytes > setup->mem_bytes / 4) /* it comes on top of the budget */
+    if (setup->workload == BENCH_RECOVER) { /* all of it counts: a part for the log's records */
         options.recovery_bytes = setup->mem_bytes / 4;
+        options.budget_bytes -= options.recovery_bytes;
+    }
     if (setup->log_bytes > 0) { /* no checkpoint before the kill, which may come a little late */
         options.log_limit_bytes = 2 * setup->log_bytes + CP_PAGER_LOG_LIMIT_DEFAULT * 4;
         options.checkpoint_ms = UINT32_MAX;
