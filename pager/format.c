@@ -43,7 +43,7 @@ static int check_fields(const struct cp_superblock *block, const char *path)
         value = block->header_bytes;
     } else if (block->store_id == 0) {
         bad = "store_id";
-    } else if (block->generation == 0 || block->generation == UINT64_MAX) {
+    } else if (block->generation == 0 || block->generation >= UINT64_MAX - 1) {
         bad = "generation";
         value = block->generation;
     } else if (block->page_count <= cp_format_first_map_page(block->page_size) ||
@@ -93,6 +93,12 @@ int cp_pager__superblock_choose(const struct cp_superblock *slot_a,
                             "the two superblocks belong to different stores");
     *out_block = *slots[chosen];
     *out_slot = chosen;
+    if (!valid[0] || !valid[1]) {
+        /* The other one may have been the newer, and have said that the store is in use: only the
+         * log knows. Nor may its generation, which was an epoch of the log, be given out again. */
+        out_block->flags |= CP_FORMAT_FLAG_UNCLEAN;
+        out_block->generation++;
+    }
     return 0;
 }
 

@@ -102,7 +102,9 @@ void cp_pager__superblock_seal(struct cp_superblock *block);
 
 /*
  * Choose between the two slots: the valid one with the higher generation, every field of it in
- * range. Returns 0 with a copy and the slot's index, CP_EFORMAT, CP_ECHECKSUM or CP_EVERSION.
+ * range. When the other one is not valid, the copy says unclean and has a generation above its own:
+ * what was lost may have been newer. Returns 0 with a copy and the slot's index, CP_EFORMAT,
+ * CP_ECHECKSUM or CP_EVERSION.
  */
 int cp_pager__superblock_choose(const struct cp_superblock *slot_a,
                                 const struct cp_superblock *slot_b, const char *path,

@@ -292,6 +292,45 @@ static void commit_after_a_clean_close_survives_a_crash(void **state)
     assert_ok(cp_pager_close(pager));
 }
 
+/*
+ * A crash before the first checkpoint of a session: one superblock says that the store is in use,
+ * the other, older one that it was closed. With the first one damaged the second must not be
+ * believed.
+ */
+static void damaged_superblock_of_a_session_hides_no_commit(void **state)
+{
+    (void)state;
+    struct workload work = {.history = &history, .random = 5};
+    struct cp_pager_options options = workload_options(NULL);
+    static struct damaged cases[2];
+    static struct seen seen;
+    new_store();
+    workload_create(store_path(), &history);
+    assert_ok(cp_pager_open(store_path(), &options, &work.pager));
+    workload_commit(&work);
+    cp_pager_abandon(work.pager);
+    assert_int_equal(history.acked, 1);
+    snapshot_free(&base);
+    snapshot_load(&base, store_path());
+    for (unsigned slot = 0; slot < 2; slot++) {
+        uint64_t offset;
+        cases[slot].file = snapshot_find(&base, slot * UINT64_C(65536) + 576, &offset);
+        cases[slot].offset = offset;
+    }
+    assert_string_equal(cases[0].file->name, "data");
+    run_cases("a superblock", cases, 2);
+    assert_int_equal(outcome->refused, 0);
+    for (unsigned slot = 0; slot < 2; slot++) { /* and the store is as good as any afterwards */
+        apply(&cases[slot]);
+        assert_ok(cp_pager_open(store_path(), &options, &work.pager));
+        assert_ok(cp_pager_close(work.pager));
+        assert_ok(cp_pager_open(store_path(), &options, &work.pager));
+        history_look(&history, work.pager, &seen);
+        assert_int_equal(history_match(&history, &seen, false), 1);
+        assert_ok(cp_pager_close(work.pager));
+    }
+}
+
 /* The segment with the highest number: its file, from the snapshot. */
 static const struct snapshot_file *newest_segment(void)
 {
@@ -379,6 +418,7 @@ int main(void)
         cmocka_unit_test(cut_files_are_never_silent),
         cmocka_unit_test(zeroed_sectors_never_kill),
         cmocka_unit_test(commit_after_a_clean_close_survives_a_crash),
+        cmocka_unit_test(damaged_superblock_of_a_session_hides_no_commit),
         cmocka_unit_test(damaged_header_of_the_newest_segment_is_noticed),
     };
     int failed = 0;
