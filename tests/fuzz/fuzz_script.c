@@ -95,22 +95,23 @@ static uint32_t look_at(struct script *script, uint64_t page)
     return version;
 }
 
-/* The store must be some row; it becomes the last one. */
-static void compare(struct script *script)
+/* The store must be some row; after an opening it becomes the last one. */
+static void compare(struct script *script, bool opened)
 {
     uint32_t seen[PAGES];
     for (uint32_t i = 0; i < PAGES; i++)
         seen[i] = look_at(script, script->first + i);
     if (script->promise == PROMISE_NOTHING)
         return;
-    uint32_t low = script->promise == PROMISE_PREFIX ? 0 : script->acked;
+    uint32_t low = !opened ? script->count : script->promise == PROMISE_PREFIX ? 0 : script->acked;
     for (int64_t k = script->count; k >= (int64_t)low; k--) {
         uint32_t i = 0;
         while (i < PAGES && (seen[i] == script->version[k][i] ||
                              (seen[i] == UNKNOWN && script->promise >= PROMISE_ERRORS)))
             i++;
         if (i == PAGES) {
-            script->count = script->acked = (uint32_t)k;
+            if (opened)
+                script->count = script->acked = (uint32_t)k;
             return;
         }
     }
@@ -133,7 +134,7 @@ static bool open_store(struct script *script)
             die(script, "an undamaged store does not open");
         return false;
     }
-    compare(script);
+    compare(script, true);
     return true;
 }
 
@@ -277,7 +278,7 @@ static bool step(struct script *script)
         code = cp_pager_sync(script->pager);
         break;
     case 11:
-        compare(script);
+        compare(script, false);
         return true;
     case 12:
     case 13:
