@@ -191,11 +191,16 @@ int crash_reproduce(const struct crash_search_options *options, const char *text
     code = crash_run_record(&run, options, triple.seed, trace != NULL ? NULL : place.record,
                             out_text, capacity);
     if (code == 0 && trace != NULL) {
-        crash_trace_destroy(run.trace);
-        run.trace = NULL;
-        code = crash_trace_load(trace, &run.trace);
+        bool second;
+        code = crash_run_load(&run, trace, &second);
         if (code != 0)
             snprintf(out_text, capacity, "reading %s: %s", trace, cp_status_text(code));
+        if (code == 0 && second &&
+            triple.crashes == 2) { /* the trace begins where the first ends */
+            triple.crashes = 1;
+            triple.points[0] = triple.points[1];
+            triple.masks[0] = triple.masks[1];
+        }
     } else if (code == 0 && !run.repeatable) {
         snprintf(out_text, capacity,
                  "the workload \"%s\" uses threads: its trace must be given (--trace)",

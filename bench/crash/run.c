@@ -12,6 +12,8 @@
 #include "random.h"
 #include "recorder.h"
 
+#include <clockpool/status.h>
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -160,8 +162,9 @@ int crash_run_continue(struct crash_run *run, const struct crash_search_options 
                  crash_mask_format(candidate->mask, mask)) >= (int)sizeof run->prefix)
         abort(); /* the room is for two crashes, and there are no three */
     run->start.created = true;
-    size_t length = (size_t)snprintf(note, sizeof note, "%s after=%" PRIu64 "/%s versions=",
-                                     crash_trace_note(first->trace), candidate->point, mask);
+    size_t length =
+        (size_t)snprintf(note, sizeof note, "%s after=%" PRIu64 "/%s branch=%" PRIu64 " versions=",
+                         crash_trace_note(first->trace), candidate->point, mask, run->seed);
     for (unsigned lane = 0; lane < CRASH_LANES_MAX; lane++) {
         run->start.low[lane] = candidate->bounds.low[lane];
         run->start.high[lane] = crash_version_transaction(versions[lane]);
@@ -176,6 +179,44 @@ int crash_run_continue(struct crash_run *run, const struct crash_search_options 
         return -1;
     }
     return record(run, options, root, true, text, capacity);
+}
+
+/* The plan and the bounds that a note of crash_run_continue speaks of. False: it is damaged. */
+static bool follow_note(struct crash_run *run, const char *branch)
+{
+    crash_version versions[CRASH_LANES_MAX] = {0};
+    char *rest;
+    uint64_t seed = strtoull(branch, &rest, 10);
+    const char *list = strstr(rest, " versions=");
+    if (list == NULL)
+        return false;
+    list += strlen(" versions=");
+    for (unsigned lane = 0; lane < run->plan->lanes; lane++) {
+        versions[lane] = (crash_version)strtoull(list, &rest, 10);
+        list = *rest == ',' ? rest + 1 : rest;
+    }
+    struct crash_plan *plan = crash_plan_branch(run->plan, versions, seed, CONTINUED_STEPS);
+    if (plan == NULL)
+        return false;
+    crash_plan_destroy(run->plan);
+    run->plan = plan;
+    run->seed = seed;
+    run->start.created = true;
+    for (unsigned lane = 0; lane < plan->lanes; lane++)
+        run->start.low[lane] = run->start.high[lane] = crash_version_transaction(versions[lane]);
+    return true;
+}
+
+int crash_run_load(struct crash_run *run, const char *path, bool *out_second)
+{
+    crash_trace_destroy(run->trace);
+    run->trace = NULL;
+    int code = crash_trace_load(path, &run->trace);
+    if (code != 0)
+        return code;
+    const char *branch = strstr(crash_trace_note(run->trace), " branch=");
+    *out_second = branch != NULL;
+    return branch == NULL || follow_note(run, branch + strlen(" branch=")) ? 0 : CP_EFORMAT;
 }
 
 void crash_run_clear(struct crash_run *run)

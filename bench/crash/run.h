@@ -52,6 +52,11 @@ int crash_run_continue(struct crash_run *run, const struct crash_search_options 
                        const struct crash_run *first, const struct crash_candidate *candidate,
                        const crash_version *versions, const char *root, char *text,
                        size_t capacity);
+/*
+ * Take a kept trace, in place of recording, for a run that was prepared without a directory.
+ * *out_second: it is that of a recovery and the work behind it. 0 or a negative code.
+ */
+int crash_run_load(struct crash_run *run, const char *path, bool *out_second);
 void crash_run_clear(struct crash_run *run);
 
 /* Go through the trace and list at most limit states, chosen by seed. shear: sheared ones too. */
