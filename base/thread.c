@@ -9,6 +9,8 @@
  */
 #include <clockpool/base/thread.h>
 
+#include "internal.h"
+
 #include <errno.h>
 #include <linux/futex.h>
 #include <pthread.h>
@@ -28,6 +30,7 @@ __thread unsigned cp_thread_slot_plus_one;
 static void return_slot(void *value)
 {
     unsigned slot = (unsigned)(uintptr_t)value - 1;
+    cp_pin__thread_ends(); /* later destructors of this thread have no slots any more */
     /* release: pairs with the acquire in take_slot of the next owner */
     atomic_fetch_and_explicit(&slots_taken, ~(UINT64_C(1) << slot), memory_order_release);
     cp_thread_slot_plus_one = CP_THREAD_SLOT_SHARED + 1;

@@ -23,6 +23,10 @@ static int check_page(const struct cp_bufpool_file *file, uint64_t page, struct 
         return 0;
     if (cp_word_latch(word) != CP_LATCH_FREE)
         return broken(file, page, "a word is latched in a quiet pool");
+    if (cp_pin_count(&file->map.words[page]) != 0)
+        return broken(file, page, "a word is held in a pin slot in a quiet pool");
+    if ((word & CP_WORD_BIASED) != 0 && !pool->biased)
+        return broken(file, page, "a word is biased in a pool that counts");
     if ((word & CP_WORD_WAITERS) != 0)
         return broken(file, page, "a word has waiters though it is free");
     uint32_t unit = cp_bufpool__unit_of(pool, word);

@@ -5,7 +5,10 @@
  *
  * Rules
  *  1. A victim is claimed by swapping its state word from "free, unreferenced" to exclusive:
- * whoever wins the swap owns page and frame. No other check is needed, none is trusted.
+ *     whoever wins the swap owns page and frame, after the pin slots have been searched if the word
+ *     was biased (bias.c). No other check is needed, none is trusted. Since that search costs a
+ *     barrier, a sweep claims several biased victims for one; the frames it has no use for go back
+ *     to the allocator, where the next misses find them.
  *  2. A clean victim is taken without any waiting. Dirty pages the hand comes by are claimed shared
  *     and written in a batch; only when no clean victim exists does the caller wait for a write.
  *  3. Nobody waits here while holding clock_lock.
@@ -27,53 +30,99 @@
 #define EARLY_WRITE_SHARE 4u
 /* Batches that may be in flight before a sweep stops starting more. */
 #define BATCHES_IN_FLIGHT 4u
+/* A sweep takes at most this share of the pages, */
+#define VICTIMS_SHARE 256u
+/* and looks at so many slots for each further victim. */
+#define LOOKS_PER_VICTIM 8u
 
 struct sweep {
     struct cp_bufpool *pool;
     struct cp_frame *victim;
+    struct cp_frame *claimed[CP_VICTIMS_MAX]; /* words exclusive, slots not searched yet */
+    uint32_t claimed_count, claimed_limit;
+    uint32_t looks_left; /* once something is claimed */
     struct cp_frame *dirty[CP_WRITE_BATCH_MAX];
     uint32_t dirty_count, dirty_limit;
     bool no_clean; /* every resident page is dirty: stop when the batch is full */
 };
 
+/* The answer when a page may not be had: go on, unless what is claimed will do. */
+static enum cp_clock_look pass_by(struct sweep *sweep)
+{
+    if (sweep->claimed_count == 0 || sweep->looks_left > 0)
+        return CP_CLOCK_SKIP;
+    return CP_CLOCK_COLD; /* stops the sweep */
+}
+
 /* The policy's question about a slot, answered by trying to claim it. Under clock_lock. */
 static enum cp_clock_look look_at(void *ctx, uint32_t unit)
 {
     struct sweep *sweep = ctx;
+    sweep->looks_left -= sweep->claimed_count > 0 && sweep->looks_left > 0;
     struct cp_bufpool *pool = sweep->pool;
     struct cp_frame *frame = &pool->frames[pool->slots[unit].frame - 1];
     /* acquire: pairs with the release in cp_load__claim */
     uint64_t *word = atomic_load_explicit(&frame->word, memory_order_acquire);
 
     if (word == NULL)
-        return CP_CLOCK_SKIP;
+        return pass_by(sweep);
     uint64_t seen = cp_word_load(word);
     if (cp_word_latch(seen) != CP_LATCH_FREE ||
         cp_bufpool__frame_number(pool, seen) != (uint64_t)unit + 1)
-        return CP_CLOCK_SKIP;
+        return pass_by(sweep);
     if ((seen & CP_WORD_REF) != 0)
-        return cp_state__cas(word, &seen, seen & ~CP_WORD_REF) ? CP_CLOCK_REFERENCED
-                                                               : CP_CLOCK_SKIP;
+        return cp_state__cas(word, &seen, seen & ~CP_WORD_REF) && sweep->claimed_count == 0
+                   ? CP_CLOCK_REFERENCED
+                   : pass_by(sweep);
     if ((seen & CP_WORD_DIRTY) != 0) {
         if (sweep->dirty_count < sweep->dirty_limit && cp_writeback__claim(pool, word, seen))
             sweep->dirty[sweep->dirty_count++] = frame;
         if (sweep->no_clean && sweep->dirty_count >= sweep->dirty_limit)
             return CP_CLOCK_COLD; /* stops the sweep, without a victim */
-        return CP_CLOCK_SKIP;
+        return pass_by(sweep);
     }
     if (!cp_state__cas(word, &seen, cp_word_with_latch(seen, CP_LATCH_EXCLUSIVE)))
-        return CP_CLOCK_SKIP;
-    sweep->victim = frame;
-    return CP_CLOCK_COLD;
+        return pass_by(sweep);
+    sweep->claimed[sweep->claimed_count++] = frame;
+    if ((seen & CP_WORD_BIASED) == 0 || sweep->claimed_count == sweep->claimed_limit)
+        return CP_CLOCK_COLD;
+    return pass_by(sweep);
 }
 
-/* Move the hand until it has a clean victim or has seen everything twice. */
+/*
+ * Search the slots for what was claimed. The first page that nobody holds becomes the victim, the
+ * others' frames are freed; what readers hold is referenced from now on. Returns how many they
+ * hold.
+ */
+static uint32_t settle_claims(struct cp_bufpool *pool, struct sweep *sweep)
+{
+    uint64_t *words[CP_VICTIMS_MAX];
+    uint32_t evicted = 0;
+
+    for (uint32_t i = 0; i < sweep->claimed_count; i++)
+        words[i] = atomic_load_explicit(&sweep->claimed[i]->word, memory_order_relaxed);
+    uint64_t pinned = cp_bias__settle(words, sweep->claimed_count, CP_WORD_REF);
+    for (uint32_t i = 0; i < sweep->claimed_count; i++) {
+        if ((pinned >> i & 1) != 0)
+            continue;
+        cp_evict__drop_page(pool, sweep->claimed[i]);
+        if (evicted++ == 0)
+            sweep->victim = sweep->claimed[i];
+        else
+            cp_memory__frame_free(pool, sweep->claimed[i]);
+    }
+    cp_bufpool__count(pool, CP_COUNT_EVICTIONS, evicted);
+    return sweep->claimed_count - evicted;
+}
+
+/* Move the hand until it has a clean victim, whose page is dropped, or has seen everything twice.
+ */
 static void run_sweep(struct cp_bufpool *pool, struct sweep *sweep)
 {
     uint64_t resident = atomic_load_explicit(&pool->pages_resident, memory_order_relaxed);
     uint64_t dirty = atomic_load_explicit(&pool->pages_dirty, memory_order_relaxed);
     uint64_t writing = atomic_load_explicit(&pool->writes_in_flight, memory_order_relaxed);
-    uint32_t looks = 0;
+    uint64_t pinned = 0;
 
     if (writing > 0) /* early writes that have completed hold their pages until somebody reaps */
         (void)cp_io_ring_poll(pool->write_ring);
@@ -84,13 +133,21 @@ static void run_sweep(struct cp_bufpool *pool, struct sweep *sweep)
                              ? pool->write_batch_pages
                              : 0;
     sweep->no_clean = dirty >= resident;
+    sweep->claimed_limit =
+        (uint32_t)cp_max_u64(1, cp_min_u64(CP_VICTIMS_MAX, resident / VICTIMS_SHARE));
 
-    pthread_mutex_lock(&pool->clock_lock);
-    /* Two rounds: the first may do no more than clear marks. */
-    (void)cp_clock__pick(&pool->clock, 2 * (uint32_t)resident + CP_WINDOW_PAGES, look_at, sweep,
-                         &looks);
-    pthread_mutex_unlock(&pool->clock_lock);
-    cp_bufpool__count(pool, CP_COUNT_SWEEP_STEPS, looks);
+    do { /* ends: with a victim, without claims, or when readers held as many as there are pages */
+        uint32_t looks = 0;
+        sweep->claimed_count = 0;
+        sweep->looks_left = sweep->claimed_limit * LOOKS_PER_VICTIM;
+        pthread_mutex_lock(&pool->clock_lock);
+        /* Two rounds: the first may do no more than clear marks. */
+        (void)cp_clock__pick(&pool->clock, 2 * (uint32_t)resident + CP_WINDOW_PAGES, look_at, sweep,
+                             &looks);
+        pthread_mutex_unlock(&pool->clock_lock);
+        cp_bufpool__count(pool, CP_COUNT_SWEEP_STEPS, looks);
+        pinned += settle_claims(pool, sweep);
+    } while (sweep->victim == NULL && sweep->claimed_count > 0 && pinned <= resident);
 }
 
 void cp_evict__drop_page(struct cp_bufpool *pool, struct cp_frame *frame)
@@ -101,6 +158,7 @@ void cp_evict__drop_page(struct cp_bufpool *pool, struct cp_frame *frame)
     uint64_t held = cp_word_load(word);
 
     cp_debug_assert(cp_word_latch(held) >= CP_LATCH_LOADING);
+    cp_debug_assert((held & CP_WORD_BIASED) == 0); /* the slots have been searched */
     CP_PROBE3(page_drop, file->path, page, (held & CP_WORD_DIRTY) != 0);
     atomic_fetch_add_explicit(&file->drops, 1, memory_order_relaxed);
     if (cp_word_latch(held) == CP_LATCH_EXCLUSIVE) {
@@ -184,8 +242,6 @@ static int evict_one(struct cp_bufpool *pool, uint32_t order, bool may_wait,
         (void)cp_writeback__start(pool, sweep.dirty, sweep.dirty_count, CP_GATE_SKIP, NULL);
         return -EAGAIN;
     }
-    cp_evict__drop_page(pool, sweep.victim);
-    cp_bufpool__count(pool, CP_COUNT_EVICTIONS, 1);
     if (sweep.dirty_count > 0)
         write_early(pool, &sweep);
     if (sweep.victim->order == order) {
@@ -280,6 +336,13 @@ int cp_evict__try_acquire(struct cp_bufpool *pool, uint32_t order, struct cp_fra
     return frame != NULL ? 0 : -EAGAIN;
 }
 
+static int pinned(const struct cp_bufpool_file *file, uint64_t page)
+{
+    return cp_error_set(CP_EPINNED, file->path, page, CP_NO_LSN,
+                        "unfix the page first; cp_bufpool_list_pins shows the holder",
+                        "dropping a page");
+}
+
 int cp_evict__claim(struct cp_bufpool_file *file, uint64_t page, struct cp_frame **out_frame)
 {
     struct cp_bufpool *pool = file->pool;
@@ -295,8 +358,13 @@ int cp_evict__claim(struct cp_bufpool_file *file, uint64_t page, struct cp_frame
         if (cp_word_latch(seen) == CP_LATCH_FREE) {
             if (!cp_state__cas(word, &seen, cp_word_with_latch(seen, CP_LATCH_EXCLUSIVE)))
                 continue;
-            *out_frame = cp_bufpool__frame_of(pool, seen);
-            return 0;
+            if (cp_bias__settle_one(word)) {
+                *out_frame = cp_bufpool__frame_of(pool, seen);
+                return 0;
+            }
+            if (cp_pin_wait(word, cp_now_ns() + CLAIM_PATIENCE_NS))
+                continue;
+            return pinned(file, page);
         }
         bool io = cp_word_latch(seen) == CP_LATCH_LOADING ||
                   (cp_word_readable(seen) &&
@@ -306,9 +374,7 @@ int cp_evict__claim(struct cp_bufpool_file *file, uint64_t page, struct cp_frame
             deadline_ns = now_ns + CP_BUFPOOL_WAIT_LIMIT_MS * UINT64_C(1000000);
         if (now_ns >= deadline_ns ||
             (!io && cp_latch_wait(word, seen, NULL, NULL, now_ns + CLAIM_PATIENCE_NS) != 0))
-            return cp_error_set(CP_EPINNED, file->path, page, CP_NO_LSN,
-                                "unfix the page first; cp_bufpool_list_pins shows the holder",
-                                "dropping a page");
+            return pinned(file, page);
         if (io)
             cp_fix__wait_word(file, word, seen);
     }

@@ -2,60 +2,130 @@
 /*
  * Fixing pages: the hit path first, then the miss, then the ways to wait.
  *
- * A hit is one compare-and-swap on the page's state word, and one more to unfix; descriptor, clock
- * and locks are not touched. A miss reads the page into a frame it has evicted itself.
+ * A hit by a reader stores the word's address in a pin slot of its thread and looks at the word
+ * again; unfix empties the slot (bias.c). Where slots do not serve (a writer, a page that is
+ * written, no free slot, no membarrier) a hit is a compare-and-swap on the page's word, and one
+ * more to unfix. Descriptor, clock and locks are not touched. A miss reads the page into a frame it
+ * has evicted itself.
  */
 #include "internal.h"
 
 #include <errno.h>
 #include <string.h>
 
-/* Fill in a fix for a word that the caller has latched. */
+/* Fill in a fix for a word that the caller has latched, or pinned by slot. */
 static inline void fill_fix(struct cp_bufpool_file *file, uint64_t page, uint64_t word,
-                            enum cp_latch_mode mode, struct cp_fix *out_fix)
+                            enum cp_latch_mode mode, uint64_t *slot, struct cp_fix *out_fix)
 {
     out_fix->data = file->map.frames + ((word >> file->map.frame_shift) << CP_UNIT_SHIFT);
     out_fix->owner = file;
     out_fix->page = page;
     out_fix->mode = mode;
+    out_fix->slot = slot;
     out_fix->pin = __builtin_expect(file->track_pins, 0) ? cp_pins__add(file, page, mode) : 0;
+    if (CP_POISONS && slot != NULL)
+        out_fix->pin = CP_PIN_SHIELDED;
 }
 
-static inline __attribute__((always_inline)) bool try_latch(struct cp_bufpool_file *file,
-                                                            uint64_t page, enum cp_latch_mode mode,
-                                                            struct cp_fix *out_fix)
+/* May a reader hold the word in a slot? Not where somebody waits for the slots to run dry. */
+static bool wants_slot(uint64_t word)
 {
-    if (__builtin_expect(page >= file->map.page_limit, 0))
-        return false;
+    return (word & (CP_WORD_BIASED | CP_WORD_WAITERS)) == CP_WORD_BIASED && cp_word_readable(word);
+}
+
+/* Hold the word, found as *seen, in a slot. NULL when that is not possible, *seen being current. */
+static uint64_t *try_slot(uint64_t *word, uint64_t *seen)
+{
+    if (!wants_slot(*seen))
+        return NULL;
+    uint64_t *slot = cp_pin_take(word);
+    if (slot == NULL)
+        return NULL;
+#ifndef CP_BREAK_RECHECK /* rule breaker for the tests: a taker may have searched before */
+    *seen = cp_word_load(word);
+    if (!wants_slot(*seen)) {
+        cp_pin_release(slot);
+        return NULL;
+    }
+#endif
+    if ((*seen & CP_WORD_REF) == 0)
+        cp_bufpool_touch(word, *seen);
+    return slot;
+}
+
+static bool try_shared(struct cp_bufpool_file *file, uint64_t page, struct cp_fix *out_fix)
+{
     uint64_t *word = &file->map.words[page];
     uint64_t seen = cp_word_load(word);
+    uint64_t *slot = try_slot(word, &seen);
 
+    if (slot != NULL) {
+        if (CP_POISONS)
+            cp_shield__raise(file->pool, word, seen);
+        fill_fix(file, page, seen, CP_SHARED, slot, out_fix);
+        return true;
+    }
     for (;;) { /* ends: a failed swap means that another thread's succeeded */
-        uint64_t next;
-        if (__builtin_expect(seen == 0, 0))
+        uint64_t next = (seen + 1) | CP_WORD_REF;
+        if (seen == 0 || cp_word_latch(seen) >= CP_LATCH_SHARED_MAX)
             return false;
-        if (mode == CP_SHARED) {
-            if (__builtin_expect(cp_word_latch(seen) >= CP_LATCH_SHARED_MAX, 0))
-                return false;
-            next = (seen + 1) | CP_WORD_REF;
-        } else {
-            if (__builtin_expect(cp_word_latch(seen) != CP_LATCH_FREE, 0))
-                return false;
-            next = seen | CP_LATCH_EXCLUSIVE | CP_WORD_REF;
-        }
         if (__builtin_expect(cp_state__cas(word, &seen, next), 1)) {
+            cp_bias__consider(file->pool, word, next);
             if (CP_POISONS)
                 cp_shield__raise(file->pool, word, next);
-            fill_fix(file, page, next, mode, out_fix);
+            fill_fix(file, page, next, CP_SHARED, NULL, out_fix);
             return true;
         }
     }
 }
 
+static bool try_exclusive(struct cp_bufpool_file *file, uint64_t page, struct cp_fix *out_fix)
+{
+    uint64_t *word = &file->map.words[page];
+    uint64_t seen = cp_word_load(word);
+
+    for (;;) { /* ends: a failed swap means that another thread's succeeded */
+        uint64_t next = seen | CP_LATCH_EXCLUSIVE | CP_WORD_REF;
+        if (seen == 0 || cp_word_latch(seen) != CP_LATCH_FREE)
+            return false;
+        if (__builtin_expect(!cp_state__cas(word, &seen, next), 0))
+            continue;
+        if ((next & CP_WORD_BIASED) != 0 && !cp_bias__settle_one(word))
+            return false;
+        if (CP_POISONS)
+            cp_shield__raise(file->pool, word, next);
+        fill_fix(file, page, next, CP_EXCLUSIVE, NULL, out_fix);
+        return true;
+    }
+}
+
+static inline __attribute__((always_inline)) bool try_fast(struct cp_bufpool_file *file,
+                                                           uint64_t page, enum cp_latch_mode mode,
+                                                           struct cp_fix *out_fix)
+{
+#ifdef CP_BREAK_RECHECK
+    return false;
+#endif
+    return !CP_POISONS && mode == CP_SHARED && cp_page_map_try_fix(&file->map, page, out_fix);
+}
+
+/* What try_fast leaves. */
+static bool try_latch(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
+                      struct cp_fix *out_fix)
+{
+    if (__builtin_expect(page >= file->map.page_limit, 0))
+        return false;
+    bool done =
+        mode == CP_SHARED ? try_shared(file, page, out_fix) : try_exclusive(file, page, out_fix);
+    if (done)
+        cp_bufpool__count(file->pool, CP_COUNT_HITS, 1);
+    return done;
+}
+
 bool cp_fix__try(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
                  struct cp_fix *out_fix)
 {
-    return try_latch(file, page, mode, out_fix);
+    return try_fast(file, page, mode, out_fix) || try_latch(file, page, mode, out_fix);
 }
 
 /* ---- waiting ------------------------------------------------------------------------------------
@@ -153,7 +223,7 @@ static int load_page(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_
         }
     }
     cp_load__publish(pool, frame, mode == CP_EXCLUSIVE ? CP_LATCH_EXCLUSIVE : 1);
-    fill_fix(file, page, cp_word_load(&file->map.words[page]), mode, out_fix);
+    fill_fix(file, page, cp_word_load(&file->map.words[page]), mode, NULL, out_fix);
     *out_done = true;
     return 0;
 }
@@ -184,7 +254,6 @@ fix_slowly(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
             if (status != 0 || done)
                 return status;
         } else if (cp_fix__try(file, page, mode, out_fix)) {
-            cp_bufpool__count(file->pool, CP_COUNT_HITS, 1);
             return 0;
         } else {
             seen = cp_word_load(word);
@@ -192,6 +261,8 @@ fix_slowly(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
                                               : cp_word_latch(seen) != CP_LATCH_FREE;
             if (seen != 0 && conflict)
                 cp_fix__wait_word(file, word, seen);
+            else if (mode == CP_EXCLUSIVE && (seen & CP_WORD_BIASED) != 0)
+                cp_bias__wait(file->pool, word);
         }
     }
 }
@@ -202,20 +273,18 @@ fix_slowly(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
 int cp_bufpool_fix(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
                    struct cp_fix *out_fix)
 {
-    if (__builtin_expect(try_latch(file, page, mode, out_fix), 1)) {
-        cp_bufpool__count(file->pool, CP_COUNT_HITS, 1);
+    if (__builtin_expect(try_fast(file, page, mode, out_fix), 1))
         return 0;
-    }
+    if (__builtin_expect(try_latch(file, page, mode, out_fix), 1))
+        return 0;
     return fix_slowly(file, page, mode, true, out_fix);
 }
 
 int cp_bufpool_try_fix(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
                        struct cp_fix *out_fix)
 {
-    if (cp_fix__try(file, page, mode, out_fix)) {
-        cp_bufpool__count(file->pool, CP_COUNT_HITS, 1);
+    if (cp_fix__try(file, page, mode, out_fix))
         return 0;
-    }
     int status = cp_bufpool__check_process(file->pool);
     if (status != 0)
         return status;
@@ -232,12 +301,12 @@ int cp_bufpool_fix_new(struct cp_bufpool_file *file, uint64_t page, struct cp_fi
     return status;
 }
 
-void cp_bufpool_unfix(struct cp_fix *fix)
+static void __attribute__((noinline)) unfix_counted(struct cp_fix *fix)
 {
     struct cp_bufpool_file *file = fix->owner;
     uint64_t *word = &file->map.words[fix->page];
 
-    if (__builtin_expect(fix->pin != 0, 0))
+    if (fix->pin != 0)
         cp_pins__remove(file->pool, fix->pin);
     fix->data = NULL;
     if (CP_POISONS) {
@@ -249,6 +318,21 @@ void cp_bufpool_unfix(struct cp_fix *fix)
         cp_latch_release_exclusive_fast(word, file->version_width);
     } else {
         cp_latch_release_shared_fast(word);
+    }
+}
+
+void cp_bufpool_unfix(struct cp_fix *fix)
+{
+    if (__builtin_expect(fix->slot == NULL, 0)) {
+        unfix_counted(fix);
+        return;
+    }
+    fix->data = NULL;
+    if (CP_POISONS) {
+        struct cp_bufpool_file *file = fix->owner;
+        cp_shield__release_slot(file->pool, &file->map.words[fix->page], fix->slot);
+    } else {
+        cp_pin_release(fix->slot);
     }
 }
 

@@ -30,6 +30,7 @@
 #include <clockpool/base/bits.h>
 #include <clockpool/base/error.h>
 #include <clockpool/base/latch.h>
+#include <clockpool/base/pins.h>
 #include <clockpool/base/poison.h>
 #include <clockpool/base/probe.h>
 #include <clockpool/base/thread.h>
@@ -47,6 +48,10 @@
 #define CP_GROUP_WORDS      (1u << CP_GROUP_SHIFT)
 #define CP_FRAME_BITS_MIN   22u
 #define CP_EXTENT_UNITS_MAX 512u /* units of the largest extent, 2 MiB */
+#define CP_VICTIMS_MAX      16u  /* pages that one sweep evicts: they share a barrier */
+/* cp_fix.pin of a page in a slot where frames are poisoned: cp_page_map_unfix takes the long way.
+ */
+#define CP_PIN_SHIELDED UINT32_MAX
 /* Bytes of metadata that a committed unit may need: descriptor 64, slot 8, clock 1, buddy 16. */
 #define CP_UNIT_OVERHEAD 89u
 
@@ -129,10 +134,11 @@ enum cp_counter {
     CP_COUNTERS,
 };
 
-/* One thread's counters, apart from the others' in the cache. */
+/* One thread's counters, apart from the others' in the cache, at the distance of pin blocks. */
 struct cp_counters {
-    _Alignas(128) _Atomic uint64_t value[CP_COUNTERS];
+    _Alignas(CP_PIN_BLOCK_BYTES) _Atomic uint64_t value[CP_COUNTERS];
 };
+_Static_assert(sizeof(struct cp_counters) == CP_PIN_BLOCK_BYTES, "see cp_page_map.hits");
 
 /* Purposes of the budget. */
 enum cp_purpose {
@@ -225,6 +231,7 @@ struct cp_bufpool {
     struct cp_slot *slots;   /* one a unit; borrowed address space, see memory.c */
     struct cp_frame *frames; /* base of the slab: index -> descriptor */
     struct cp_fork_guard fork_guard;
+    bool biased; /* readers may use pin slots */
 
     struct cp_arena *arena;
     struct cp_buddy *buddy;
@@ -425,6 +432,22 @@ int cp_writeback__wait(struct cp_bufpool *pool, struct cp_write_wait *wait);
 /* Wait until some write completes that is in flight, or none is. */
 void cp_writeback__wait_any(struct cp_bufpool *pool);
 
+/* ---- bias.c ------------------------------------------------------------------------------------
+ */
+
+/* A reader has counted itself in word, found as held: should the next ones use slots? */
+void cp_bias__consider(struct cp_bufpool *pool, uint64_t *word, uint64_t held);
+/*
+ * After count (at most 64) words were swapped from free to exclusive: find out which of them are
+ * the caller's. The mask names those that readers hold in slots: they are free again, with the
+ * marks added. Words that are not biased are the caller's anyway and cost nothing. Waits for
+ * nobody.
+ */
+uint64_t cp_bias__settle(uint64_t *const *words, uint32_t count, uint64_t marks);
+bool cp_bias__settle_one(uint64_t *word);
+/* Wait until a reader lets go that holds the free word in a slot. */
+void cp_bias__wait(struct cp_bufpool *pool, uint64_t *word);
+
 /* ---- load.c ------------------------------------------------------------------------------------
  */
 
@@ -473,6 +496,7 @@ bool cp_transfer__continues(const struct cp_transfer *transfer, const struct cp_
 void cp_shield__raise(struct cp_bufpool *pool, uint64_t *word, uint64_t held);
 void cp_shield__release_shared(struct cp_bufpool *pool, uint64_t *word);
 void cp_shield__release_exclusive(struct cp_bufpool *pool, uint64_t *word);
+void cp_shield__release_slot(struct cp_bufpool *pool, uint64_t *word, uint64_t *slot);
 /* Poison or expose a frame that the caller alone holds. */
 void cp_shield__cover(struct cp_bufpool *pool, const struct cp_frame *frame);
 void cp_shield__uncover(struct cp_bufpool *pool, const struct cp_frame *frame);

@@ -13,7 +13,7 @@
  *
  * Version reuse. A resident page's version starts one above the last version that any page had in
  * this frame (slots[].generation), so a (page, frame, version) triple does not come back until the
- * counter wraps: 2^31 exclusive latches of one page in a pool of up to 16 GiB, while one optimistic
+ * counter wraps: 2^30 exclusive latches of one page in a pool of up to 16 GiB, while one optimistic
  * read is preempted.
  */
 #include "internal.h"
@@ -60,7 +60,10 @@ void cp_load__publish(struct cp_bufpool *pool, struct cp_frame *frame, unsigned 
     atomic_fetch_add_explicit(&pool->pages_resident, 1, memory_order_relaxed);
     if (latch == CP_LATCH_FREE)
         cp_shield__cover(pool, frame);
-    cp_latch_publish(word, cp_bufpool__make_word(pool, frame->unit, generation, latch));
+    uint64_t desired = cp_bufpool__make_word(pool, frame->unit, generation, latch);
+    if (pool->biased && cp_word_latch(desired) == 1) /* read in by a reader: more may follow */
+        desired |= CP_WORD_BIASED;
+    cp_latch_publish(word, desired);
 }
 
 void cp_load__fail(struct cp_bufpool *pool, struct cp_frame *frame)

@@ -36,6 +36,7 @@ _Static_assert(EXTENT_MAX_BYTES >> CP_UNIT_SHIFT == CP_EXTENT_UNITS_MAX, "units 
 #define RELEASE_PAUSE   ((struct timespec){0, 200000})
 #define PATIENT_EXTENTS 8u
 #define CHARGE_ROUNDS   16u
+#define SETTLE_BATCH    64u /* words of one search, see cp_bias__settle */
 
 static uint64_t choose_extent_bytes(uint64_t budget_bytes)
 {
@@ -248,6 +249,26 @@ static void claim_unit(struct cp_bufpool *pool, uint32_t unit, struct cp_extent_
     }
 }
 
+/* Keep of the claimed frames those that no reader holds in a slot. */
+static void settle_claims(struct cp_extent_pass *pass)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t first = 0; first < pass->clean_count; first += SETTLE_BATCH) {
+        uint64_t *words[SETTLE_BATCH];
+        uint32_t count = (uint32_t)cp_min_u64(SETTLE_BATCH, (uint64_t)pass->clean_count - first);
+        for (uint32_t i = 0; i < count; i++)
+            words[i] = atomic_load_explicit(&pass->clean[first + i]->word, memory_order_relaxed);
+        uint64_t pinned = cp_bias__settle(words, count, 0);
+        for (uint32_t i = 0; i < count; i++) {
+            if ((pinned >> i & 1) == 0)
+                pass->clean[kept++] = pass->clean[first + i];
+        }
+    }
+    pass->busy_count += pass->clean_count - kept;
+    pass->clean_count = kept;
+}
+
 int cp_memory__empty_units(struct cp_bufpool *pool, uint32_t first, uint32_t count,
                            struct cp_extent_pass *pass)
 {
@@ -260,6 +281,7 @@ int cp_memory__empty_units(struct cp_bufpool *pool, uint32_t first, uint32_t cou
     for (uint32_t unit = first; unit < first + count; unit++)
         claim_unit(pool, unit, pass);
     pthread_mutex_unlock(&pool->clock_lock);
+    settle_claims(pass);
 
     for (uint32_t i = 0; i < pass->clean_count; i++) {
         cp_evict__drop_page(pool, pass->clean[i]);

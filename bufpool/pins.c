@@ -105,39 +105,78 @@ static uint32_t list_tracked(struct cp_bufpool *pool, struct cp_pin *pins, uint3
     return total;
 }
 
-static void list_file(const struct cp_bufpool_file *file, struct cp_pin *pins, uint32_t capacity,
-                      uint32_t *total)
+/* Pins of all threads in slots: addresses of words, 0 for those that have been listed. */
+struct slot_pins {
+    uint64_t address[CP_PIN_SLOTS_ALL];
+    uint32_t count;
+};
+
+/* How many slots hold the word; they are listed then. */
+static uint32_t take_slots(struct slot_pins *slots, const uint64_t *word)
+{
+    uint32_t found = 0;
+
+    for (uint32_t i = 0; i < slots->count; i++) {
+        if (slots->address[i] != (uint64_t)(uintptr_t)word)
+            continue;
+        slots->address[i] = 0;
+        found++;
+    }
+    return found;
+}
+
+static void list_page(const struct cp_bufpool_file *file, uint64_t page, bool exclusive,
+                      uint32_t count, struct cp_pin *pins, uint32_t capacity, uint32_t *total)
+{
+    if (*total < capacity)
+        pins[*total] = (struct cp_pin){.path = file->path,
+                                       .page = page,
+                                       .mode = exclusive ? CP_EXCLUSIVE : CP_SHARED,
+                                       .count = count};
+    (*total)++;
+}
+
+static void list_file(const struct cp_bufpool_file *file, struct slot_pins *slots,
+                      struct cp_pin *pins, uint32_t capacity, uint32_t *total)
 {
     uint64_t page = cp_table__next(file, 0);
 
     while (page < file->map.page_limit) {
-        uint64_t word = cp_word_load(&file->map.words[page]);
-        unsigned latch = cp_word_latch(word);
-        if (latch != CP_LATCH_FREE) {
-            if (*total < capacity)
-                pins[*total] =
-                    (struct cp_pin){.path = file->path,
-                                    .page = page,
-                                    .mode = latch >= CP_LATCH_LOADING ? CP_EXCLUSIVE : CP_SHARED,
-                                    .count = latch >= CP_LATCH_LOADING ? 1 : latch};
-            (*total)++;
-        }
+        const uint64_t *word = &file->map.words[page];
+        unsigned latch = cp_word_latch(cp_word_load(word));
+        if (latch >= CP_LATCH_LOADING)
+            list_page(file, page, true, 1, pins, capacity, total);
+        else if (latch != CP_LATCH_FREE)
+            list_page(file, page, false, latch + take_slots(slots, word), pins, capacity, total);
         page++;
         if (page % CP_GROUP_WORDS == 0)
             page = cp_table__next(file, page);
+    }
+    /* What is left lies in free words. */
+    uint64_t first = (uint64_t)(uintptr_t)file->map.words;
+    for (uint32_t i = 0; i < slots->count; i++) {
+        uint64_t address = slots->address[i];
+        if (address < first || address - first >= file->words_bytes)
+            continue;
+        page = (address - first) / sizeof(uint64_t);
+        list_page(file, page, false, take_slots(slots, &file->map.words[page]), pins, capacity,
+                  total);
     }
 }
 
 uint32_t cp_bufpool_list_pins(struct cp_bufpool *pool, struct cp_pin *pins, uint32_t capacity)
 {
+    struct slot_pins slots;
     uint32_t total = 0;
 
     if (pool->pins != NULL)
         return list_tracked(pool, pins, capacity);
+    slots.count =
+        (uint32_t)cp_min_u64(CP_PIN_SLOTS_ALL, cp_pin_collect(slots.address, CP_PIN_SLOTS_ALL));
     pthread_mutex_lock(&pool->files_lock);
     for (uint32_t i = 0; i < CP_BUFPOOL_FILES_MAX; i++) {
         if (pool->files[i] != NULL)
-            list_file(pool->files[i], pins, capacity, &total);
+            list_file(pool->files[i], &slots, pins, capacity, &total);
     }
     pthread_mutex_unlock(&pool->files_lock);
     return total;

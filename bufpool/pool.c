@@ -135,13 +135,16 @@ int cp_bufpool_create(const struct cp_bufpool_options *options, struct cp_bufpoo
     int status = check_options(options);
     if (status != 0)
         return status;
-    struct cp_bufpool *pool = aligned_alloc(128, cp_align_up(sizeof *pool, 128));
+    struct cp_bufpool *pool =
+        aligned_alloc(CP_PIN_BLOCK_BYTES, cp_align_up(sizeof *pool, CP_PIN_BLOCK_BYTES));
     if (pool == NULL)
         return cp_error_set(-ENOMEM, NULL, CP_NO_PAGE, CP_NO_LSN, NULL, "allocating a pool");
     memset(pool, 0, sizeof *pool); /* in place: a compound literal may pass over the stack */
     pool->options = *options;
     pool->io = options->io;
     set_defaults(pool);
+    /* Tracking needs a lock for each fix anyway, and entries that say who holds what. */
+    pool->biased = !options->counted_pins && !options->track_pins && cp_pin_available();
     atomic_store_explicit(&pool->budget.limit_bytes, options->budget_bytes, memory_order_relaxed);
     pthread_mutex_init(&pool->memory_lock, NULL);
     pthread_mutex_init(&pool->budget_lock, NULL);
@@ -291,6 +294,9 @@ int cp_bufpool_attach(struct cp_bufpool *pool, const struct cp_bufpool_file_opti
     file->map.frames = pool->base - CP_UNIT_BYTES;
     file->map.frame_shift = pool->frame_shift;
     file->map.page_size = options->page_size;
+    file->map.hits =
+        (uintptr_t)&pool->counters[0].value[CP_COUNT_HITS] - (uintptr_t)cp_pin_block(0);
+    file->map.file = file;
 
     uint64_t max_pages = options->max_pages != 0 ? options->max_pages : PAGES_MAX_DEFAULT;
     status = cp_table__create(file, max_pages);

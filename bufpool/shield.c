@@ -6,7 +6,8 @@
  * The race to avoid: one thread lets go as the last and poisons, while another has just joined and
  * unpoisoned. So in these builds, and only there, a small lock per word (striped) covers "count the
  * holders, poison, release" and "unpoison after joining". Whoever joins unpoisons after it has the
- * latch; whoever is last poisons before it lets go.
+ * latch or the slot; whoever is last, as the word's count and the slots show it, poisons before it
+ * lets go. A reader whose slot the search misses unpoisons afterwards.
  */
 #include "internal.h"
 
@@ -39,12 +40,23 @@ void cp_shield__raise(struct cp_bufpool *pool, uint64_t *word, uint64_t held)
     pthread_mutex_unlock(stripe);
 }
 
+void cp_shield__release_slot(struct cp_bufpool *pool, uint64_t *word, uint64_t *slot)
+{
+    pthread_mutex_t *stripe = stripe_of(word);
+    pthread_mutex_lock(stripe);
+    uint64_t held = cp_word_load(word);
+    if (cp_word_latch(held) == CP_LATCH_FREE && cp_pin_count(word) == 1)
+        cp_shield__cover(pool, cp_bufpool__frame_of(pool, held));
+    cp_pin_release(slot);
+    pthread_mutex_unlock(stripe);
+}
+
 void cp_shield__release_shared(struct cp_bufpool *pool, uint64_t *word)
 {
     pthread_mutex_t *stripe = stripe_of(word);
     pthread_mutex_lock(stripe);
     uint64_t held = cp_word_load(word);
-    if (cp_word_latch(held) == 1)
+    if (cp_word_latch(held) == 1 && cp_pin_count(word) == 0)
         cp_shield__cover(pool, cp_bufpool__frame_of(pool, held));
     cp_latch_release_shared(word);
     pthread_mutex_unlock(stripe);
@@ -78,6 +90,13 @@ void cp_shield__raise(struct cp_bufpool *pool, uint64_t *word, uint64_t held)
     (void)pool;
     (void)word;
     (void)held;
+}
+
+void cp_shield__release_slot(struct cp_bufpool *pool, uint64_t *word, uint64_t *slot)
+{
+    (void)pool;
+    (void)word;
+    cp_pin_release(slot);
 }
 
 void cp_shield__release_shared(struct cp_bufpool *pool, uint64_t *word)

@@ -8,8 +8,11 @@
  *     exclusive --unfix--> free (next version)      --drop--> absent
  *
  * The marks: ref is set by readers and cleared by the sweep; waiters is set by who goes to sleep;
- * dirty is set under exclusive and cleared under shared, by the write-back that holds it. Frame
- * number and version change only on the edges claim, publish, unfix and drop.
+ * dirty is set under exclusive and cleared under shared, by the write-back that holds it; biased is
+ * set on free and shared words and cleared under exclusive, after a search of the pin slots. Frame
+ * number and version change only on the edges claim, publish, unfix and drop. An exclusive word
+ * that is still biased is held by its taker for the time of that search; it goes back to free, or
+ * loses the mark, and nothing else may happen to it.
  */
 #include "state.h"
 
@@ -42,7 +45,7 @@ static const struct {
     {LOADING, EXCLUSIVE, false, "publish to a writer"},
     {LOADING, LOADING, true, "mark"},
     {FREE, SHARED, true, "fix, or claim for writing"},
-    {FREE, EXCLUSIVE, true, "fix, or claim for dropping"},
+    {FREE, EXCLUSIVE, true, "fix, or claim for dropping; if biased, only tried"},
     {FREE, FREE, true, "mark"},
     {SHARED, SHARED, true, "fix, unfix, mark"},
     {SHARED, FREE, true, "unfix"},
@@ -52,6 +55,24 @@ static const struct {
 };
 
 static const uint64_t payload = ~(CP_WORD_LATCH | IGNORED);
+
+/*
+ * The dirty mark alone: set by the writer, cleared by the write-back that holds the page. The
+ * biased mark alone: set by readers, cleared by the writer or evictor who found no slot that holds
+ * it.
+ */
+static bool may_mark(enum state before, enum state after, uint64_t changed, uint64_t to)
+{
+    bool sets = (to & changed) != 0;
+
+    if (changed == CP_WORD_DIRTY)
+        return (before == EXCLUSIVE && sets && (to & CP_WORD_BIASED) == 0) ||
+               (before == SHARED && !sets);
+    if (changed == CP_WORD_BIASED)
+        return sets ? before != EXCLUSIVE && after != EXCLUSIVE
+                    : before == EXCLUSIVE && after == EXCLUSIVE;
+    return false;
+}
 
 const char *cp_state__transition(uint64_t from, uint64_t to)
 {
@@ -63,13 +84,7 @@ const char *cp_state__transition(uint64_t from, uint64_t to)
         uint64_t changed = (from ^ to) & payload;
         if (!edges[i].same_payload || changed == 0)
             return edges[i].what;
-        /* The dirty mark alone: set by the writer, cleared by the write-back that holds the page.
-         */
-        bool sets = (to & CP_WORD_DIRTY) != 0;
-        if (changed == CP_WORD_DIRTY &&
-            ((before == EXCLUSIVE && sets) || (before == SHARED && !sets)))
-            return "mark";
-        return NULL;
+        return may_mark(before, after, changed, to) ? "mark" : NULL;
     }
     return NULL;
 }

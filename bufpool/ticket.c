@@ -97,7 +97,6 @@ static void begin_one(struct cp_load_run *run, uint64_t page, enum cp_latch_mode
 {
     *ticket = (struct cp_ticket){.file = run->file, .state = CP_TICKET_RETRY};
     if (cp_fix__try(run->file, page, mode, &ticket->fix)) {
-        cp_bufpool__count(run->file->pool, CP_COUNT_HITS, 1);
         ticket->state = CP_TICKET_FIXED;
         return;
     }
@@ -274,7 +273,6 @@ static int fix_window(struct cp_bufpool_file *file, const uint64_t *pages, uint3
         else
             missing[missing_count++] = i;
     }
-    cp_bufpool__count(file->pool, CP_COUNT_HITS, count - missing_count);
     if (missing_count == 0)
         return 0;
 

@@ -25,6 +25,7 @@
 #include <clockpool/lsn.h>
 #include <clockpool/status.h>
 #include <clockpool/base/latch.h>
+#include <clockpool/base/pins.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -50,11 +51,12 @@ enum cp_latch_mode {
 /* A fixed page. Owned by the caller from a successful fix to unfix; may be copied, not used twice.
  */
 struct cp_fix {
-    void *data;    /* the page, page_size bytes, aligned to 4096; pinned until unfix */
-    void *owner;   /* private: file or engine */
-    uint64_t page; /* page number */
-    uint32_t mode; /* enum cp_latch_mode */
-    uint32_t pin;  /* private: entry in the pin list plus 1, or 0 */
+    void *data;     /* the page, page_size bytes, aligned to 4096; pinned until unfix */
+    void *owner;    /* private: file or engine */
+    uint64_t page;  /* page number */
+    uint32_t mode;  /* enum cp_latch_mode */
+    uint32_t pin;   /* private: entry in the pin list plus 1, or 0 */
+    uint64_t *slot; /* private: the pin slot that holds it, or NULL when the word counts it */
 };
 
 struct cp_bufpool_options {
@@ -67,6 +69,7 @@ struct cp_bufpool_options {
     bool register_buffers; /* register the frames with the kernel: takes the whole budget at once,
                               and no gain was measured (docs/adr/0004) */
     bool track_pins;       /* keep owner and age of every fix (costs about 100 ns a fix) */
+    bool counted_pins;     /* count readers in the page's word, use no pin slots (docs/adr/0006) */
     uint32_t write_batch_pages; /* pages of one write-back batch; 0 means 64 */
 };
 
@@ -234,6 +237,8 @@ struct cp_page_map {
     uint64_t page_limit;   /* words has this many elements */
     uint32_t frame_shift;  /* a word's frame number is word >> frame_shift */
     uint32_t page_size;
+    uintptr_t hits;               /* private: from a thread's pin block to its count of hits */
+    struct cp_bufpool_file *file; /* borrowed; for what the inline functions cannot do */
 };
 
 /* Borrowed until detach. */
@@ -266,11 +271,76 @@ static inline const void *cp_optimistic_begin(const struct cp_page_map *map, uin
 static inline bool cp_optimistic_validate(const struct cp_page_map *map, uint64_t page,
                                           uint64_t begun)
 {
-    const uint64_t ignored = CP_WORD_LATCH | CP_WORD_WAITERS | CP_WORD_REF | CP_WORD_DIRTY;
+    const uint64_t ignored =
+        CP_WORD_LATCH | CP_WORD_WAITERS | CP_WORD_REF | CP_WORD_DIRTY | CP_WORD_BIASED;
     /* acquire fence: the page's loads come before the second load of the word */
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
     uint64_t word = __atomic_load_n(&map->words[page], __ATOMIC_RELAXED);
     return ((word ^ begun) & ~ignored) == 0 && cp_word_readable(word);
+}
+
+/* ---- fixing inline -----------------------------------------------------------------------------
+ */
+
+/*
+ * The hit of a shared fix, inline: true with *out_fix as cp_bufpool_fix would fill it when the page
+ * is resident, has lately been fixed by a reader, is in no writer's hands, and the thread's first
+ * pin slot is free. Otherwise false, and nothing has happened.
+ */
+static inline bool cp_page_map_try_fix(const struct cp_page_map *map, uint64_t page,
+                                       struct cp_fix *out_fix)
+{
+    struct cp_pin_block *own = cp_pin_own;
+    if (__builtin_expect(page >= map->page_limit, 0))
+        return false;
+    uint64_t *word = &map->words[page];
+    uint64_t seen = cp_word_load(word);
+    const uint64_t mask = CP_WORD_LATCH | CP_WORD_WAITERS | CP_WORD_REF | CP_WORD_BIASED;
+    if (__builtin_expect((seen & mask) != (CP_WORD_REF | CP_WORD_BIASED), 0))
+        return false;
+    if (__builtin_expect(!cp_pin_announce(own, word), 0))
+        return false;
+    if (__builtin_expect(cp_word_load(word) != seen, 0)) { /* perhaps a taker searched before */
+        cp_pin_release(&own->slot[0]);
+        return false;
+    }
+    uint64_t *hits = (uint64_t *)((uintptr_t)own + map->hits);
+    __atomic_store_n(hits, __atomic_load_n(hits, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+    out_fix->data = map->frames + ((seen >> map->frame_shift) << 12);
+    out_fix->owner = map->file;
+    out_fix->page = page;
+    out_fix->mode = CP_SHARED;
+    out_fix->pin = 0;
+    out_fix->slot = &own->slot[0];
+    return true;
+}
+
+/*
+ * cp_bufpool_fix in shared mode and cp_bufpool_unfix, without a call on a hit. Half the time of
+ * these where the map is a local variable: what limits a loop of fixes is how many instructions
+ * stand between one page's cache miss and the next (docs/adr/0006). The two kinds mix freely.
+ */
+static inline int cp_page_map_fix(const struct cp_page_map *map, uint64_t page,
+                                  struct cp_fix *out_fix)
+{
+    if (__builtin_expect(cp_page_map_try_fix(map, page, out_fix), 1))
+        return 0;
+    struct cp_fix fix; /* its address is taken, not out_fix's: that may stay in registers */
+    int status = cp_bufpool_fix(map->file, page, CP_SHARED, &fix);
+    if (status == 0)
+        *out_fix = fix;
+    return status;
+}
+
+static inline void cp_page_map_unfix(struct cp_fix *fix)
+{
+    if (__builtin_expect(fix->slot != NULL && fix->pin == 0, 1)) {
+        cp_pin_release(fix->slot);
+    } else {
+        struct cp_fix copy = *fix;
+        cp_bufpool_unfix(&copy);
+    }
+    fix->data = NULL;
 }
 
 /* ---- writing back -------------------------------------------------------------------------------

@@ -7,7 +7,10 @@
  *     bit  8      waiters: somebody sleeps on the low half of the word
  *     bit  9      ref: touched since the sweep last looked
  *     bit  10     dirty: changed since it was last written
- *     bits 11..   version, up to a width the owner chooses; the rest is the owner's
+ *     bit  11     biased: readers may hold it by a pin slot (base/pins.h) instead of a count. Who
+ *                 swaps a biased word to exclusive owns nothing before it has searched the slots.
+ *                 For owners that use slots; the others leave the bit clear
+ *     bits 12..   version, up to a width the owner chooses; the rest is the owner's
  *
  * All bits zero means "absent". A word is changed by compare-and-swap only, and never touched after
  * a release: when the last holder lets go, the owner may unmap the memory it lies in.
@@ -29,7 +32,8 @@ extern "C" {
 #define CP_WORD_WAITERS       UINT64_C(0x100)
 #define CP_WORD_REF           UINT64_C(0x200)
 #define CP_WORD_DIRTY         UINT64_C(0x400)
-#define CP_WORD_VERSION_SHIFT 11u
+#define CP_WORD_BIASED        UINT64_C(0x800)
+#define CP_WORD_VERSION_SHIFT 12u
 #define CP_WORD_VERSION_ONE   (UINT64_C(1) << CP_WORD_VERSION_SHIFT)
 
 #define CP_LATCH_FREE       0u
