@@ -94,12 +94,8 @@ uint64_t *cp_pin_take(const void *address)
     struct cp_pin_block *own = own_block();
 
     for (uint32_t i = 0; i < CP_PIN_SLOTS; i++) {
-        /* acquire, release and fence: as in cp_pin_announce */
-        if (__atomic_load_n(&own->slot[i], __ATOMIC_ACQUIRE) != 0)
-            continue;
-        __atomic_store_n(&own->slot[i], (uint64_t)(uintptr_t)address, __ATOMIC_RELEASE);
-        __atomic_signal_fence(__ATOMIC_SEQ_CST);
-        return &own->slot[i];
+        if (cp_pin_announce(&own->slot[i], address))
+            return &own->slot[i];
     }
     return NULL;
 }

@@ -25,20 +25,23 @@
 
 #define BIAS_CHANCE 64u
 
-void cp_bias__consider(struct cp_bufpool *pool, uint64_t *word, uint64_t held)
+int cp_bias__consider(struct cp_bufpool_file *file, uint64_t page)
 {
-    if (!pool->biased || (held & (CP_WORD_BIASED | CP_WORD_WAITERS)) != 0)
-        return;
+    struct cp_bufpool *pool = file->pool;
+    uint64_t *word = &file->map.words[page];
     uint32_t *ticks = &cp_pin_own->ticks; /* threads without a block share one, roughly */
     uint32_t tick = __atomic_load_n(ticks, __ATOMIC_RELAXED) + 1;
     __atomic_store_n(ticks, tick, __ATOMIC_RELAXED);
+    uint64_t held = cp_word_load(word);
+
+    if ((held & (CP_WORD_BIASED | CP_WORD_WAITERS)) != 0)
+        return 0;
     bool written =
         (held & CP_WORD_DIRTY) != 0 || pool->slots[cp_bufpool__unit_of(pool, held)].generation !=
                                            (uint32_t)cp_bufpool__word_version(pool, held);
-    if (written && tick % BIAS_CHANCE != 0)
-        return;
-    /* Once is enough: the next reader comes by here as well. */
-    (void)cp_state__cas(word, &held, held | CP_WORD_BIASED);
+    if (!written || tick % BIAS_CHANCE == 0)
+        (void)cp_state__cas(word, &held, held | CP_WORD_BIASED); /* or the next reader does it */
+    return 0;
 }
 
 /* The slots have been searched: the word, held exclusively, is its holder's alone. */

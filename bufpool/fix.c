@@ -53,79 +53,116 @@ static uint64_t *try_slot(uint64_t *word, uint64_t *seen)
     return slot;
 }
 
-static bool try_shared(struct cp_bufpool_file *file, uint64_t page, struct cp_fix *out_fix)
+/* Take the latch of a resident page that no slot can hold. */
+static inline __attribute__((always_inline)) bool try_latch(struct cp_bufpool_file *file,
+                                                            uint64_t page, enum cp_latch_mode mode,
+                                                            struct cp_fix *out_fix)
 {
+    if (__builtin_expect(page >= file->map.page_limit, 0))
+        return false;
     uint64_t *word = &file->map.words[page];
     uint64_t seen = cp_word_load(word);
-    uint64_t *slot = try_slot(word, &seen);
 
-    if (slot != NULL) {
-        if (CP_POISONS)
-            cp_shield__raise(file->pool, word, seen);
-        fill_fix(file, page, seen, CP_SHARED, slot, out_fix);
-        return true;
-    }
     for (;;) { /* ends: a failed swap means that another thread's succeeded */
-        uint64_t next = (seen + 1) | CP_WORD_REF;
-        if (seen == 0 || cp_word_latch(seen) >= CP_LATCH_SHARED_MAX)
+        uint64_t next;
+        if (__builtin_expect(seen == 0 || (seen & CP_WORD_BIASED) != 0, 0))
             return false;
+        if (mode == CP_SHARED) {
+            if (__builtin_expect(cp_word_latch(seen) >= CP_LATCH_SHARED_MAX, 0))
+                return false;
+            next = (seen + 1) | CP_WORD_REF;
+        } else {
+            if (__builtin_expect(cp_word_latch(seen) != CP_LATCH_FREE, 0))
+                return false;
+            next = seen | CP_LATCH_EXCLUSIVE | CP_WORD_REF;
+        }
         if (__builtin_expect(cp_state__cas(word, &seen, next), 1)) {
-            cp_bias__consider(file->pool, word, next);
             if (CP_POISONS)
                 cp_shield__raise(file->pool, word, next);
-            fill_fix(file, page, next, CP_SHARED, NULL, out_fix);
+            fill_fix(file, page, next, mode, NULL, out_fix);
+            cp_bufpool__count(file->pool, CP_COUNT_HITS, 1);
             return true;
         }
     }
 }
 
-static bool try_exclusive(struct cp_bufpool_file *file, uint64_t page, struct cp_fix *out_fix)
-{
-    uint64_t *word = &file->map.words[page];
-    uint64_t seen = cp_word_load(word);
-
-    for (;;) { /* ends: a failed swap means that another thread's succeeded */
-        uint64_t next = seen | CP_LATCH_EXCLUSIVE | CP_WORD_REF;
-        if (seen == 0 || cp_word_latch(seen) != CP_LATCH_FREE)
-            return false;
-        if (__builtin_expect(!cp_state__cas(word, &seen, next), 0))
-            continue;
-        if ((next & CP_WORD_BIASED) != 0 && !cp_bias__settle_one(word))
-            return false;
-        if (CP_POISONS)
-            cp_shield__raise(file->pool, word, next);
-        fill_fix(file, page, next, CP_EXCLUSIVE, NULL, out_fix);
-        return true;
-    }
-}
-
-static inline __attribute__((always_inline)) bool try_fast(struct cp_bufpool_file *file,
-                                                           uint64_t page, enum cp_latch_mode mode,
-                                                           struct cp_fix *out_fix)
+/* A reader's hit: the one that costs least. */
+static inline __attribute__((always_inline)) bool
+try_first_slot(struct cp_bufpool_file *file, uint64_t page, struct cp_fix *out_fix)
 {
 #ifdef CP_BREAK_RECHECK
+    (void)file, (void)page, (void)out_fix;
     return false;
+#else
+    struct cp_pin_block *own = cp_pin_own;
+    return !CP_POISONS && cp_page_map_try_fix(&file->map, page, own, &own->slot[0], out_fix);
 #endif
-    return !CP_POISONS && mode == CP_SHARED && cp_page_map_try_fix(&file->map, page, out_fix);
 }
 
-/* What try_fast leaves. */
-static bool try_latch(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
-                      struct cp_fix *out_fix)
+/* A biased word: in any free slot, else counted; or taken from the readers. */
+static __attribute__((noinline)) bool try_biased(struct cp_bufpool_file *file, uint64_t page,
+                                                 enum cp_latch_mode mode, struct cp_fix *out_fix)
 {
-    if (__builtin_expect(page >= file->map.page_limit, 0))
+    if (page >= file->map.page_limit)
         return false;
-    bool done =
-        mode == CP_SHARED ? try_shared(file, page, out_fix) : try_exclusive(file, page, out_fix);
-    if (done)
-        cp_bufpool__count(file->pool, CP_COUNT_HITS, 1);
-    return done;
+    uint64_t *word = &file->map.words[page];
+    uint64_t seen = cp_word_load(word), next;
+    uint64_t *slot = mode == CP_SHARED ? try_slot(word, &seen) : NULL;
+
+    if (slot != NULL) {
+        next = seen;
+        goto done;
+    }
+    do { /* ends: a failed swap means that another thread's succeeded */
+        if (mode == CP_SHARED && (seen == 0 || cp_word_latch(seen) >= CP_LATCH_SHARED_MAX))
+            return false;
+        if (mode == CP_EXCLUSIVE && (seen == 0 || cp_word_latch(seen) != CP_LATCH_FREE))
+            return false;
+        next = mode == CP_SHARED ? seen + 1 : seen | CP_LATCH_EXCLUSIVE;
+        next |= CP_WORD_REF;
+    } while (!cp_state__cas(word, &seen, next));
+    if (mode == CP_EXCLUSIVE && (next & CP_WORD_BIASED) != 0 && !cp_bias__settle_one(word))
+        return false;
+done:
+    if (CP_POISONS)
+        cp_shield__raise(file->pool, word, next);
+    fill_fix(file, page, next, mode, slot, out_fix);
+    cp_bufpool__count(file->pool, CP_COUNT_HITS, 1);
+    return true;
 }
 
 bool cp_fix__try(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
                  struct cp_fix *out_fix)
 {
-    return try_fast(file, page, mode, out_fix) || try_latch(file, page, mode, out_fix);
+    if (mode == CP_SHARED && try_first_slot(file, page, out_fix))
+        return true;
+    if (try_latch(file, page, mode, out_fix)) {
+        if (mode == CP_SHARED && file->biased)
+            (void)cp_bias__consider(file, page);
+        return true;
+    }
+    return file->biased && try_biased(file, page, mode, out_fix);
+}
+
+uint32_t cp_fix__try_many(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count,
+                          enum cp_latch_mode mode, struct cp_fix *out_fixes, uint32_t *out_missing)
+{
+    struct cp_pin_block *own = cp_pin_own;
+    uint32_t next_slot = file->biased && !CP_POISONS && mode == CP_SHARED ? 0 : CP_PIN_SLOTS;
+    uint32_t missing = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        /* Slots that a fix of another kind fills meanwhile are found in use and passed over. */
+        bool done =
+            next_slot < CP_PIN_SLOTS &&
+            cp_page_map_try_fix(&file->map, pages[i], own, &own->slot[next_slot], &out_fixes[i]);
+        next_slot += next_slot < CP_PIN_SLOTS;
+        if (done || cp_fix__try(file, pages[i], mode, &out_fixes[i]))
+            __builtin_prefetch(out_fixes[i].data);
+        else
+            out_missing[missing++] = i;
+    }
+    return missing;
 }
 
 /* ---- waiting ------------------------------------------------------------------------------------
@@ -270,14 +307,22 @@ fix_slowly(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
 /* ---- the public functions
  * ------------------------------------------------------------------------- */
 
+/* A hit without a slot: the page is written now and then, or slots do not serve here. */
+static __attribute__((noinline)) int fix_latched(struct cp_bufpool_file *file, uint64_t page,
+                                                 enum cp_latch_mode mode, struct cp_fix *out_fix)
+{
+    if (__builtin_expect(try_latch(file, page, mode, out_fix), 1))
+        return mode == CP_SHARED && file->biased ? cp_bias__consider(file, page) : 0;
+    return fix_slowly(file, page, mode, true, out_fix);
+}
+
 int cp_bufpool_fix(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
                    struct cp_fix *out_fix)
 {
-    if (__builtin_expect(try_fast(file, page, mode, out_fix), 1))
+    /* The only call stands at the end, so that a hit saves no registers: some ns of its time. */
+    if (mode == CP_SHARED && __builtin_expect(try_first_slot(file, page, out_fix), 1))
         return 0;
-    if (__builtin_expect(try_latch(file, page, mode, out_fix), 1))
-        return 0;
-    return fix_slowly(file, page, mode, true, out_fix);
+    return fix_latched(file, page, mode, out_fix);
 }
 
 int cp_bufpool_try_fix(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
@@ -301,14 +346,22 @@ int cp_bufpool_fix_new(struct cp_bufpool_file *file, uint64_t page, struct cp_fi
     return status;
 }
 
-static void __attribute__((noinline)) unfix_counted(struct cp_fix *fix)
+void cp_bufpool_unfix(struct cp_fix *fix)
 {
     struct cp_bufpool_file *file = fix->owner;
-    uint64_t *word = &file->map.words[fix->page];
 
-    if (fix->pin != 0)
-        cp_pins__remove(file->pool, fix->pin);
     fix->data = NULL;
+    if (!CP_POISONS && __builtin_expect(fix->slot != NULL, 1)) {
+        cp_pin_release(fix->slot);
+        return;
+    }
+    uint64_t *word = &file->map.words[fix->page];
+    if (CP_POISONS && fix->slot != NULL) {
+        cp_shield__release_slot(file->pool, word, fix->slot);
+        return;
+    }
+    if (__builtin_expect(fix->pin != 0, 0))
+        cp_pins__remove(file->pool, fix->pin);
     if (CP_POISONS) {
         if (fix->mode == CP_EXCLUSIVE)
             cp_shield__release_exclusive(file->pool, word);
@@ -318,21 +371,6 @@ static void __attribute__((noinline)) unfix_counted(struct cp_fix *fix)
         cp_latch_release_exclusive_fast(word, file->version_width);
     } else {
         cp_latch_release_shared_fast(word);
-    }
-}
-
-void cp_bufpool_unfix(struct cp_fix *fix)
-{
-    if (__builtin_expect(fix->slot == NULL, 0)) {
-        unfix_counted(fix);
-        return;
-    }
-    fix->data = NULL;
-    if (CP_POISONS) {
-        struct cp_bufpool_file *file = fix->owner;
-        cp_shield__release_slot(file->pool, &file->map.words[fix->page], fix->slot);
-    } else {
-        cp_pin_release(fix->slot);
     }
 }
 

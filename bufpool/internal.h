@@ -189,6 +189,7 @@ struct cp_bufpool_file {
     struct cp_bufpool *pool;
     uint32_t version_width; /* as the pool's */
     bool track_pins;
+    bool biased; /* readers may use pin slots; as the pool's */
     /* The rest. */
     struct cp_page_map shared_map; /* what callers get: without pages where readers need latches */
     struct cp_io_file *io_file;
@@ -435,8 +436,8 @@ void cp_writeback__wait_any(struct cp_bufpool *pool);
 /* ---- bias.c ------------------------------------------------------------------------------------
  */
 
-/* A reader has counted itself in word, found as held: should the next ones use slots? */
-void cp_bias__consider(struct cp_bufpool *pool, uint64_t *word, uint64_t held);
+/* The caller has counted itself as a reader of page: should the next ones use slots? Returns 0. */
+int cp_bias__consider(struct cp_bufpool_file *file, uint64_t page);
 /*
  * After count (at most 64) words were swapped from free to exclusive: find out which of them are
  * the caller's. The mask names those that readers hold in slots: they are free again, with the
@@ -507,6 +508,12 @@ void cp_shield__uncover(struct cp_bufpool *pool, const struct cp_frame *frame);
 /* Take the latch of a resident page if that needs no waiting. */
 bool cp_fix__try(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
                  struct cp_fix *out_fix);
+/*
+ * The same for many, prefetching the pages. Returns how many could not be had; out_missing has
+ * their indexes.
+ */
+uint32_t cp_fix__try_many(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count,
+                          enum cp_latch_mode mode, struct cp_fix *out_fixes, uint32_t *out_missing);
 /* Wait until the word may have changed from seen, reaping I/O where that is what it waits for. */
 void cp_fix__wait_word(struct cp_bufpool_file *file, uint64_t *word, uint64_t seen);
 /* ---- pins.c ------------------------------------------------------------------------------------

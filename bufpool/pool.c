@@ -278,6 +278,7 @@ int cp_bufpool_attach(struct cp_bufpool *pool, const struct cp_bufpool_file_opti
     struct cp_io_file_info info;
     cp_io_file_info(options->file, &info);
     file->track_pins = pool->pins != NULL;
+    file->biased = pool->biased;
     file->io_file = options->file;
     file->path = info.path;
     file->page_size = options->page_size;

@@ -261,18 +261,12 @@ static int fix_window(struct cp_bufpool_file *file, const uint64_t *pages, uint3
 {
     struct cp_ticket tickets[CP_WINDOW_PAGES];
     uint32_t missing[CP_WINDOW_PAGES];
-    uint32_t missing_count = 0;
     struct cp_load_run run;
     int status = 0, no_frame = 0;
 
     for (uint32_t i = 0; i < count; i++)
         __builtin_prefetch(&file->map.words[pages[i]]);
-    for (uint32_t i = 0; i < count; i++) {
-        if (cp_fix__try(file, pages[i], mode, &out_fixes[i]))
-            __builtin_prefetch(out_fixes[i].data);
-        else
-            missing[missing_count++] = i;
-    }
+    uint32_t missing_count = cp_fix__try_many(file, pages, count, mode, out_fixes, missing);
     if (missing_count == 0)
         return 0;
 

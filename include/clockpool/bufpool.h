@@ -284,13 +284,13 @@ static inline bool cp_optimistic_validate(const struct cp_page_map *map, uint64_
 
 /*
  * The hit of a shared fix, inline: true with *out_fix as cp_bufpool_fix would fill it when the page
- * is resident, has lately been fixed by a reader, is in no writer's hands, and the thread's first
- * pin slot is free. Otherwise false, and nothing has happened.
+ * is resident, has lately been fixed by a reader, is in no writer's hands, and slot, one of own's,
+ * is free. Otherwise false, and nothing has happened.
  */
 static inline bool cp_page_map_try_fix(const struct cp_page_map *map, uint64_t page,
+                                       struct cp_pin_block *own, uint64_t *slot,
                                        struct cp_fix *out_fix)
 {
-    struct cp_pin_block *own = cp_pin_own;
     if (__builtin_expect(page >= map->page_limit, 0))
         return false;
     uint64_t *word = &map->words[page];
@@ -298,10 +298,10 @@ static inline bool cp_page_map_try_fix(const struct cp_page_map *map, uint64_t p
     const uint64_t mask = CP_WORD_LATCH | CP_WORD_WAITERS | CP_WORD_REF | CP_WORD_BIASED;
     if (__builtin_expect((seen & mask) != (CP_WORD_REF | CP_WORD_BIASED), 0))
         return false;
-    if (__builtin_expect(!cp_pin_announce(own, word), 0))
+    if (__builtin_expect(!cp_pin_announce(slot, word), 0))
         return false;
     if (__builtin_expect(cp_word_load(word) != seen, 0)) { /* perhaps a taker searched before */
-        cp_pin_release(&own->slot[0]);
+        cp_pin_release(slot);
         return false;
     }
     uint64_t *hits = (uint64_t *)((uintptr_t)own + map->hits);
@@ -311,7 +311,7 @@ static inline bool cp_page_map_try_fix(const struct cp_page_map *map, uint64_t p
     out_fix->page = page;
     out_fix->mode = CP_SHARED;
     out_fix->pin = 0;
-    out_fix->slot = &own->slot[0];
+    out_fix->slot = slot;
     return true;
 }
 
@@ -323,13 +323,21 @@ static inline bool cp_page_map_try_fix(const struct cp_page_map *map, uint64_t p
 static inline int cp_page_map_fix(const struct cp_page_map *map, uint64_t page,
                                   struct cp_fix *out_fix)
 {
-    if (__builtin_expect(cp_page_map_try_fix(map, page, out_fix), 1))
+    struct cp_pin_block *own = cp_pin_own;
+    if (__builtin_expect(cp_page_map_try_fix(map, page, own, &own->slot[0], out_fix), 1))
         return 0;
     struct cp_fix fix; /* its address is taken, not out_fix's: that may stay in registers */
     int status = cp_bufpool_fix(map->file, page, CP_SHARED, &fix);
-    if (status == 0)
-        *out_fix = fix;
-    return status;
+    if (status != 0)
+        return status;
+    /* Field by field: a wide load of what was just stored in parts waits for the stores. */
+    out_fix->data = fix.data;
+    out_fix->owner = map->file;
+    out_fix->page = page;
+    out_fix->mode = CP_SHARED;
+    out_fix->pin = fix.pin;
+    out_fix->slot = fix.slot;
+    return 0;
 }
 
 static inline void cp_page_map_unfix(struct cp_fix *fix)

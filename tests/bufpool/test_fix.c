@@ -62,7 +62,10 @@ static void fix_full_house_of_readers_next_one_waits(void **state)
     struct world w;
     static struct cp_fix fixes[CP_LATCH_SHARED_MAX];
     struct cp_fix extra;
-    world_simple(&w, 4 * MIB, PAGES);
+    /* Counted: readers in pin slots leave room in the house. */
+    world_open_with(&w, &(struct cp_bufpool_options){.budget_bytes = 4 * MIB, .counted_pins = true},
+                    RINGS_DEFERRED);
+    world_add_file(&w, 0, 4096, PAGES);
     for (uint32_t i = 0; i < CP_LATCH_SHARED_MAX; i++)
         fixes[i] = must_fix(&w, 0, 5, CP_SHARED);
     assert_int_equal(cp_bufpool_try_fix(w.file[0], 5, CP_SHARED, &extra), -EAGAIN);

@@ -92,16 +92,16 @@ CP_API bool cp_pin_wait(const void *address, uint64_t deadline_ns);
 CP_API void cp_pin_wake(struct cp_pin_block *block);
 
 /*
- * Fill the first slot of a block. False when it is in use. The load of the object's state that must
- * follow is kept behind the store by the compiler, and by the taker's cp_pin_barrier.
+ * Fill one of the calling thread's slots. False when it is in use. The load of the object's state
+ * that must follow is kept behind the store by the compiler, and by the taker's cp_pin_barrier.
  */
-static inline bool cp_pin_announce(struct cp_pin_block *own, const void *address)
+static inline bool cp_pin_announce(uint64_t *slot, const void *address)
 {
     /* acquire: pairs with the release of whoever emptied the slot */
-    if (__builtin_expect(__atomic_load_n(&own->slot[0], __ATOMIC_ACQUIRE) != 0, 0))
+    if (__builtin_expect(__atomic_load_n(slot, __ATOMIC_ACQUIRE) != 0, 0))
         return false;
     /* release: a search that reads this value instead of the 0 before it must not miss that one */
-    __atomic_store_n(&own->slot[0], (uint64_t)(uintptr_t)address, __ATOMIC_RELEASE);
+    __atomic_store_n(slot, (uint64_t)(uintptr_t)address, __ATOMIC_RELEASE);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     return true;
 }
