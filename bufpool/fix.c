@@ -34,10 +34,13 @@ static bool wants_slot(uint64_t word)
 }
 
 /* Hold the word, found as *seen, in a slot. NULL when that is not possible, *seen being current. */
-static uint64_t *try_slot(uint64_t *word, uint64_t *seen)
+static uint64_t *try_slot(struct cp_bufpool_file *file, uint64_t page, uint64_t *seen)
 {
+    uint64_t *word = &file->map.words[page];
+
     if (!wants_slot(*seen))
         return NULL;
+    CP_HOOK("pin", file, page);
     uint64_t *slot = cp_pin_take(word);
     if (slot == NULL)
         return NULL;
@@ -86,16 +89,16 @@ static inline __attribute__((always_inline)) bool try_latch(struct cp_bufpool_fi
     }
 }
 
-/* A reader's hit: the one that costs least. */
-static inline __attribute__((always_inline)) bool
-try_first_slot(struct cp_bufpool_file *file, uint64_t page, struct cp_fix *out_fix)
+/* A reader's hit: the one that costs least. As cp_page_map_hold. */
+static inline __attribute__((always_inline)) int
+hold_first_slot(struct cp_bufpool_file *file, uint64_t page, struct cp_fix *out_fix)
 {
 #ifdef CP_BREAK_RECHECK
     (void)file, (void)page, (void)out_fix;
-    return false;
+    return 0;
 #else
     struct cp_pin_block *own = cp_pin_own;
-    return !CP_POISONS && cp_page_map_try_fix(&file->map, page, own, &own->slot[0], out_fix);
+    return CP_POISONS ? 0 : cp_page_map_hold(&file->map, page, own, &own->slot[0], out_fix);
 #endif
 }
 
@@ -107,7 +110,7 @@ static __attribute__((noinline)) bool try_biased(struct cp_bufpool_file *file, u
         return false;
     uint64_t *word = &file->map.words[page];
     uint64_t seen = cp_word_load(word), next;
-    uint64_t *slot = mode == CP_SHARED ? try_slot(word, &seen) : NULL;
+    uint64_t *slot = mode == CP_SHARED ? try_slot(file, page, &seen) : NULL;
 
     if (slot != NULL) {
         next = seen;
@@ -134,8 +137,11 @@ done:
 bool cp_fix__try(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
                  struct cp_fix *out_fix)
 {
-    if (mode == CP_SHARED && try_first_slot(file, page, out_fix))
+    int held = mode == CP_SHARED ? hold_first_slot(file, page, out_fix) : 0;
+    if (held > 0)
         return true;
+    if (held < 0)
+        cp_pin_release(&cp_pin_own->slot[0]);
     if (try_latch(file, page, mode, out_fix)) {
         if (mode == CP_SHARED && file->biased)
             (void)cp_bias__consider(file, page);
@@ -152,12 +158,15 @@ uint32_t cp_fix__try_many(struct cp_bufpool_file *file, const uint64_t *pages, u
     uint32_t missing = 0;
 
     for (uint32_t i = 0; i < count; i++) {
-        /* Slots that a fix of another kind fills meanwhile are found in use and passed over. */
-        bool done =
-            next_slot < CP_PIN_SLOTS &&
-            cp_page_map_try_fix(&file->map, pages[i], own, &own->slot[next_slot], &out_fixes[i]);
-        next_slot += next_slot < CP_PIN_SLOTS;
-        if (done || cp_fix__try(file, pages[i], mode, &out_fixes[i]))
+        int held = 0;
+        /* Slots that were in use before are found so and passed over. */
+        if (next_slot < CP_PIN_SLOTS) {
+            uint64_t *slot = &own->slot[next_slot++];
+            held = cp_page_map_hold(&file->map, pages[i], own, slot, &out_fixes[i]);
+            if (held < 0)
+                cp_pin_release(slot);
+        }
+        if (held > 0 || cp_fix__try(file, pages[i], mode, &out_fixes[i]))
             __builtin_prefetch(out_fixes[i].data);
         else
             out_missing[missing++] = i;
@@ -316,12 +325,24 @@ static __attribute__((noinline)) int fix_latched(struct cp_bufpool_file *file, u
     return fix_slowly(file, page, mode, true, out_fix);
 }
 
+static __attribute__((noinline)) int fix_late(struct cp_bufpool_file *file, uint64_t page,
+                                              struct cp_fix *out_fix)
+{
+    cp_pin_release(&cp_pin_own->slot[0]);
+    return fix_latched(file, page, CP_SHARED, out_fix);
+}
+
 int cp_bufpool_fix(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
                    struct cp_fix *out_fix)
 {
-    /* The only call stands at the end, so that a hit saves no registers: some ns of its time. */
-    if (mode == CP_SHARED && __builtin_expect(try_first_slot(file, page, out_fix), 1))
-        return 0;
+    /* All calls stand at ends, so that a hit saves no registers: some ns of its time. */
+    if (mode == CP_SHARED) {
+        int held = hold_first_slot(file, page, out_fix);
+        if (__builtin_expect(held > 0, 1))
+            return 0;
+        if (held < 0)
+            return fix_late(file, page, out_fix);
+    }
     return fix_latched(file, page, mode, out_fix);
 }
 
@@ -346,16 +367,11 @@ int cp_bufpool_fix_new(struct cp_bufpool_file *file, uint64_t page, struct cp_fi
     return status;
 }
 
-void cp_bufpool_unfix(struct cp_fix *fix)
+static __attribute__((noinline)) void unfix_latched(struct cp_fix *fix)
 {
     struct cp_bufpool_file *file = fix->owner;
-
-    fix->data = NULL;
-    if (!CP_POISONS && __builtin_expect(fix->slot != NULL, 1)) {
-        cp_pin_release(fix->slot);
-        return;
-    }
     uint64_t *word = &file->map.words[fix->page];
+
     if (CP_POISONS && fix->slot != NULL) {
         cp_shield__release_slot(file->pool, word, fix->slot);
         return;
@@ -372,6 +388,15 @@ void cp_bufpool_unfix(struct cp_fix *fix)
     } else {
         cp_latch_release_shared_fast(word);
     }
+}
+
+void cp_bufpool_unfix(struct cp_fix *fix)
+{
+    fix->data = NULL;
+    if (!CP_POISONS && __builtin_expect(fix->slot != NULL, 1))
+        cp_pin_release(fix->slot);
+    else
+        unfix_latched(fix);
 }
 
 void cp_bufpool_unfix_many(struct cp_fix *fixes, uint32_t count)
