@@ -322,6 +322,8 @@ static __attribute__((noinline)) int fix_latched(struct cp_bufpool_file *file, u
 {
     if (__builtin_expect(try_latch(file, page, mode, out_fix), 1))
         return mode == CP_SHARED && file->biased ? cp_bias__consider(file, page) : 0;
+    if (file->biased && try_biased(file, page, mode, out_fix))
+        return 0;
     return fix_slowly(file, page, mode, true, out_fix);
 }
 

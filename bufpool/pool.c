@@ -24,6 +24,7 @@
 #define TRANSFERS_MAX          1024u
 #define TRANSFER_SLAB_METADATA 4096u /* of the slab itself: bits for at most TRANSFERS_MAX */
 #define BUDGET_PER_TRANSFER    (UINT64_C(128) << 10)
+#define DROP_RUN_PAGES         64u /* taken at a time for dropping, see cp_bias__settle */
 /* A pool small enough that its I/O memory matters gets rings in proportion. */
 #define BUDGET_PER_RING_ENTRY (UINT64_C(32) << 10)
 
@@ -324,28 +325,103 @@ const struct cp_page_map *cp_bufpool_page_map(const struct cp_bufpool_file *file
     return &file->shared_map;
 }
 
-/* Drop pages first .. last of a file; dirty ones only when asked. */
+/* Words of neighbouring pages, taken together for one search of the pin slots. */
+struct drop_run {
+    uint64_t *words[DROP_RUN_PAGES];
+    uint32_t count;
+};
+
+/* Take the words of the next pages, as far as they are free and stand side by side. */
+static void take_run(struct cp_bufpool_file *file, uint64_t page, uint64_t end,
+                     struct drop_run *run)
+{
+    run->count = 0;
+    while (run->count < DROP_RUN_PAGES && page < end && page < file->map.page_limit) {
+        uint64_t *word = &file->map.words[page++];
+        uint64_t seen = cp_word_load(word);
+        if (seen == 0 || cp_word_latch(seen) != CP_LATCH_FREE ||
+            !cp_state__cas(word, &seen, cp_word_with_latch(seen, CP_LATCH_EXCLUSIVE)))
+            return;
+        run->words[run->count++] = word;
+        if (page % CP_GROUP_WORDS == 0)
+            return;
+    }
+}
+
+/*
+ * Drop the pages of a run in order, up to the first that may not be: its index, or count. *status
+ * is -EBUSY for a dirty page, else 0 (a reader holds the page). The rest of the run is let go.
+ */
+static uint32_t drop_run(struct cp_bufpool_file *file, struct drop_run *run, bool dirty_too,
+                         int *status)
+{
+    struct cp_bufpool *pool = file->pool;
+    uint64_t pinned = cp_bias__settle(run->words, run->count, 0);
+    uint32_t dropped = 0;
+
+    *status = 0;
+    for (uint32_t i = 0; i < run->count; i++) {
+        if ((pinned >> i & 1) != 0)
+            continue;
+        uint64_t held = cp_word_load(run->words[i]);
+        bool may_drop = dirty_too || (held & CP_WORD_DIRTY) == 0;
+        if (dropped == i && may_drop) {
+            struct cp_frame *frame = cp_bufpool__frame_of(pool, held);
+            cp_evict__drop_page(pool, frame);
+            cp_memory__frame_free(pool, frame);
+            dropped++;
+            continue;
+        }
+        if (dropped == i)
+            *status = -EBUSY;
+        cp_latch_release_exclusive(run->words[i], pool->version_width);
+    }
+    return dropped;
+}
+
+static int dirty_page(const struct cp_bufpool_file *file, uint64_t page)
+{
+    return cp_error_set(-EBUSY, file->path, page, CP_NO_LSN, "flush or discard the file first",
+                        "detaching a file with dirty pages");
+}
+
+/* Drop one page, if it is there, waiting for I/O on it. */
+static int drop_one(struct cp_bufpool_file *file, uint64_t page, bool dirty_too)
+{
+    struct cp_frame *frame = NULL;
+    int status = cp_evict__claim(file, page, &frame);
+
+    if (status != 0 || frame == NULL)
+        return status;
+    uint64_t *word = &file->map.words[page];
+    if (!dirty_too && (cp_word_load(word) & CP_WORD_DIRTY) != 0) {
+        cp_latch_release_exclusive(word, file->version_width);
+        return dirty_page(file, page);
+    }
+    cp_evict__drop_page(file->pool, frame);
+    cp_memory__frame_free(file->pool, frame);
+    return 0;
+}
+
+/* Drop the pages from first up to end (not included); dirty ones only when asked. */
 static int drop_range(struct cp_bufpool_file *file, uint64_t first, uint64_t end, bool dirty_too)
 {
     uint64_t page = cp_table__next(file, first);
 
     while (page < end && page < file->map.page_limit) {
-        struct cp_frame *frame = NULL;
-        int status = cp_evict__claim(file, page, &frame);
+        struct drop_run run;
+        take_run(file, page, end, &run);
+        int status = 0;
+        uint32_t dropped = drop_run(file, &run, dirty_too, &status);
+        page += dropped;
         if (status != 0)
-            return status;
-        if (frame != NULL) {
-            uint64_t *word = &file->map.words[page];
-            if (!dirty_too && (cp_word_load(word) & CP_WORD_DIRTY) != 0) {
-                cp_latch_release_exclusive(word, file->pool->version_width);
-                return cp_error_set(-EBUSY, file->path, page, CP_NO_LSN,
-                                    "flush or discard the file first",
-                                    "detaching a file with dirty pages");
-            }
-            cp_evict__drop_page(file->pool, frame);
-            cp_memory__frame_free(file->pool, frame);
+            return dirty_page(file, page);
+        if (dropped == 0 || dropped < run.count) { /* absent, or to be waited for */
+            status = drop_one(file, page, dirty_too);
+            if (status != 0)
+                return status;
+            page++;
         }
-        page++;
         if (page % CP_GROUP_WORDS == 0)
             page = cp_table__next(file, page);
     }

@@ -283,27 +283,24 @@ static inline bool cp_optimistic_validate(const struct cp_page_map *map, uint64_
  */
 
 /*
- * The hit of a shared fix, inline: true with *out_fix as cp_bufpool_fix would fill it when the page
- * is resident, has lately been fixed by a reader, is in no writer's hands, and slot, one of own's,
- * is free. Otherwise false, and nothing has happened.
+ * The hit of a shared fix: 1 with *out_fix as cp_bufpool_fix would fill it when the page is
+ * resident, has lately been fixed by a reader, is in no writer's hands, and slot, one of own's, is
+ * free. Otherwise 0, and nothing has happened; or -1, and the slot is to be released.
  */
-static inline bool cp_page_map_try_fix(const struct cp_page_map *map, uint64_t page,
-                                       struct cp_pin_block *own, uint64_t *slot,
-                                       struct cp_fix *out_fix)
+static inline int cp_page_map_hold(const struct cp_page_map *map, uint64_t page,
+                                   struct cp_pin_block *own, uint64_t *slot, struct cp_fix *out_fix)
 {
     if (__builtin_expect(page >= map->page_limit, 0))
-        return false;
+        return 0;
     uint64_t *word = &map->words[page];
     uint64_t seen = cp_word_load(word);
     const uint64_t mask = CP_WORD_LATCH | CP_WORD_WAITERS | CP_WORD_REF | CP_WORD_BIASED;
     if (__builtin_expect((seen & mask) != (CP_WORD_REF | CP_WORD_BIASED), 0))
-        return false;
+        return 0;
     if (__builtin_expect(!cp_pin_announce(slot, word), 0))
-        return false;
-    if (__builtin_expect(cp_word_load(word) != seen, 0)) { /* perhaps a taker searched before */
-        cp_pin_release(slot);
-        return false;
-    }
+        return 0;
+    if (__builtin_expect(cp_word_load(word) != seen, 0))
+        return -1; /* perhaps a taker has searched the slots just before */
     uint64_t *hits = (uint64_t *)((uintptr_t)own + map->hits);
     __atomic_store_n(hits, __atomic_load_n(hits, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
     out_fix->data = map->frames + ((seen >> map->frame_shift) << 12);
@@ -312,7 +309,7 @@ static inline bool cp_page_map_try_fix(const struct cp_page_map *map, uint64_t p
     out_fix->mode = CP_SHARED;
     out_fix->pin = 0;
     out_fix->slot = slot;
-    return true;
+    return 1;
 }
 
 /*
@@ -324,8 +321,11 @@ static inline int cp_page_map_fix(const struct cp_page_map *map, uint64_t page,
                                   struct cp_fix *out_fix)
 {
     struct cp_pin_block *own = cp_pin_own;
-    if (__builtin_expect(cp_page_map_try_fix(map, page, own, &own->slot[0], out_fix), 1))
+    int held = cp_page_map_hold(map, page, own, &own->slot[0], out_fix);
+    if (__builtin_expect(held > 0, 1))
         return 0;
+    if (held < 0)
+        cp_pin_release(&own->slot[0]);
     struct cp_fix fix; /* its address is taken, not out_fix's: that may stay in registers */
     int status = cp_bufpool_fix(map->file, page, CP_SHARED, &fix);
     if (status != 0)
