@@ -22,8 +22,14 @@ static void must(int code, const char *what)
 
 struct cp_pager_options fuzz_options(enum cp_engine engine)
 {
+    static struct cp_io
+        *io; /* one for all, without threads of the kernel's: quick, and repeatable */
+    const struct cp_io_options io_options = {.kind = CP_IO_SYNC};
+    if (io == NULL)
+        must(cp_io_create(&io_options, &io), "start I/O");
     return (struct cp_pager_options){
         .engine = engine,
+        .io = io,
         .budget_bytes = BUDGET_BYTES,
         .max_budget_bytes = BUDGET_BYTES,
         .caching = CP_IO_BUFFERED,
