@@ -33,6 +33,7 @@
 #include <clockpool/base/probe.h>
 
 #include <errno.h>
+#include <stdalign.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -78,9 +79,9 @@ struct recovery {
     struct cp_pager *pager;
     struct page_table window;
     struct chunk *chunks;
-    uint64_t kept_bytes;  /* by the window */
-    uint64_t total_bytes; /* that it would be for all records */
-    uint32_t part, parts; /* the window has pages with hash % parts == part */
+    uint64_t record_bytes, record_count; /* of all records: what keeping them would cost */
+    double pages_per_record;             /* while they were kept */
+    uint32_t part, parts;                /* the window has pages with hash % parts == part */
     bool first_scan;
     bool keeping; /* first scan: all records have fitted so far */
     cp_lsn end;
@@ -190,13 +191,12 @@ static void window_clear(struct recovery *recovery)
         free(recovery->chunks);
         recovery->chunks = next;
     }
-    recovery->kept_bytes = 0;
 }
 
 static struct kept *window_alloc(struct recovery *recovery, uint64_t size_bytes)
 {
     struct chunk *chunk = recovery->chunks;
-    size_bytes = cp_align_up(size_bytes, 16);
+    size_bytes = cp_align_up(size_bytes, alignof(struct kept));
     if (chunk == NULL || CHUNK_BYTES - chunk->used_bytes < size_bytes) {
         chunk = malloc(sizeof *chunk);
         if (chunk == NULL)
@@ -207,7 +207,6 @@ static struct kept *window_alloc(struct recovery *recovery, uint64_t size_bytes)
     }
     struct kept *kept = (struct kept *)(void *)(chunk->bytes + chunk->used_bytes);
     chunk->used_bytes += size_bytes;
-    recovery->kept_bytes += size_bytes;
     return kept;
 }
 
@@ -422,11 +421,29 @@ static bool record_valid(const struct cp_pager *pager, const struct cp_wal_recor
     }
 }
 
-/* What keeping a record costs, its share of the table included. */
-static uint64_t cost_of(const struct cp_wal_record *record)
+/* What keeping a record costs, without its page's share. */
+static uint64_t cost_of(uint32_t size_bytes)
 {
-    return sizeof(struct kept) + record->size_bytes + sizeof(struct page_work) +
-           2 * sizeof(uint32_t);
+    return cp_align_up(sizeof(struct kept) + size_bytes, alignof(struct kept));
+}
+
+/* What keeping all records so far would cost. Of the pages only those are counted that the window
+ * has; where it has been given up, the others are taken to be as many for each record. */
+static uint64_t total_cost(const struct recovery *recovery)
+{
+    const uint64_t page_bytes = sizeof(struct page_work) + 4 * sizeof(uint32_t);
+    double pages = recovery->window.count;
+    if (!recovery->keeping)
+        pages = recovery->pages_per_record * (double)recovery->record_count;
+    return recovery->record_bytes + (uint64_t)(pages * (double)page_bytes);
+}
+
+/* The window has become too large: only count from here on. */
+static void give_up_keeping(struct recovery *recovery)
+{
+    recovery->pages_per_record = (double)recovery->window.count / (double)recovery->record_count;
+    recovery->keeping = false;
+    window_clear(recovery);
 }
 
 static int visit_record(struct recovery *recovery, const struct cp_wal_record *record, cp_lsn lsn)
@@ -439,11 +456,11 @@ static int visit_record(struct recovery *recovery, const struct cp_wal_record *r
         return 0;
     }
     recovery->page_limit = cp_max_u64(recovery->page_limit, record->page + 1);
-    recovery->total_bytes += cost_of(record);
-    if (recovery->first_scan && recovery->keeping &&
-        recovery->total_bytes > recovery->pager->options.recovery_bytes) {
-        recovery->keeping = false;
-        window_clear(recovery);
+    if (recovery->first_scan) {
+        recovery->record_bytes += cost_of(record->size_bytes);
+        recovery->record_count++;
+        if (recovery->keeping && total_cost(recovery) > recovery->pager->options.recovery_bytes)
+            give_up_keeping(recovery);
     }
     if (recovery->first_scan ? !recovery->keeping
                              : hash_page(record->page) % recovery->parts != recovery->part)
@@ -495,7 +512,7 @@ static int apply_in_parts(struct recovery *recovery)
     if (code != 0)
         return code;
     const uint64_t memory_bytes = cp_max_u64(pager->options.recovery_bytes, PART_MIN_BYTES);
-    recovery->parts = (uint32_t)cp_min_u64(recovery->total_bytes / memory_bytes + 1, PARTS_MAX);
+    recovery->parts = (uint32_t)cp_min_u64(total_cost(recovery) / memory_bytes + 1, PARTS_MAX);
     for (uint32_t part = 0; code == 0 && part < recovery->parts; part++) {
         recovery->part = part;
         code = scan(recovery, reader);
