@@ -20,6 +20,7 @@
 
 #define CONTINUE_ONE_IN 150u /* of the good states: the recovery is recorded and crashed too */
 #define CONTINUE_STATES 90u  /* of each such recovery */
+#define TRACES_KEPT     4u   /* of the first findings; the others are often of the same trace */
 #define DEEP_ONE_IN     64u
 #define SEEN_PROBES_MAX 64u /* beyond it the table is full; an image may then count twice */
 
@@ -86,7 +87,7 @@ void crash_worker_report(struct crash_shared *shared, const struct crash_search_
     snprintf(finding->triple, sizeof finding->triple, "%s", triple);
     snprintf(finding->workload, sizeof finding->workload, "%s", workload);
     snprintf(finding->text, sizeof finding->text, "%s", text);
-    if (trace != NULL && (options->save_traces || options->keep != NULL)) {
+    if (trace != NULL && number < TRACES_KEPT && (options->save_traces || options->keep != NULL)) {
         snprintf(finding->trace, sizeof finding->trace, "%s/finding-%u.trace",
                  options->keep != NULL ? options->keep : "/tmp", number + 1);
         if (options->keep == NULL)
