@@ -6,9 +6,10 @@
  *        behind it), and note page_count
  *     2. make the log durable up to it
  *     3. flush the engine's dirty pages, space map included
- *     4. sync the data file
- *     5. write the other superblock with the redo point and the page count, and sync again
- *     6. give back the log before the redo point; when pages at the end were given up, cut the
+ *     4. make the log durable again: what was freed since was dropped and not written
+ *     5. sync the data file
+ *     6. write the other superblock with the redo point and the page count, and sync again
+ *     7. give back the log before the redo point; when pages at the end were given up, cut the
  *        file, which now nobody claims
  *
  * Why step 3 meets every change before the redo point: who logs a change marks its page dirty
@@ -16,7 +17,7 @@
  * before the redo point belongs to a page that was dirty when the flush began, and whose latch the
  * flush waits for. A write that was under way keeps the mark until it is complete.
  *
- * A failure before step 4 leaves everything dirty in memory, and another checkpoint can be tried. A
+ * A failure before step 5 leaves everything dirty in memory, and another checkpoint can be tried. A
  * failed sync is for ever (store.c). A sync is a checkpoint after the map was trimmed.
  */
 #include "internal.h"
@@ -75,7 +76,7 @@ static int sync_and_publish(struct cp_pager *pager, uint32_t flags, uint64_t pag
     return code;
 }
 
-/* Steps 1 to 5, and the log's part of 6. sync_mutex held. */
+/* Steps 1 to 6, and the log's part of 7. sync_mutex held. */
 static int write_checkpoint(struct cp_pager *pager, uint32_t flags)
 {
     const uint64_t begun_ns = cp_now_ns();
@@ -86,12 +87,16 @@ static int write_checkpoint(struct cp_pager *pager, uint32_t flags)
     int code = cp_pager__log_flush(pager, redo);
     if (code == 0)
         code = pager->engine->ops->flush(pager->engine);
-    if (code == 0 && (flags & CP_FORMAT_FLAG_UNCLEAN) == 0) {
-        /* The last of this session: nothing in the log is needed any more, the images that the
-         * flush has just logged included. The next session begins behind them, or its LSNs would be
-         * below those in the pages. */
-        redo = cp_wal_end(pager->wal);
-        code = cp_pager__log_flush(pager, redo);
+    if (code == 0) {
+        /* Pages freed meanwhile were dropped and not written, though they had changes from before
+         * the redo point: their freeing must be durable before that counts. And the last checkpoint
+         * of a session needs nothing of the log any more, the images that its flush has logged
+         * included: the next session begins behind them, or its LSNs would be below those in pages.
+         */
+        const cp_lsn end = cp_wal_end(pager->wal);
+        if ((flags & CP_FORMAT_FLAG_UNCLEAN) == 0)
+            redo = end;
+        code = cp_pager__log_flush(pager, end);
     }
     if (code == 0)
         code = sync_and_publish(pager, flags, page_count, redo);

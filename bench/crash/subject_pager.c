@@ -28,8 +28,8 @@
 #define SUPER_MAGIC           UINT64_C(0x7265707573)
 #define ROOT_MAGIC            UINT64_C(0x746f6f72)
 #define BUDGET_BYTES          (UINT64_C(512) << 10) /* the smallest */
-#define LOG_BUFFER            (UINT32_C(256) << 10) /* the smallest */
-#define SMALL_RECOVERY_ONE_IN 12u /* of the checks: the log is read several times */
+#define LOG_BUFFER            (1u << 20) /* a group is at most a quarter: several pages of 16 KiB */
+#define SMALL_RECOVERY_ONE_IN 12u        /* of the checks: the log is read several times */
 #define SMALL_RECOVERY_BYTES  4096u
 #define SLOW_FLUSH_US         400u
 #define DEADLOCKS_MAX         100000u

@@ -165,6 +165,86 @@ static void crossed_fixes_end_in_an_error_for_one(void **state)
     assert_ok(cp_pager_close(pager));
 }
 
+/* ---- a page freed under a checkpoint ----------------------------------------------------------
+ */
+
+static void *run_checkpoint(void *argument)
+{
+    assert_ok(cp_pager_checkpoint(argument));
+    return NULL;
+}
+
+static struct cp_mtr *hold(struct cp_pager *pager, uint64_t page)
+{
+    struct cp_mtr *mtr;
+    void *data;
+    assert_ok(cp_mtr_begin(pager, &mtr));
+    assert_ok(cp_mtr_fix(mtr, page, CP_EXCLUSIVE, &data));
+    return mtr;
+}
+
+static void wait_beyond(struct cp_pager *pager, cp_lsn lsn)
+{
+    while (cp_pager_durable_lsn(pager) <= lsn) /* ends: the checkpoint's flush of the log */
+        usleep(100);
+}
+
+/*
+ * A page changed before the redo point is freed, by a relaxed commit, while the checkpoint's flush
+ * is on its way to it: it is dropped and never written. Should the freeing not be durable when the
+ * checkpoint counts, a crash would bring the page back as old as the file has it.
+ *
+ * The flush is held up twice: at the first page, so that a new page can be put in its way whose
+ * write needs nothing more of the log (else that would make the freeing durable by chance); and at
+ * that page, for the freeing.
+ */
+static void page_freed_under_a_checkpoint_is_free_or_whole(void **state)
+{
+    (void)state;
+    struct cp_pager_options options = options_of(0, 0);
+    struct cp_pager *pager;
+    struct cp_mtr *mtr;
+    pthread_t thread;
+    void *data;
+    cp_lsn changed, durable;
+    uint64_t between;
+    options.create = true;
+    options.background = CP_BACKGROUND_NONE;
+    assert_ok(cp_pager_open(new_store(), &options, &pager));
+    uint64_t first = allocate_filled(pager, 1), gap = allocate_filled(pager, 1);
+    uint64_t page = allocate_filled(pager, 1);
+    assert_ok(cp_pager_free(pager, gap, 1));
+    assert_ok(cp_pager_sync(pager));
+    assert_ok(cp_mtr_begin(pager, &mtr));
+    assert_ok(cp_mtr_fix(mtr, first, CP_EXCLUSIVE, &data));
+    fill_page(data, 4064, first, 2);
+    assert_ok(cp_mtr_fix(mtr, page, CP_EXCLUSIVE, &data));
+    fill_page(data, 4064, page, 2);
+    assert_ok(cp_mtr_commit(mtr, CP_COMMIT_RELAXED, &changed));
+
+    struct cp_mtr *holder = hold(pager, first);
+    assert_int_equal(pthread_create(&thread, NULL, run_checkpoint, pager), 0);
+    wait_beyond(pager, changed - 1); /* the redo point is chosen */
+    assert_ok(cp_mtr_begin(pager, &mtr));
+    assert_ok(cp_mtr_allocate(mtr, &between, &data));
+    assert_int_equal(between, gap);
+    assert_ok(cp_mtr_commit(mtr, CP_COMMIT_DURABLE, &durable));
+    struct cp_mtr *second = hold(pager, between);
+    durable = cp_pager_durable_lsn(pager);
+    cp_mtr_abort(holder);
+    wait_beyond(pager, durable); /* the image of the first page, behind which nothing is held up */
+    assert_ok(cp_mtr_begin(pager, &mtr));
+    assert_ok(cp_mtr_free(mtr, page));
+    assert_ok(cp_mtr_commit(mtr, CP_COMMIT_RELAXED, NULL));
+    cp_mtr_abort(second);
+    pthread_join(thread, NULL);
+    cp_pager_abandon(pager);
+    pager = open_store(store_path());
+    assert_true(cp_pager_is_allocated(pager, page) == 0 || check_page(pager, page, 2));
+    assert_true(check_page(pager, first, 2));
+    assert_ok(cp_pager_close(pager));
+}
+
 /* ---- space ------------------------------------------------------------------------------------
  */
 
@@ -231,6 +311,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(transfers_keep_the_sum_and_never_hang),
         cmocka_unit_test(crossed_fixes_end_in_an_error_for_one),
+        cmocka_unit_test(page_freed_under_a_checkpoint_is_free_or_whole),
         cmocka_unit_test(pages_have_one_owner),
     };
     int failed = RUN_ENGINE(CP_ENGINE_POOL, tests);
