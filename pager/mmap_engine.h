@@ -2,9 +2,9 @@
 /*
  * The mmap engine's own state. engine_mmap.c has the theory.
  *
- * A page's word, from bit 0 (base/latch.h has the first 11):
+ * A page's word, from bit 0 (base/latch.h has the first 12):
  *
- *     8 latch | 1 waiters | 1 ref | 1 dirty | 28 version | 1 verified | 24 private frame + 1
+ *     8 latch, waiters, ref, dirty, biased (unused), 27 version, verified, 24 private frame + 1
  */
 #ifndef CP_PAGER_MMAP_ENGINE_H
 #define CP_PAGER_MMAP_ENGINE_H
@@ -17,7 +17,7 @@
 #include <clockpool/base/latch.h>
 #include <clockpool/base/thread.h>
 
-#define MMAP_VERSION_BITS 28u
+#define MMAP_VERSION_BITS 27u
 #define MMAP_VERIFIED     (UINT64_C(1) << (CP_WORD_VERSION_SHIFT + MMAP_VERSION_BITS))
 #define MMAP_FRAME_SHIFT  (CP_WORD_VERSION_SHIFT + MMAP_VERSION_BITS + 1u)
 #define MMAP_FRAME_MASK   (UINT64_MAX << MMAP_FRAME_SHIFT)
