@@ -18,9 +18,9 @@ int bench_kv_scan(bench_kv_get *get, void *thread, void *buffer, struct bench_ch
                   uint64_t first, uint64_t count);
 
 /*
- * The cache of a store that has one of its own and goes through the page cache besides: three
- * quarters of the memory, so that data that count as fitting nearly all do; the rest is for the
- * page cache and what the store does not count.
+ * The cache of a store that has one of its own and goes through the page cache besides: half of the
+ * memory. The rest is for the page cache and what the store does not count; with three quarters
+ * some were killed for lack of it.
  */
 static inline uint64_t bench_kv_cache_bytes(const struct bench_setup *setup)
 {

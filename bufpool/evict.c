@@ -349,8 +349,7 @@ int cp_evict__claim(struct cp_bufpool_file *file, uint64_t page, struct cp_frame
     uint64_t *word = &file->map.words[page];
     uint64_t deadline_ns = 0;
 
-    for (;
-         ;) { /* ends: each wait is for I/O under way or for another evictor, and by the deadline */
+    for (;;) { /* ends: by the deadline; each wait is for I/O or for another evictor */
         uint64_t seen = cp_word_load(word);
         *out_frame = NULL;
         if (seen == 0)

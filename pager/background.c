@@ -4,7 +4,8 @@
  * checkpoint is written when the log since the last one reaches half its limit or checkpoint_ms
  * have passed, and a segment of the log lies ready. One thread does it, started with the first
  * change and ended by close; it takes no signals. Where there is no thread, by choice or because
- * the system refuses one, whoever commits writes the checkpoint.
+ * the system refuses one, whoever begins a mini-transaction and finds the log half full writes the
+ * checkpoint first.
  *
  * An error is counted and the work tried again; what cannot be mended shows in the callers' own
  * operations.

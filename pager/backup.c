@@ -29,13 +29,11 @@
 #include <clockpool/base/bits.h>
 #include <clockpool/base/error.h>
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -67,18 +65,13 @@ struct backup {
 
 bool cp_pager__backup_held(const struct cp_pager *pager)
 {
-    char *path = NULL;
-    if (asprintf(&path, "%s/" CP_PAGER_BACKUP_LOCK, pager->directory) < 0)
-        return true; /* cannot tell: a log that is kept too long does no harm */
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    int error = errno;
-    free(path);
-    if (fd < 0)
-        return error != ENOENT;
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 0};
-    bool held = fcntl(fd, F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
-    close(fd);
-    return held;
+    short type;
+    int fd;
+    int code = cp_pager__look_lock(pager->directory, CP_PAGER_BACKUP_LOCK, &type, &fd);
+    if (fd >= 0)
+        close(fd);
+    /* Cannot tell: a log that is kept too long does no harm. */
+    return code == -ENOENT ? false : code != 0 || type != F_UNLCK;
 }
 
 /* The file stays: removing it would race with another who copies. */
@@ -114,27 +107,6 @@ static int take_lock(struct backup *backup)
 /* ---- names ------------------------------------------------------------------------------------
  */
 
-static int name_temporary(struct backup *backup)
-{
-    const char *destination = backup->destination, *slash = strrchr(destination, '/');
-    const char *name = slash != NULL ? slash + 1 : destination;
-    uint64_t number = 0;
-    if (getrandom(&number, sizeof number, 0) != sizeof number)
-        number ^= (uint64_t)getpid(); /* the name need not be secret, and a taken one is noticed */
-    free(backup->temporary);
-    free(backup->parent);
-    backup->temporary = NULL;
-    backup->parent = slash == NULL          ? strdup(".")
-                     : slash == destination ? strdup("/")
-                                            : strndup(destination, (size_t)(slash - destination));
-    if (backup->parent == NULL || asprintf(&backup->temporary, "%s/.%s.tmp-%016llx", backup->parent,
-                                           name, (unsigned long long)number) < 0) {
-        backup->temporary = NULL;
-        return cp_error_set(-ENOMEM, destination, CP_NO_PAGE, CP_NO_LSN, NULL, "name the copy");
-    }
-    return 0;
-}
-
 static int check_free(const struct backup *backup)
 {
     struct stat status;
@@ -151,7 +123,10 @@ static int make_directory(struct backup *backup)
 {
     int code = -EEXIST;
     for (unsigned attempt = 0; code == -EEXIST && attempt < NAME_ATTEMPTS; attempt++) {
-        code = name_temporary(backup);
+        free(backup->temporary);
+        free(backup->parent);
+        backup->temporary = backup->parent = NULL;
+        code = cp_pager__temporary_beside(backup->destination, &backup->temporary, &backup->parent);
         if (code == 0)
             code = cp_io_mkdir(backup->io, backup->temporary, 0700);
         if (code != 0 && code != -EEXIST) { /* not made: nothing to remove */
@@ -177,27 +152,6 @@ static int make_directory(struct backup *backup)
     return 0;
 }
 
-static void remove_directory(struct backup *backup)
-{
-    struct cp_error saved = *cp_error_info();
-    const struct dirent *entry;
-    DIR *stream = backup->wal != NULL ? opendir(backup->wal) : NULL;
-    while (stream != NULL && (entry = readdir(stream)) != NULL) {
-        if (entry->d_name[0] != '.')
-            (void)unlinkat(dirfd(stream), entry->d_name, 0);
-    }
-    if (stream != NULL)
-        closedir(stream);
-    if (backup->wal != NULL)
-        (void)rmdir(backup->wal);
-    if (backup->data != NULL)
-        (void)unlink(backup->data);
-    if (backup->lock != NULL)
-        (void)unlink(backup->lock);
-    (void)rmdir(backup->temporary);
-    cp_error_restore(&saved);
-}
-
 /* ---- the data file ----------------------------------------------------------------------------
  */
 
@@ -211,11 +165,6 @@ static int tell_progress(struct backup *backup)
                                     "the copy was stopped");
 }
 
-static bool all_zero(const unsigned char *bytes, uint64_t size_bytes)
-{
-    return bytes[0] == 0 && memcmp(bytes, bytes + 1, size_bytes - 1) == 0;
-}
-
 /*
  * A page as it was read: is it whole? One that is not is either being written, and soon done, or
  * it stays as it is.
@@ -225,7 +174,7 @@ static int settle_page(struct backup *backup, unsigned char *data, uint64_t page
     const uint32_t page_size = backup->format.page_size;
     int verified = cp_pager__page_verify(&backup->format, data, page);
     backup->stats.pages++;
-    if (verified != 0 && all_zero(data, page_size))
+    if (verified != 0 && cp_is_zero(data, page_size))
         return 0;
     bool reread = verified != 0;
     for (unsigned attempt = 0; verified != 0 && attempt < REREAD_ATTEMPTS; attempt++) {
@@ -287,7 +236,7 @@ static int copy_range(struct backup *backup, uint64_t offset, uint64_t end, uint
         code = read_chunk(backup, offset, wanted, &got);
         for (uint64_t at = 0; code == 0 && at < got; at += page_size)
             code = settle_page(backup, backup->chunk + at, (offset + at) / page_size);
-        if (code == 0 && got > 0 && !all_zero(backup->chunk, got))
+        if (code == 0 && got > 0 && !cp_is_zero(backup->chunk, got))
             code = cp_io_write(backup->to, backup->chunk, got, offset);
         offset += got;
         backup->progress.data_bytes_done = offset;
@@ -392,8 +341,7 @@ static int write_superblocks(struct backup *backup)
     block->generation = now.generation;
     for (unsigned slot = 0; code == 0 && slot < 2; slot++) {
         cp_pager__superblock_seal(block);
-        code =
-            cp_io_write(backup->to, block, sizeof *block, slot == 0 ? 0 : CP_FORMAT_SLOT_B_OFFSET);
+        code = cp_io_write(backup->to, block, sizeof *block, cp_format_slot_offset(slot));
         block->generation++;
     }
     return code;
@@ -469,7 +417,7 @@ static void release(struct backup *backup, struct cp_io *given)
     (void)cp_io_file_close(backup->from);
     (void)cp_io_file_close(backup->to); /* synced, or of no use */
     if (backup->temporary != NULL)
-        remove_directory(backup);
+        cp_pager__store_remove(backup->io, backup->temporary);
     if (backup->lock_fd >= 0)
         close(backup->lock_fd); /* which releases it */
     cp_pager__return_io(given, backup->io);

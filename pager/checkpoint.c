@@ -23,9 +23,6 @@
 #include "internal.h"
 #include "rules.h"
 
-#include <clockpool/base/assert.h>
-#include <clockpool/base/bits.h>
-#include <clockpool/base/error.h>
 #include <clockpool/base/probe.h>
 
 #include <errno.h>
@@ -139,7 +136,7 @@ int cp_pager_sync(struct cp_pager *pager)
     if (code == 0)
         code = trim(pager);
     if (code == 0)
-        code = checkpoint_locked(pager);
+        code = write_checkpoint(pager, CP_FORMAT_FLAG_UNCLEAN);
     if (code == 0)
         code = cut_file(pager, true);
     if (code == 0)

@@ -139,18 +139,12 @@ void cp_pager__page_seal(void *ctx, void *data, uint64_t page, cp_lsn lsn)
     __atomic_store_n(&trailer->checksum, checksum, __ATOMIC_RELAXED);
 }
 
-static bool all_zero(const void *data, size_t size_bytes)
-{
-    const unsigned char *bytes = data;
-    return bytes[0] == 0 && memcmp(bytes, bytes + 1, size_bytes - 1) == 0;
-}
-
 /* The page's checksum does not hold: say why, as far as it can be told. */
 static int explain_mismatch(const struct cp_page_format *format, void *data, uint64_t page)
 {
     const struct cp_page_trailer *trailer = trailer_of(data, format->page_size);
 
-    if (all_zero(data, format->page_size))
+    if (cp_is_zero(data, format->page_size))
         return cp_error_set(CP_ECHECKSUM, format->path, page, CP_NO_LSN,
                             "the page was allocated and never written, or its write was lost",
                             "page was never written: all its bytes are zero");

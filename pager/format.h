@@ -85,6 +85,11 @@ struct cp_page_format {
     struct cp_page_images *images; /* NULL: no log, nothing to do before a write */
 };
 
+static inline uint64_t cp_format_slot_offset(unsigned slot)
+{
+    return slot == 0 ? 0 : CP_FORMAT_SLOT_B_OFFSET;
+}
+
 /* Page number of the first space-map page, which is also where the file's pages begin. */
 static inline uint64_t cp_format_first_map_page(uint32_t page_size)
 {

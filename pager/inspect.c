@@ -54,13 +54,10 @@ int cp_pager__look_superblock(struct cp_io_file *file, struct cp_superblock *out
             const struct timespec pause = {.tv_nsec = SUPERBLOCK_PAUSE_NS};
             nanosleep(&pause, NULL);
         }
+        cp_pager__superblocks_read(file, slots);
         for (unsigned slot = 0; slot < 2; slot++) {
-            const uint64_t offset = slot == 0 ? 0 : CP_FORMAT_SLOT_B_OFFSET;
             struct cp_superblock only;
             unsigned ignored;
-            memset(&slots[slot], 0, sizeof *slots);
-            if (cp_io_read(file, &slots[slot], sizeof *slots, offset) != 0)
-                memset(&slots[slot], 0, sizeof *slots); /* unreadable: damaged */
             out_valid[slot] = cp_pager__superblock_choose(&slots[slot], &slots[slot], info.path,
                                                           &only, &ignored) == 0;
         }
@@ -126,20 +123,22 @@ out:
 /* ---- locks ------------------------------------------------------------------------------------
  */
 
-/* F_UNLCK, F_RDLCK or F_WRLCK: what others hold. A file that cannot be opened is held by nobody we
- * could name. The descriptor, for its text, is the caller's to close; -1 without the file. */
-static short look_lock(const char *directory, const char *name, int *out_fd)
+int cp_pager__look_lock(const char *directory, const char *name, short *out_type, int *out_fd)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 0};
     char *path = cp_pager__path(directory, name);
+    *out_type = F_UNLCK;
     *out_fd = -1;
     if (path == NULL)
-        return F_UNLCK;
+        return -ENOMEM;
     *out_fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    int code = *out_fd < 0 ? -errno : 0;
     free(path);
-    if (*out_fd < 0 || fcntl(*out_fd, F_OFD_GETLK, &lock) != 0)
-        return F_UNLCK;
-    return lock.l_type;
+    if (code == 0 && fcntl(*out_fd, F_OFD_GETLK, &lock) != 0)
+        code = -errno;
+    if (code == 0)
+        *out_type = lock.l_type;
+    return code;
 }
 
 /* The lock file says "pid command": another program's text, so it is kept printable. */
@@ -189,8 +188,10 @@ static void inspect_log(struct cp_io *io, const char *directory, struct cp_store
 
 static void inspect_locks(const char *directory, struct cp_store_info *info)
 {
+    short type;
     int fd;
-    short type = look_lock(directory, "lock", &fd);
+    /* A file that cannot be looked at is held by nobody we could name. */
+    (void)!cp_pager__look_lock(directory, "lock", &type, &fd);
     info->use = type == F_WRLCK   ? CP_STORE_WRITTEN
                 : type == F_RDLCK ? CP_STORE_READ
                                   : CP_STORE_FREE;
@@ -198,7 +199,8 @@ static void inspect_locks(const char *directory, struct cp_store_info *info)
         read_holder(fd, info);
     if (fd >= 0)
         close(fd);
-    info->copied = look_lock(directory, CP_PAGER_BACKUP_LOCK, &fd) != F_UNLCK;
+    (void)!cp_pager__look_lock(directory, CP_PAGER_BACKUP_LOCK, &type, &fd);
+    info->copied = type != F_UNLCK;
     if (fd >= 0)
         close(fd);
 }

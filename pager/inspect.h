@@ -14,6 +14,14 @@
 char *cp_pager__path(const char *directory, const char *name);
 
 /*
+ * What others hold of a lock file: F_UNLCK, F_RDLCK or F_WRLCK. The descriptor, for the file's
+ * text, is the caller's to close; -1 when there is none. Returns 0 or -errno (-ENOENT: no such
+ * file), type being F_UNLCK then. Three system calls.
+ */
+int cp_pager__look_lock(const char *directory, const char *name, short *out_type,
+                        int *out_fd) CP_MUST_CHECK;
+
+/*
  * Read both superblocks of a data file that somebody may be writing to, and choose. out_valid: for
  * each slot, whether it could stand alone. Codes as cp_pager__superblock_choose.
  */

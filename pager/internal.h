@@ -205,6 +205,13 @@ void cp_pager__lock_release(struct cp_store_lock *lock);
 int cp_pager__store_open(struct cp_pager *pager,
                          const struct cp_pager_options *options) CP_MUST_CHECK;
 void cp_pager__store_close(struct cp_pager *pager);
+/* "parent/.name.tmp-random" beside directory, and the parent. Both are new strings. */
+int cp_pager__temporary_beside(const char *directory, char **out_temporary,
+                               char **out_parent) CP_MUST_CHECK;
+/* Remove a store's files and then its directory, as far as that goes. Nothing to report. */
+void cp_pager__store_remove(struct cp_io *io, const char *directory);
+/* Read both slots; one that cannot be read is all zeros. */
+void cp_pager__superblocks_read(struct cp_io_file *file, struct cp_superblock slots[2]);
 /*
  * Write the next superblock into the other slot and sync the file. superblock_mutex held. A failed
  * sync sets pager->failed.

@@ -22,7 +22,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define IDLE_MAX          64u /* ended mini-transactions kept for the next */
+#define IDLE_MAX 64u /* ended mini-transactions kept for the next */
+/* ... with arrays of no more than this: a large one's would be cleared at the end of each small one
+ * that comes after it. */
+#define IDLE_PAGES_MAX    256u
 #define FIRST_CAPACITY    16u
 #define CHUNK_BYTES       (UINT64_C(128) << 10)
 #define BUDGET_PAGES_PART 4u /* a mini-transaction may fix all but one part in so many */
@@ -56,26 +59,27 @@ static void *scratch_alloc(struct cp_mtr *mtr, uint64_t size_bytes)
     return memory;
 }
 
+static void free_chunk(struct cp_mtr *mtr)
+{
+    struct cp_mtr_chunk *next = mtr->chunks->next;
+    free(mtr->chunks);
+    mtr->chunks = next;
+}
+
 /* Keep one chunk for the next mini-transaction. */
 static void scratch_reset(struct cp_mtr *mtr)
 {
     while (mtr->chunks != NULL &&
-           (mtr->chunks->next != NULL || mtr->chunks->size_bytes > CHUNK_BYTES)) {
-        struct cp_mtr_chunk *next = mtr->chunks->next;
-        free(mtr->chunks);
-        mtr->chunks = next;
-    }
+           (mtr->chunks->next != NULL || mtr->chunks->size_bytes > CHUNK_BYTES))
+        free_chunk(mtr);
     if (mtr->chunks != NULL)
         mtr->chunks->used_bytes = 0;
 }
 
 static void free_mtr(struct cp_mtr *mtr)
 {
-    while (mtr->chunks != NULL) {
-        struct cp_mtr_chunk *next = mtr->chunks->next;
-        free(mtr->chunks);
-        mtr->chunks = next;
-    }
+    while (mtr->chunks != NULL)
+        free_chunk(mtr);
     free(mtr->pages);
     free(mtr->index);
     free(mtr->ops);
@@ -105,14 +109,9 @@ void cp_pager__mtr_fini(struct cp_pager *pager)
 /* ---- the pages it has -------------------------------------------------------------------------
  */
 
-static uint32_t hash_page(uint64_t page)
-{
-    return (uint32_t)((page * UINT64_C(0x9e3779b97f4a7c15)) >> 32);
-}
-
 static void index_page(struct cp_mtr *mtr, uint32_t entry)
 {
-    uint32_t at = hash_page(mtr->pages[entry].fix.page) & mtr->index_mask;
+    uint32_t at = cp_hash_u64(mtr->pages[entry].fix.page) & mtr->index_mask;
     while (mtr->index[at] != 0) /* ends: the index has twice as many places as there are pages */
         at = (at + 1) & mtr->index_mask;
     mtr->index[at] = entry + 1;
@@ -122,7 +121,7 @@ static struct cp_mtr_page *find_page(const struct cp_mtr *mtr, uint64_t page)
 {
     if (mtr->index == NULL)
         return NULL;
-    for (uint32_t at = hash_page(page) & mtr->index_mask; mtr->index[at] != 0;
+    for (uint32_t at = cp_hash_u64(page) & mtr->index_mask; mtr->index[at] != 0;
          at = (at + 1) & mtr->index_mask) { /* ends: as above */
         struct cp_mtr_page *entry = &mtr->pages[mtr->index[at] - 1];
         if (atomic_load_explicit(&entry->page, memory_order_relaxed) == page)
@@ -224,7 +223,8 @@ static void put_idle(struct cp_mtr *mtr)
 {
     struct cp_mtr_table *table = &mtr->pager->table;
     pthread_mutex_lock(&table->mutex);
-    bool kept = table->idle_count < IDLE_MAX;
+    bool kept = table->idle_count < IDLE_MAX && mtr->page_capacity <= IDLE_PAGES_MAX &&
+                mtr->op_capacity <= IDLE_PAGES_MAX;
     if (kept) {
         mtr->next = table->idle;
         table->idle = mtr;

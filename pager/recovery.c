@@ -108,16 +108,11 @@ static void report(struct recovery *recovery)
 /* ---- pages by number --------------------------------------------------------------------------
  */
 
-static uint32_t hash_page(uint64_t page)
-{
-    return (uint32_t)((page * UINT64_C(0x9e3779b97f4a7c15)) >> 32);
-}
-
 static struct page_work *table_find(const struct page_table *table, uint64_t page)
 {
     if (table->count == 0)
         return NULL;
-    for (uint32_t at = hash_page(page) & table->mask; table->slots[at] != 0;
+    for (uint32_t at = cp_hash_u64(page) & table->mask; table->slots[at] != 0;
          at = (at + 1) & table->mask) { /* ends: at most half of the slots are taken */
         struct page_work *entry = &table->entries[table->slots[at] - 1];
         if (entry->page == page)
@@ -128,7 +123,7 @@ static struct page_work *table_find(const struct page_table *table, uint64_t pag
 
 static void table_place(struct page_table *table, uint32_t index)
 {
-    uint32_t at = hash_page(table->entries[index].page) & table->mask;
+    uint32_t at = cp_hash_u64(table->entries[index].page) & table->mask;
     while (table->slots[at] != 0) /* ends: as above */
         at = (at + 1) & table->mask;
     table->slots[at] = index + 1;
@@ -463,7 +458,7 @@ static int visit_record(struct recovery *recovery, const struct cp_wal_record *r
             give_up_keeping(recovery);
     }
     if (recovery->first_scan ? !recovery->keeping
-                             : hash_page(record->page) % recovery->parts != recovery->part)
+                             : cp_hash_u64(record->page) % recovery->parts != recovery->part)
         return 0;
     return window_add(recovery, record, lsn);
 }

@@ -10,6 +10,7 @@
  * Superblocks are written alternately, so that the one that is valid now is never the one that is
  * being overwritten.
  */
+#include "inspect.h"
 #include "internal.h"
 
 #include <clockpool/base/assert.h>
@@ -33,13 +34,6 @@
 /* ---- paths ------------------------------------------------------------------------------------
  */
 
-/* A new string, NULL when memory is out. */
-static char *join(const char *directory, const char *name)
-{
-    char *path = NULL;
-    return asprintf(&path, "%s/%s", directory, name) < 0 ? NULL : path;
-}
-
 static int random_u64(uint64_t *out_value)
 {
     uint64_t value = 0;
@@ -52,8 +46,7 @@ static int random_u64(uint64_t *out_value)
     return 0;
 }
 
-/* "parent/.name.tmp-random" beside directory, and the parent. Both are new strings. */
-static int temporary_beside(const char *directory, char **out_temporary, char **out_parent)
+int cp_pager__temporary_beside(const char *directory, char **out_temporary, char **out_parent)
 {
     uint64_t number;
     int code = random_u64(&number);
@@ -77,11 +70,6 @@ static int temporary_beside(const char *directory, char **out_temporary, char **
 
 /* ---- superblocks ------------------------------------------------------------------------------
  */
-
-static uint64_t slot_offset(unsigned slot)
-{
-    return slot == 0 ? 0 : CP_FORMAT_SLOT_B_OFFSET;
-}
 
 int cp_pager__file_sync(struct cp_pager *pager)
 {
@@ -108,7 +96,7 @@ int cp_pager__superblock_write(struct cp_pager *pager, uint32_t flags, uint64_t 
     next.generation++;
     cp_pager__superblock_seal(&next);
     memcpy(pager->block, &next, sizeof next);
-    int code = cp_io_write(pager->file, pager->block, sizeof next, slot_offset(slot));
+    int code = cp_io_write(pager->file, pager->block, sizeof next, cp_format_slot_offset(slot));
     if (code != 0)
         return code;
     code = cp_pager__file_sync(pager);
@@ -164,7 +152,7 @@ static int write_new_data(struct cp_io_file *file, const char *path, const struc
             fill_new_superblock(block, store);
         block->generation = slot + 1;
         cp_pager__superblock_seal(block);
-        code = cp_io_write(file, block, sizeof *block, slot_offset(slot));
+        code = cp_io_write(file, block, sizeof *block, cp_format_slot_offset(slot));
     }
     if (code == 0) {
         struct cp_page_format format = {page_size, store->store_id, path, NULL};
@@ -219,7 +207,7 @@ static void remove_log(struct cp_io *io, const char *wal)
     while (stream != NULL && (entry = readdir(stream)) != NULL) {
         if (entry->d_name[0] == '.')
             continue;
-        char *path = join(wal, entry->d_name);
+        char *path = cp_pager__path(wal, entry->d_name);
         if (path != NULL)
             remove_file(io, path);
         free(path);
@@ -247,8 +235,8 @@ static int create_log(const char *wal, struct new_store *store)
 static int build_directory(const char *temporary, struct new_store *store)
 {
     struct cp_io *io = store->io;
-    char *data = join(temporary, "data"), *wal = join(temporary, "wal");
-    char *lock = join(temporary, "lock");
+    char *data = cp_pager__path(temporary, "data"), *wal = cp_pager__path(temporary, "wal");
+    char *lock = cp_pager__path(temporary, "lock");
     int code = -ENOMEM;
     if (data == NULL || wal == NULL || lock == NULL) {
         cp_error_set(code, temporary, CP_NO_PAGE, CP_NO_LSN, NULL, "create the store");
@@ -279,10 +267,10 @@ out:
     return code;
 }
 
-static void remove_directory(struct cp_io *io, const char *directory)
+void cp_pager__store_remove(struct cp_io *io, const char *directory)
 {
-    char *data = join(directory, "data"), *wal = join(directory, "wal");
-    char *lock = join(directory, "lock");
+    char *data = cp_pager__path(directory, "data"), *wal = cp_pager__path(directory, "wal");
+    char *lock = cp_pager__path(directory, "lock");
     if (data != NULL)
         remove_file(io, data);
     if (lock != NULL)
@@ -305,7 +293,7 @@ static int create_beside(const char *directory, struct new_store *store)
         free(temporary);
         free(parent);
         temporary = parent = NULL;
-        code = temporary_beside(directory, &temporary, &parent);
+        code = cp_pager__temporary_beside(directory, &temporary, &parent);
         if (code == 0)
             code = build_directory(temporary, store);
     }
@@ -313,7 +301,7 @@ static int create_beside(const char *directory, struct new_store *store)
         code = cp_io_rename(io, temporary, directory);
         if (code != 0) {
             struct cp_error saved = *cp_error_info();
-            remove_directory(io, temporary);
+            cp_pager__store_remove(io, temporary);
             cp_error_restore(&saved);
             if (code == -ENOTEMPTY)
                 code = -EEXIST;
@@ -341,7 +329,7 @@ static int check_empty(struct cp_io *io, const char *directory)
             strcmp(name, "wal") == 0 || strcmp(name, "lost+found") == 0)
             continue;
         if (strncmp(name, DATA_TEMPORARY, strlen(DATA_TEMPORARY)) == 0) {
-            char *path = join(directory, name);
+            char *path = cp_pager__path(directory, name);
             if (path != NULL)
                 remove_file(io, path);
             free(path);
@@ -360,7 +348,7 @@ static int create_inside(const char *directory, const char *data, struct new_sto
 {
     struct cp_io *io = store->io;
     uint64_t number = 0;
-    char *temporary = NULL, *wal = join(directory, "wal");
+    char *temporary = NULL, *wal = cp_pager__path(directory, "wal");
     int code = check_empty(io, directory);
     if (code == 0)
         code = random_u64(&number);
@@ -469,6 +457,15 @@ static int create_and_lock(struct cp_pager *pager, const struct cp_pager_options
     return cp_pager__lock_acquire(lock_path, options->read_only, &pager->lock);
 }
 
+void cp_pager__superblocks_read(struct cp_io_file *file, struct cp_superblock slots[2])
+{
+    for (unsigned slot = 0; slot < 2; slot++) {
+        /* A slot that cannot be read is a damaged one; the other may do. */
+        if (cp_io_read(file, &slots[slot], sizeof *slots, cp_format_slot_offset(slot)) != 0)
+            memset(&slots[slot], 0, sizeof *slots);
+    }
+}
+
 static int read_superblocks(struct cp_pager *pager)
 {
     uint64_t size_bytes;
@@ -484,11 +481,7 @@ static int read_superblocks(struct cp_pager *pager)
     if (slots == NULL)
         return cp_error_set(-ENOMEM, pager->data_path, CP_NO_PAGE, CP_NO_LSN, NULL,
                             "read the superblocks");
-    for (unsigned slot = 0; slot < 2; slot++) {
-        /* A slot that cannot be read is a damaged one; the other may do. */
-        if (cp_io_read(pager->file, &slots[slot], sizeof *slots, slot_offset(slot)) != 0)
-            memset(&slots[slot], 0, sizeof *slots);
-    }
+    cp_pager__superblocks_read(pager->file, slots);
     code = cp_pager__superblock_choose(&slots[0], &slots[1], pager->data_path, &pager->superblock,
                                        &pager->slot);
     free(slots);
@@ -533,9 +526,9 @@ int cp_pager__store_open(struct cp_pager *pager, const struct cp_pager_options *
         .caching = options->engine == CP_ENGINE_MMAP ? CP_IO_BUFFERED : options->caching,
         .block_bytes = CP_FORMAT_BLOCK_BYTES,
     };
-    char *lock_path = join(pager->directory, "lock");
-    pager->data_path = join(pager->directory, "data");
-    pager->wal_path = join(pager->directory, "wal");
+    char *lock_path = cp_pager__path(pager->directory, "lock");
+    pager->data_path = cp_pager__path(pager->directory, "data");
+    pager->wal_path = cp_pager__path(pager->directory, "wal");
     pager->block = aligned_alloc(CP_FORMAT_BLOCK_BYTES, CP_FORMAT_BLOCK_BYTES);
     int code = 0;
     if (lock_path == NULL || pager->data_path == NULL || pager->wal_path == NULL ||

@@ -55,12 +55,6 @@ void cp_wal__seal_block(struct cp_wal__block *block, uint64_t store_id)
     block->checksum = block_checksum(block, store_id);
 }
 
-static bool all_zero(const struct cp_wal__block *block)
-{
-    const char *bytes = (const char *)block;
-    return bytes[0] == 0 && memcmp(bytes, bytes + 1, sizeof *block - 1) == 0;
-}
-
 static bool fields_valid(const struct cp_wal__block *block)
 {
     return block->epoch != 0 && block->number < CP_WAL__POSITION_MAX / CP_WAL__PAYLOAD &&
@@ -71,7 +65,7 @@ static bool fields_valid(const struct cp_wal__block *block)
 
 enum cp_wal__block_kind cp_wal__check_block(const struct cp_wal__block *block, uint64_t store_id)
 {
-    if (all_zero(block))
+    if (cp_is_zero(block, sizeof *block))
         return CP_WAL__BLOCK_ZERO;
     if (!CP_BREAK_RECORD_CHECKSUM && block->checksum != block_checksum(block, store_id))
         return CP_WAL__BLOCK_DAMAGED;

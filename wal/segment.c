@@ -12,6 +12,7 @@
 #include "rules.h"
 
 #include <clockpool/base/assert.h>
+#include <clockpool/base/bits.h>
 
 #include <errno.h>
 #include <stdio.h>
@@ -146,11 +147,6 @@ static int visit_name(void *ctx, const char *name)
     return add_segment(ctx, index) != NULL ? 0 : -ENOMEM;
 }
 
-static bool all_zero(const uint8_t *bytes, size_t size_bytes)
-{
-    return bytes[0] == 0 && memcmp(bytes, bytes + 1, size_bytes - 1) == 0;
-}
-
 /* Read a segment's header; page is CP_WAL__HEADER_BYTES, aligned. */
 static int read_header(struct cp_wal *wal, struct cp_wal__segment *segment, void *page)
 {
@@ -171,7 +167,7 @@ static int read_header(struct cp_wal *wal, struct cp_wal__segment *segment, void
         memcpy(&header, page, sizeof header);
         code = cp_wal__check_segment(&header, wal->options.store_id);
         /* A header is written whole or not at all, over zeros or an older one. */
-        segment->suspect = code == CP_EFORMAT && !all_zero(page, CP_WAL_BLOCK_BYTES);
+        segment->suspect = code == CP_EFORMAT && !cp_is_zero(page, CP_WAL_BLOCK_BYTES);
     }
     if (code == 0) {
         if (wal->segment_bytes == 0)

@@ -23,6 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "crash/fuse_recorder.h"
+#include "support/tree.h"
 
 #define TRY(condition)                                                                             \
     do {                                                                                           \
@@ -57,23 +58,6 @@ static int set_up(void **state)
     crash_trace_baseline(fixture->trace);
     *state = fixture;
     return 0;
-}
-
-static void remove_tree(const char *path)
-{
-    DIR *stream = opendir(path);
-    const struct dirent *entry;
-    while (stream != NULL && (entry = readdir(stream)) != NULL) {
-        char inner[2 * PATH_MAX];
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-            continue;
-        snprintf(inner, sizeof inner, "%s/%s", path, entry->d_name);
-        if (unlink(inner) != 0)
-            remove_tree(inner);
-    }
-    if (stream != NULL)
-        closedir(stream);
-    rmdir(path);
 }
 
 static int tear_down(void **state)

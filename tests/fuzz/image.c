@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Stores as bytes. The layouts are those of docs/file-format.md, written down here once more. */
 #include "image.h"
+#include "support/tree.h"
 
 #include <clockpool/clockpool.h>
 #include <clockpool/base/checksum.h>
+#include <clockpool/base/bits.h>
 
 #include <dirent.h>
 #include <errno.h>
@@ -64,27 +66,10 @@ static void die(const char *what, const char *path)
     abort();
 }
 
-void fuzz_remove_tree(const char *path)
-{
-    DIR *stream = opendir(path);
-    const struct dirent *entry;
-    while (stream != NULL && (entry = readdir(stream)) != NULL) {
-        char inner[600];
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-            continue;
-        snprintf(inner, sizeof inner, "%s/%s", path, entry->d_name);
-        if (unlink(inner) != 0)
-            fuzz_remove_tree(inner);
-    }
-    if (stream != NULL)
-        closedir(stream);
-    (void)rmdir(path);
-}
-
 static void remove_directory(void)
 {
     if (getpid() == owner)
-        fuzz_remove_tree(directory);
+        remove_tree(directory);
 }
 
 const char *fuzz_directory(void)
@@ -309,11 +294,6 @@ static void fix_superblock(struct fuzz_file *data, size_t offset)
             cp_checksum(data->bytes + offset, FUZZ_PAGE_BYTES - 8, SUPERBLOCK_SEED), 8);
 }
 
-static bool all_zero(const uint8_t *bytes, size_t size)
-{
-    return bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0;
-}
-
 /* By the page size and store id that the superblocks now say. */
 static void fix_pages(const struct fuzz_image *image)
 {
@@ -326,7 +306,7 @@ static void fix_pages(const struct fuzz_image *image)
         return;
     for (size_t at = FUZZ_HEADER_BYTES; data->size - at >= page_size; at += page_size) {
         uint8_t *page = data->bytes + at;
-        if (!all_zero(page, page_size)) /* a page that was never written has no checksum */
+        if (!cp_is_zero(page, page_size)) /* a page that was never written has no checksum */
             put(page + page_size - 8, cp_checksum(page, page_size - 8, store_id), 8);
     }
 }
@@ -438,7 +418,7 @@ static void fix_segment(struct fuzz_file *file, uint64_t store_id, unsigned fix)
         fix_groups(&stream);
     for (size_t i = 0; (fix & FUZZ_FIX_BLOCKS) != 0 && i < stream.blocks; i++) {
         uint8_t *block = file->bytes + SEGMENT_HEADER + i * BLOCK;
-        if (!all_zero(block, BLOCK))
+        if (!cp_is_zero(block, BLOCK))
             put(block, cp_checksum(block + 4, BLOCK - 4, store_id), 4);
     }
 }

@@ -63,7 +63,6 @@ uint64_t fuzz_take(struct fuzz_input *input, unsigned bytes);
 const char *fuzz_directory(void);
 /* directory/name; static storage, four in turn. */
 const char *fuzz_path(const char *name);
-void fuzz_remove_tree(const char *path);
 
 /* No file may grow beyond 64 MiB: hostile sizes fail, instead of filling the machine's memory. */
 void fuzz_limit_files(void);

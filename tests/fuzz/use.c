@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "use.h"
+#include "support/tree.h"
 
 #include "image.h"
 
@@ -80,7 +81,7 @@ void fuzz_make_store(const char *path, enum fuzz_end end)
     struct cp_pager_options options = fuzz_options(CP_ENGINE_POOL);
     struct cp_pager *pager;
     options.create = true;
-    fuzz_remove_tree(path);
+    remove_tree(path);
     must(cp_pager_open(path, &options, &pager), "create");
     for (unsigned i = 0; i < PAGES; i++) {
         struct cp_fix fix;

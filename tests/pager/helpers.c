@@ -16,23 +16,6 @@ int make_directory(void **state)
     return mkdtemp(base) != NULL ? 0 : -1;
 }
 
-void remove_tree(const char *path)
-{
-    DIR *stream = opendir(path);
-    const struct dirent *entry;
-    while (stream != NULL && (entry = readdir(stream)) != NULL) {
-        char inner[600];
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-            continue;
-        snprintf(inner, sizeof inner, "%s/%s", path, entry->d_name);
-        if (unlink(inner) != 0)
-            remove_tree(inner);
-    }
-    if (stream != NULL)
-        closedir(stream);
-    (void)rmdir(path);
-}
-
 int remove_directory(void **state)
 {
     (void)state;

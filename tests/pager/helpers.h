@@ -19,6 +19,8 @@
 #include <unistd.h>
 #include <clockpool/clockpool.h>
 
+#include "support/tree.h"
+
 /* The engine under test; main runs the group for one after the other. */
 extern enum cp_engine test_engine;
 
@@ -37,7 +39,6 @@ const char *new_store(void);
 const char *store_path(void);
 const char *data_path(void); /* of the store's data file */
 const char *in_directory(const char *name);
-void remove_tree(const char *path);
 unsigned count_entries(const char *path);
 
 uint64_t test_seed(void); /* from CP_TEST_SEED, or of the clock; printed */

@@ -14,11 +14,11 @@
 #include <clockpool/base/checksum.h>
 #include <clockpool/base/thread.h>
 #include "support/fault_io.h"
+#include "support/tree.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -46,19 +46,6 @@ static int make_base(void **state)
     (void)state;
     snprintf(base, sizeof base, "backup-test-XXXXXX");
     return mkdtemp(base) != NULL ? 0 : -1;
-}
-
-static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *where)
-{
-    (void)status;
-    (void)type;
-    (void)where;
-    return remove(path);
-}
-
-static void remove_tree(const char *path)
-{
-    (void)nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 static int remove_base(void **state)

@@ -153,6 +153,15 @@ static inline uint32_t group_size(uint32_t size_bytes)
     return 16 + 24 + 16 + (size_bytes + 7) / 8 * 8;
 }
 
+/* Append group `number` so that it fills the rest of the current block. */
+static inline void fill_block(struct subject *s, uint64_t writer, uint64_t number)
+{
+    cp_lsn end;
+    uint32_t rest = 488 - (uint32_t)(cp_wal_end(s->wal) % 488);
+    assert_int_equal(append_group(s->wal, writer, number, rest - group_size(0), &end), 0);
+    assert_int_equal(end % 488, 0);
+}
+
 /* What a scan found: each writer's groups must come in order, without a gap, unchanged. */
 #define WRITERS_MAX 40u
 struct found {

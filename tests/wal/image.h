@@ -108,4 +108,28 @@ static inline struct cp_wal__block *image_block(struct image *image, uint64_t nu
     return NULL;
 }
 
+/*
+ * Of a session in a log with segments of SEGMENT bytes, only what stands behind a hole has reached
+ * the disk: blocks 1 and 2 are as before. The log is open again, and ends before all of it.
+ */
+static inline void leave_stale_blocks(struct subject *s)
+{
+    struct image before, after;
+    struct found found;
+    image_take(&before, s->directory);
+    for (uint64_t i = 0; i < 4; i++)
+        fill_block(s, 0, i);
+    assert_int_equal(cp_wal_flush(s->wal, cp_wal_end(s->wal)), 0);
+    close_log(s);
+    image_take(&after, s->directory);
+    memcpy(image_block(&after, 1, SEGMENT), image_block(&before, 1, SEGMENT),
+           2 * CP_WAL_BLOCK_BYTES);
+    image_put(&after, s->directory);
+    image_free(&before);
+    image_free(&after);
+    open_log(s);
+    assert_int_equal(scan_log(s, s->first, &found), 0);
+    assert_int_equal(found.groups, 0);
+}
+
 #endif

@@ -92,36 +92,13 @@ static void rules_checksums_are_looked_at(void **state)
     destroy_log(&s);
 }
 
-/* Append group `number` so that it fills the rest of the current block. */
-static void fill_block(struct subject *s, uint64_t writer, uint64_t number)
-{
-    cp_lsn end;
-    uint32_t rest = 488 - (uint32_t)(cp_wal_end(s->wal) % 488);
-    assert_int_equal(append_group(s->wal, writer, number, rest - group_size(0), &end), 0);
-    assert_int_equal(end % 488, 0);
-}
-
 static void rules_old_epochs_are_not_replayed(void **state)
 {
     struct subject s;
     struct found found;
-    struct image before, after;
     (void)state;
     create_started(&s, SEGMENT);
-    image_take(&before, s.directory);
-    for (uint64_t i = 0; i < 4; i++)
-        fill_block(&s, 0, i);
-    assert_int_equal(cp_wal_flush(s.wal, cp_wal_end(s.wal)), 0);
-    close_log(&s);
-    image_take(&after, s.directory);
-    /* Of the flush, only what stands behind a hole reached the disk. */
-    memcpy(image_block(&after, 1, SEGMENT), image_block(&before, 1, SEGMENT), SECTOR * 2);
-    image_put(&after, s.directory);
-    image_free(&before);
-    image_free(&after);
-    open_log(&s);
-    assert_int_equal(scan_log(&s, s.first, &found), 0);
-    assert_int_equal(found.groups, 0);
+    leave_stale_blocks(&s);
     start_log(&s);
     fill_block(&s, 1, 0); /* up to the blocks of the session before */
     assert_int_equal(cp_wal_flush(s.wal, cp_wal_end(s.wal)), 0);

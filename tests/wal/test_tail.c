@@ -307,38 +307,16 @@ static void tail_session_block_without_header_is_no_damage(void **state)
     destroy_log(&s);
 }
 
-/* Append group `number` so that it ends with its block. */
-static void append_to_block_end(struct subject *s, uint64_t writer, uint64_t number)
-{
-    cp_lsn end;
-    uint32_t rest = 488 - (uint32_t)(cp_wal_end(s->wal) % 488);
-    assert_int_equal(append_group(s->wal, writer, number, rest - group_size(0), &end), 0);
-    assert_int_equal(end % 488, 0);
-}
-
 /* A scan from a block's start does not take an older session's block for the log's continuation. */
 static void tail_stale_block_at_redo_is_not_replayed(void **state)
 {
     struct subject s;
-    struct image before, after;
     struct found found;
     (void)state;
     create_started(&s, SEGMENT);
-    image_take(&before, s.directory);
-    for (uint64_t i = 0; i < 4; i++)
-        append_to_block_end(&s, 0, i);
-    assert_int_equal(cp_wal_flush(s.wal, cp_wal_end(s.wal)), 0);
-    close_log(&s);
-    image_take(&after, s.directory);
-    memcpy(image_block(&after, 1, SEGMENT), image_block(&before, 1, SEGMENT), SECTOR * 2);
-    image_put(&after, s.directory);
-    image_free(&before);
-    image_free(&after);
-    open_log(&s);
-    assert_int_equal(scan_log(&s, s.first, &found), 0);
-    assert_int_equal(found.groups, 0);
+    leave_stale_blocks(&s);
     start_log(&s); /* in block 2; blocks 3 and 4 are left from the first session */
-    append_to_block_end(&s, 1, 0);
+    fill_block(&s, 1, 0);
     assert_int_equal(cp_wal_flush(s.wal, cp_wal_end(s.wal)), 0);
     cp_lsn redo = cp_wal_end(s.wal);
     cp_wal_trim(s.wal, redo);
@@ -361,13 +339,13 @@ static void tail_redo_at_segment_end_is_found(void **state)
         uint64_t number = 0;
         cp_lsn boundary = (cp_wal_end(s.wal) / (24 * 488) + 1) * 24 * UINT64_C(488);
         while (cp_wal_end(s.wal) < boundary)
-            append_to_block_end(&s, round, number++);
+            fill_block(&s, round, number++);
         assert_int_equal(cp_wal_flush(s.wal, cp_wal_end(s.wal)), 0);
         assert_int_equal(cp_wal_end(s.wal), boundary);
         cp_wal_trim(s.wal, boundary);
         if (round % 2 == 0) { /* segments are used again, but not the one before redo */
             for (number = 0; number < 40; number++)
-                append_to_block_end(&s, round + 20, number);
+                fill_block(&s, round + 20, number);
             assert_int_equal(cp_wal_flush(s.wal, cp_wal_end(s.wal)), 0);
         }
         close_log(&s);
@@ -392,11 +370,11 @@ static void tail_number_stays_with_its_file(void **state)
     (void)state;
     create_started(&s, SEGMENT);
     while (cp_wal_end(s.wal) < 48 * UINT64_C(488))
-        append_to_block_end(&s, 0, number++);
+        fill_block(&s, 0, number++);
     assert_int_equal(cp_wal_flush(s.wal, cp_wal_end(s.wal)), 0);
     uint64_t durable = number;
     cp_lsn redo = cp_wal_end(s.wal);
-    append_to_block_end(&s, 0, number++);
+    fill_block(&s, 0, number++);
     assert_int_equal(cp_wal_flush(s.wal, cp_wal_end(s.wal)), 0);
     close_log(&s);
     image_take(&image, s.directory);
@@ -414,7 +392,7 @@ static void tail_number_stays_with_its_file(void **state)
     start_log(&s);
     cp_wal_trim(s.wal, redo - 488);
     for (number = 0; number < 5; number++)
-        append_to_block_end(&s, 1, number);
+        fill_block(&s, 1, number);
     assert_int_equal(cp_wal_flush(s.wal, cp_wal_end(s.wal)), 0);
     close_log(&s);
     open_log(&s);

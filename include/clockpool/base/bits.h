@@ -39,6 +39,19 @@ static inline unsigned cp_log2_ceil(uint64_t value)
     return value <= 1 ? 0u : cp_log2_floor(value - 1) + 1u;
 }
 
+/* Are all bytes zero? size_bytes must not be 0. Each byte is compared with the one before it. */
+static inline bool cp_is_zero(const void *data, uint64_t size_bytes)
+{
+    const unsigned char *bytes = (const unsigned char *)data;
+    return bytes[0] == 0 && memcmp(bytes, bytes + 1, size_bytes - 1) == 0;
+}
+
+/* Fibonacci hashing (Knuth, 6.4): the upper half of the product is well mixed. */
+static inline uint32_t cp_hash_u64(uint64_t value)
+{
+    return (uint32_t)((value * UINT64_C(0x9e3779b97f4a7c15)) >> 32);
+}
+
 static inline uint64_t cp_min_u64(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
