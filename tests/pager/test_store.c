@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Life of a store: creation, opening, locks, sizes, what survives closing. */
 #include "helpers.h"
+#include "support/child.h"
 
 #include <sys/wait.h>
 
@@ -116,9 +117,7 @@ static void open_with_other_page_size_gives_einval(void **state)
 static void open_twice_gives_elocked_naming_the_holder(void **state)
 {
     (void)state;
-    /* static: valgrind, which looks at the child too, then finds the parent's store reachable */
-    static struct cp_pager *pager;
-    pager = create_store(new_store(), 0, 0);
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
     struct cp_pager_options options = options_of(0, 0);
     assert_code(try_open(&options, store_path()), CP_ELOCKED);
     assert_non_null(strstr(cp_error_info()->hint, "this process"));
@@ -128,7 +127,7 @@ static void open_twice_gives_elocked_naming_the_holder(void **state)
     if (child == 0) {
         int code = try_open(&options, store_path());
         bool named = strstr(cp_error_info()->hint, pid) != NULL;
-        _exit(code == CP_ELOCKED && named ? 0 : 1);
+        end_child(code == CP_ELOCKED && named);
     }
     int status;
     waitpid(child, &status, 0);
@@ -140,9 +139,7 @@ static void open_twice_gives_elocked_naming_the_holder(void **state)
 static void forked_child_is_refused(void **state)
 {
     (void)state;
-    /* static: valgrind, which looks at the child too, then finds the parent's store reachable */
-    static struct cp_pager *pager;
-    pager = create_store(new_store(), 0, 0);
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
     uint64_t page = allocate_filled(pager, 1);
     pid_t child = fork();
     if (child == 0) {
@@ -150,7 +147,7 @@ static void forked_child_is_refused(void **state)
         bool good = cp_pager_fix(pager, page, CP_SHARED, &fix) == CP_EFORKED &&
                     cp_pager_allocate(pager, &fix) == CP_EFORKED &&
                     cp_pager_sync(pager) == CP_EFORKED && cp_pager_close(pager) == CP_EFORKED;
-        _exit(good ? 0 : 1);
+        end_child(good);
     }
     int status;
     waitpid(child, &status, 0);
