@@ -58,11 +58,10 @@ static void wait_until(pthread_cond_t *condition, pthread_mutex_t *mutex, uint64
  */
 
 /* Is a checkpoint due? Otherwise *inout_wait_ms is lowered to the time when it will be. */
-static bool checkpoint_due(struct cp_pager *pager, uint64_t *inout_wait_ms)
+static bool checkpoint_due(struct cp_pager *pager, bool requested, uint64_t *inout_wait_ms)
 {
     const uint64_t since_bytes = cp_pager__log_since_checkpoint(pager);
-    if (atomic_exchange_explicit(&pager->background.requested, false, memory_order_relaxed) ||
-        since_bytes >= half_limit(pager))
+    if (requested || since_bytes >= half_limit(pager))
         return true;
     if (since_bytes == 0)
         return false;
@@ -75,16 +74,22 @@ static bool checkpoint_due(struct cp_pager *pager, uint64_t *inout_wait_ms)
     return false;
 }
 
-/* One round. Returns how long to sleep, UINT64_MAX for until somebody calls. */
-static uint64_t work(struct cp_pager *pager)
+/*
+ * One round. Returns how long to sleep, UINT64_MAX for until somebody calls. *out_settled: all that
+ * was appended is durable (or never will be), so who appends more must call.
+ */
+static uint64_t work(struct cp_pager *pager, bool *out_settled)
 {
     uint64_t wait_ms = UINT64_MAX;
     int code = 0;
+    const bool requested =
+        atomic_exchange_explicit(&pager->background.requested, false, memory_order_relaxed);
+    *out_settled = true;
     if (atomic_load_explicit(&pager->failed, memory_order_relaxed))
         return UINT64_MAX;
     if (cp_wal_end(pager->wal) > cp_wal_durable(pager->wal))
         code = cp_pager__log_flush(pager, cp_wal_end(pager->wal));
-    if (code == 0 && checkpoint_due(pager, &wait_ms)) {
+    if (code == 0 && checkpoint_due(pager, requested, &wait_ms)) {
         code = cp_pager__try_checkpoint(pager);
         if (code == -EBUSY)
             code = 0;
@@ -92,34 +97,41 @@ static uint64_t work(struct cp_pager *pager)
     }
     if (code == 0)
         code = cp_wal_prepare(pager->wal, pager->options.log_limit_bytes);
+    *out_settled = code == 0 && cp_wal_end(pager->wal) <= cp_wal_durable(pager->wal);
     if (code != 0)
         return RETRY_MS;
-    if (cp_wal_end(pager->wal) > cp_wal_durable(pager->wal))
-        wait_ms = cp_min_u64(wait_ms, pager->options.relaxed_ms);
-    return wait_ms;
+    return *out_settled ? wait_ms : cp_min_u64(wait_ms, pager->options.relaxed_ms);
+}
+
+/* Has somebody asked for something since work looked? Under the mutex, before sleeping. */
+static bool asked(struct cp_pager *pager, bool settled)
+{
+    /* Set before the call, which needs the mutex: it shows here, or the call finds us asleep. */
+    if (atomic_load_explicit(&pager->background.requested, memory_order_relaxed))
+        return true;
+    /* Whoever appends after `idle` was stored sees it; whoever did before is seen here. */
+    return settled && cp_wal_end(pager->wal) > cp_wal_durable(pager->wal) &&
+           !atomic_load_explicit(&pager->failed, memory_order_relaxed);
 }
 
 static void *run(void *argument)
 {
     struct cp_pager *pager = argument;
     struct cp_background_state *state = &pager->background;
+    bool settled;
     pthread_mutex_lock(&state->mutex);
     while (!state->stop) { /* ends: background_stop */
         pthread_mutex_unlock(&state->mutex);
-        uint64_t wait_ms = work(pager);
+        uint64_t wait_ms = work(pager, &settled);
         pthread_mutex_lock(&state->mutex);
         pthread_cond_broadcast(&state->progressed);
-        if (state->stop || wait_ms == 0)
-            continue;
-        if (wait_ms != UINT64_MAX) {
-            wait_until(&state->wake, &state->mutex, wait_ms);
-            continue;
+        atomic_store_explicit(&state->idle, settled, memory_order_seq_cst);
+        if (!state->stop && wait_ms != 0 && !asked(pager, settled)) {
+            if (wait_ms == UINT64_MAX)
+                pthread_cond_wait(&state->wake, &state->mutex);
+            else
+                wait_until(&state->wake, &state->mutex, wait_ms);
         }
-        /* Whoever appends after this store sees it; whoever did before is seen by the next look. */
-        atomic_store_explicit(&state->idle, true, memory_order_seq_cst);
-        if (cp_wal_end(pager->wal) == cp_wal_durable(pager->wal) ||
-            atomic_load_explicit(&pager->failed, memory_order_relaxed))
-            pthread_cond_wait(&state->wake, &state->mutex);
         atomic_store_explicit(&state->idle, false, memory_order_relaxed);
     }
     pthread_mutex_unlock(&state->mutex);

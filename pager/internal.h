@@ -78,7 +78,7 @@ struct cp_background_state {
     pthread_cond_t progressed; /* a checkpoint ended: those who wait for room look again */
     pthread_t thread;
     bool started, stop;
-    _Atomic bool idle;      /* it sleeps without a time limit */
+    _Atomic bool idle;      /* it sleeps, and relaxed_ms does not limit that: appending calls it */
     _Atomic bool requested; /* a checkpoint was asked for */
 };
 
