@@ -6,8 +6,8 @@
  *     1. a new superblock, still unclean: its generation is the new epoch of the log
  *     2. scan the log to its end, keeping the records while they fit into recovery_bytes
  *     3. start the log behind the end: from here on pages can be written, their images logged
- *     4. apply what was kept. When it did not fit: scan once more for each part of the pages, by
- *        hash, whose records fit
+ *     4. apply what was kept. When it did not fit: scan once more for each part of the pages, a
+ *        range of them, whose records fit (parts.c)
  *
  * The records are gathered by page, so that each page is read once, in page order, many reads under
  * way. A base (an image, or the record that made the page zeros) replaces all that came before it:
@@ -25,6 +25,7 @@
  * meanwhile have their bases in the log as ever (images.c), so that the next recovery repairs them.
  */
 #include "internal.h"
+#include "parts.h"
 #include "records.h"
 
 #include <clockpool/base/assert.h>
@@ -78,10 +79,11 @@ struct page_table {
 struct recovery {
     struct cp_pager *pager;
     struct page_table window;
-    struct chunk *chunks;
+    struct chunk *chunks, *spare_chunks; /* in the window; kept for the next one. Owned */
     uint64_t record_bytes, record_count; /* of all records: what keeping them would cost */
     double pages_per_record;             /* while they were kept */
-    uint32_t part, parts;                /* the window has pages with hash % parts == part */
+    struct cp_parts parts;               /* what was not kept, by pages */
+    struct cp_part part;                 /* the pages that the window has */
     bool first_scan;
     bool keeping; /* first scan: all records have fitted so far */
     cp_lsn end;
@@ -178,14 +180,37 @@ static void table_fini(struct page_table *table)
 /* ---- the window -------------------------------------------------------------------------------
  */
 
+/* Its memory is kept: the next part would only fault it in again. */
 static void window_clear(struct recovery *recovery)
 {
     table_clear(&recovery->window);
     while (recovery->chunks != NULL) {
-        struct chunk *next = recovery->chunks->next;
-        free(recovery->chunks);
-        recovery->chunks = next;
+        struct chunk *chunk = recovery->chunks;
+        recovery->chunks = chunk->next;
+        chunk->next = recovery->spare_chunks;
+        recovery->spare_chunks = chunk;
     }
+}
+
+static void window_fini(struct recovery *recovery)
+{
+    window_clear(recovery);
+    table_fini(&recovery->window);
+    while (recovery->spare_chunks != NULL) {
+        struct chunk *next = recovery->spare_chunks->next;
+        free(recovery->spare_chunks);
+        recovery->spare_chunks = next;
+    }
+}
+
+static struct chunk *get_chunk(struct recovery *recovery)
+{
+    struct chunk *chunk = recovery->spare_chunks;
+    if (chunk != NULL)
+        recovery->spare_chunks = chunk->next;
+    else
+        chunk = malloc(sizeof *chunk);
+    return chunk;
 }
 
 static struct kept *window_alloc(struct recovery *recovery, uint64_t size_bytes)
@@ -193,7 +218,7 @@ static struct kept *window_alloc(struct recovery *recovery, uint64_t size_bytes)
     struct chunk *chunk = recovery->chunks;
     size_bytes = cp_align_up(size_bytes, alignof(struct kept));
     if (chunk == NULL || CHUNK_BYTES - chunk->used_bytes < size_bytes) {
-        chunk = malloc(sizeof *chunk);
+        chunk = get_chunk(recovery);
         if (chunk == NULL)
             return NULL;
         chunk->used_bytes = 0;
@@ -433,12 +458,20 @@ static uint64_t total_cost(const struct recovery *recovery)
     return recovery->record_bytes + (uint64_t)(pages * (double)page_bytes);
 }
 
-/* The window has become too large: only count from here on. */
-static void give_up_keeping(struct recovery *recovery)
+/* The window has become too large: only sum up from here on. */
+static int give_up_keeping(struct recovery *recovery)
 {
+    if (cp_parts__init(&recovery->parts) != 0)
+        return no_memory(recovery);
+    for (uint32_t i = 0; i < recovery->window.count; i++) {
+        const struct page_work *work = &recovery->window.entries[i];
+        for (const struct kept *kept = work->first; kept != NULL; kept = kept->next)
+            cp_parts__add(&recovery->parts, work->page, cost_of(kept->size_bytes));
+    }
     recovery->pages_per_record = (double)recovery->window.count / (double)recovery->record_count;
     recovery->keeping = false;
     window_clear(recovery);
+    return 0;
 }
 
 static int visit_record(struct recovery *recovery, const struct cp_wal_record *record, cp_lsn lsn)
@@ -451,16 +484,19 @@ static int visit_record(struct recovery *recovery, const struct cp_wal_record *r
         return 0;
     }
     recovery->page_limit = cp_max_u64(recovery->page_limit, record->page + 1);
-    if (recovery->first_scan) {
-        recovery->record_bytes += cost_of(record->size_bytes);
-        recovery->record_count++;
-        if (recovery->keeping && total_cost(recovery) > recovery->pager->options.recovery_bytes)
-            give_up_keeping(recovery);
+    if (!recovery->first_scan)
+        return cp_parts__has(&recovery->part, record->page) ? window_add(recovery, record, lsn) : 0;
+    recovery->record_bytes += cost_of(record->size_bytes);
+    recovery->record_count++;
+    if (recovery->keeping && total_cost(recovery) > recovery->pager->options.recovery_bytes) {
+        int code = give_up_keeping(recovery);
+        if (code != 0)
+            return code;
     }
-    if (recovery->first_scan ? !recovery->keeping
-                             : cp_hash_u64(record->page) % recovery->parts != recovery->part)
-        return 0;
-    return window_add(recovery, record, lsn);
+    if (recovery->keeping)
+        return window_add(recovery, record, lsn);
+    cp_parts__add(&recovery->parts, record->page, cost_of(record->size_bytes));
+    return 0;
 }
 
 static int visit_group(void *ctx, const struct cp_wal_group *group)
@@ -506,10 +542,13 @@ static int apply_in_parts(struct recovery *recovery)
     int code = cp_wal_open(pager->io, pager->wal_path, &options, &reader);
     if (code != 0)
         return code;
-    const uint64_t memory_bytes = cp_max_u64(pager->options.recovery_bytes, PART_MIN_BYTES);
-    recovery->parts = (uint32_t)cp_min_u64(total_cost(recovery) / memory_bytes + 1, PARTS_MAX);
-    for (uint32_t part = 0; code == 0 && part < recovery->parts; part++) {
-        recovery->part = part;
+    /* Of the memory, the records get what their pages leave. */
+    const double share = (double)recovery->record_bytes / (double)total_cost(recovery);
+    uint64_t limit_bytes = cp_max_u64(pager->options.recovery_bytes, PART_MIN_BYTES);
+    limit_bytes =
+        cp_max_u64((uint64_t)(share * (double)limit_bytes), recovery->record_bytes / PARTS_MAX + 1);
+    recovery->part = CP_PART_BEGIN;
+    while (code == 0 && cp_parts__next(&recovery->parts, limit_bytes, &recovery->part)) {
         code = scan(recovery, reader);
         if (code == 0)
             code = window_apply(recovery);
@@ -577,8 +616,8 @@ int cp_pager__recover(struct cp_pager *pager)
     if (code == 0)
         code = check_bad(&recovery);
     report(&recovery);
-    window_clear(&recovery);
-    table_fini(&recovery.window);
+    window_fini(&recovery);
+    cp_parts__fini(&recovery.parts);
     free(recovery.bad);
     pager->recovered.duration_us = (cp_now_ns() - begun_ns) / 1000;
     CP_PROBE3(recovery_done, pager->data_path, pager->recovered.groups, code);

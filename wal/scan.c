@@ -11,7 +11,7 @@
  * Nothing in the files is trusted: each length is checked against what has been read, and memory
  * grows with that only.
  */
-#include "internal.h"
+#include "reader.h"
 #include "rules.h"
 
 #include <clockpool/base/assert.h>
@@ -21,7 +21,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PIECE_BYTES    CP_IO_MAX_TRANSFER_BYTES /* read at a time */
 #define FIRST_CAPACITY 4096u
 
 struct scan {
@@ -29,11 +28,8 @@ struct scan {
     int (*visit)(void *ctx, const struct cp_wal_group *group);
     void *ctx;
 
-    /* The piece of a file in memory. */
-    struct cp_io_file *file;               /* owns */
-    const struct cp_wal__segment *segment; /* of file */
-    uint8_t *piece;                        /* owns */
-    uint64_t piece_offset, piece_bytes;
+    struct cp_wal__reader reader;
+    const struct cp_wal__segment *segment; /* the one read last, or NULL */
 
     /* Where we are. */
     uint64_t block;      /* the next one */
@@ -61,62 +57,20 @@ static int damaged(const struct scan *scan, int code, cp_lsn lsn, const char *wh
 /* ---- blocks -----------------------------------------------------------------------------------
  */
 
-static int switch_file(struct scan *scan, const struct cp_wal__segment *segment)
-{
-    if (scan->segment == segment)
-        return 0;
-    int code = cp_io_file_close(scan->file);
-    scan->file = NULL;
-    scan->segment = NULL;
-    scan->piece_bytes = 0;
-    if (code == 0)
-        code = cp_wal__open_file(scan->wal, segment, true, false, &scan->file);
-    if (code == 0)
-        scan->segment = segment;
-    return code;
-}
-
-/* Have the block at an index of the current file in memory. -ENODATA: the file is shorter. */
-static int read_block(struct scan *scan, uint64_t index, const struct cp_wal__block **out_block)
-{
-    uint64_t offset = CP_WAL__HEADER_BYTES + index * CP_WAL_BLOCK_BYTES;
-    uint64_t size_bytes;
-
-    if (offset < scan->piece_offset ||
-        offset + CP_WAL_BLOCK_BYTES > scan->piece_offset + scan->piece_bytes) {
-        int code = cp_io_file_size(scan->file, &size_bytes);
-        if (code != 0)
-            return code;
-        uint64_t begin = cp_align_down(offset, CP_WAL__UNIT_MAX);
-        size_bytes = cp_align_down(size_bytes, CP_WAL__UNIT_MAX);
-        size_bytes = cp_min_u64(size_bytes, scan->wal->segment_bytes);
-        scan->piece_bytes = 0;
-        if (begin >= size_bytes)
-            return -ENODATA;
-        uint64_t bytes = cp_min_u64(PIECE_BYTES, size_bytes - begin);
-        code = cp_io_read(scan->file, scan->piece, bytes, begin);
-        if (code != 0)
-            return code;
-        scan->piece_offset = begin;
-        scan->piece_bytes = bytes;
-    }
-    *out_block =
-        (const struct cp_wal__block *)(void *)(scan->piece + (offset - scan->piece_offset));
-    return 0;
-}
-
 /* The block with a number, from the segment that should hold it. NULL: no such segment. */
 static int read_numbered(struct scan *scan, uint64_t number, const struct cp_wal__block **out_block)
 {
     struct cp_wal *wal = scan->wal;
-    const struct cp_wal__segment *segment = cp_wal__segment_find(wal, number / wal->segment_blocks);
-    if (segment == NULL) {
-        *out_block = NULL;
-        return 0;
+    const uint64_t wanted = number / wal->segment_blocks;
+    if (scan->segment == NULL || scan->segment->number != wanted) {
+        scan->segment = cp_wal__segment_find(wal, wanted);
+        scan->reader.next = cp_wal__segment_find(wal, wanted + 1);
     }
-    int code = switch_file(scan, segment);
-    if (code == 0)
-        code = read_block(scan, number % wal->segment_blocks, out_block);
+    *out_block = NULL;
+    if (scan->segment == NULL)
+        return 0;
+    int code =
+        cp_wal__reader_block(&scan->reader, scan->segment, number % wal->segment_blocks, out_block);
     if (code == -ENODATA)
         code = damaged(scan, CP_EDAMAGED, cp_wal__block_start(number), "a segment is cut short");
     return code;
@@ -371,9 +325,9 @@ static int search_file(struct scan *scan, const struct cp_wal__segment *segment)
     struct cp_wal *wal = scan->wal;
     const struct cp_wal__block *block;
 
-    int code = switch_file(scan, segment);
+    int code = 0;
     for (uint64_t i = 0; i < wal->segment_blocks && code == 0; i++) {
-        code = read_block(scan, i, &block);
+        code = cp_wal__reader_block(&scan->reader, segment, i, &block);
         if (code == -ENODATA) /* a file whose making did not get far */
             return 0;
         if (code != 0 || block->number < scan->block || block->number % wal->segment_blocks != i ||
@@ -388,19 +342,32 @@ static int search_file(struct scan *scan, const struct cp_wal__segment *segment)
     return code;
 }
 
-/* The search goes through the files that the scan has not read whole. */
+/* The next file, from s on, that the scan has not read whole. */
+static const struct cp_wal__segment *next_searched(const struct scan *scan, cp_lsn from,
+                                                   const struct cp_wal__segment *s)
+{
+    const uint64_t first = cp_wal__segment_of(scan->wal, from);
+    const uint64_t last = scan->block / scan->wal->segment_blocks;
+    while (s != NULL && s->number != CP_WAL__NO_NUMBER && s->number >= first && s->number < last)
+        s = s->next;
+    return s;
+}
+
+/* Look for contradictions in all that the scan has not read. */
 static int search_behind(struct scan *scan, cp_lsn from)
 {
-    uint64_t first = cp_wal__segment_of(scan->wal, from);
-    uint64_t last = scan->block / scan->wal->segment_blocks;
     int code = 0;
-    for (const struct cp_wal__segment *s = scan->wal->segments; s != NULL && code == 0;
-         s = s->next) {
+    for (const struct cp_wal__segment *s = scan->wal->segments; s != NULL; s = s->next) {
         if (scan->segment_missed && s->suspect)
-            code = damaged(scan, CP_EDAMAGED, scan->block_end,
+            return damaged(scan, CP_EDAMAGED, scan->block_end,
                            "a segment's header is damaged, and may be that of the next one");
-        else if (s->number == CP_WAL__NO_NUMBER || s->number < first || s->number >= last)
-            code = search_file(scan, s);
+    }
+    const struct cp_wal__segment *s = next_searched(scan, from, scan->wal->segments);
+    while (s != NULL && code == 0) {
+        const struct cp_wal__segment *next = next_searched(scan, from, s->next);
+        scan->reader.next = next;
+        code = search_file(scan, s);
+        s = next;
     }
     return code;
 }
@@ -418,11 +385,9 @@ int cp_wal_scan(struct cp_wal *wal, cp_lsn from,
         from >= CP_WAL__POSITION_MAX)
         return cp_error_set(-EINVAL, wal->directory, CP_NO_PAGE, from, NULL,
                             "reading the log: it has started, or nothing can begin here");
-    scan.piece = aligned_alloc(CP_WAL__UNIT_MAX, PIECE_BYTES);
-    if (scan.piece == NULL)
-        return cp_error_set(-ENOMEM, wal->directory, CP_NO_PAGE, CP_NO_LSN, NULL,
-                            "reading the log");
-    int code = begin(&scan, from);
+    int code = cp_wal__reader_init(&scan.reader, wal);
+    if (code == 0)
+        code = begin(&scan, from);
     if (code == 0)
         code = read_on(&scan);
     if (code == 0)
@@ -433,9 +398,8 @@ int cp_wal_scan(struct cp_wal *wal, cp_lsn from,
         wal->scan_epoch = scan.epoch;
         *out_end = scan.group_start;
     }
-    (void)!cp_io_file_close(scan.file);
+    cp_wal__reader_fini(&scan.reader);
     free(scan.records);
     free(scan.bytes);
-    free(scan.piece);
     return code;
 }

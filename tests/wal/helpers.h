@@ -74,7 +74,7 @@ static inline void remove_files(const char *directory)
 static inline void create_log(struct subject *s, uint32_t segment_bytes)
 {
     memset(s, 0, sizeof *s);
-    s->faults = fault_io_create(cp_io_backend_sync(), FAULT_RING_AS_WRAPPED);
+    s->faults = fault_io_create(cp_io_backend_sync(), FAULT_RING_DEFERRED);
     struct cp_io_options options = {.backend = fault_io_backend(s->faults),
                                     .backend_ctx = s->faults};
     assert_int_equal(cp_io_create(&options, &s->io), 0);

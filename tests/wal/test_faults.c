@@ -199,9 +199,64 @@ static void faults_unreadable_segment_is_an_error(void **state)
     assert_int_equal(scan_log(&s, s.first, &found), -EIO);
     fault_io_reset(s.faults);
     fault(s.faults,
-          &(struct fault_rule){.on = FAULT_READ, .nth = 1, .effect = FAULT_FLIP, .bit = 513 * 8});
+          &(struct fault_rule){.on = FAULT_READ,
+                               .nth = 1,
+                               .effect = FAULT_FLIP,
+                               .bit = (CP_WAL__HEADER_BYTES + 513) * 8}); /* in the second block */
     assert_int_equal(scan_log(&s, s.first, &found), CP_EDAMAGED);
     fault_io_reset(s.faults);
+    assert_int_equal(scan_log(&s, s.first, &found), 0);
+    destroy_log(&s);
+}
+
+/*
+ * A log of many segments is read with one on its way ahead of the other. Whatever call of that
+ * fails once: all groups, or that code; and a bit that was turned is damage, wherever it was read.
+ */
+static void faults_in_reading_ahead_lose_and_invent_nothing(void **state)
+{
+    static const struct {
+        enum fault_class on;
+        enum fault_effect effect;
+        int code, also;
+    } cases[] = {
+        {FAULT_ANY, FAULT_CODE, -EIO, -EIO},
+        {FAULT_COMPLETION, FAULT_CODE, -EIO, -EIO},
+        {FAULT_READ, FAULT_SHORT, 0, 0},
+        {FAULT_READ, FAULT_FLIP, 0, CP_EDAMAGED},
+    };
+    struct subject s;
+    struct found found;
+    uint64_t number = 0, calls[4] = {0};
+    (void)state;
+    create_started(&s, SEGMENT);
+    while (cp_wal_end(s.wal) - s.first < 12 * SEGMENT)
+        assert_int_equal(flush_group(&s, number++, 800), 0);
+    close_log(&s);
+    for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
+        for (uint64_t nth = 1;; nth++) {
+            open_log(&s);
+            fault(s.faults, &(struct fault_rule){.on = cases[i].on,
+                                                 .nth = nth,
+                                                 .effect = cases[i].effect,
+                                                 .code = cases[i].code,
+                                                 .bit = (CP_WAL__HEADER_BYTES + 700) * 8});
+            int code = scan_log(&s, s.first, &found);
+            bool fired = fault_io_fired(s.faults) != 0;
+            fault_io_reset(s.faults);
+            cp_wal_close(s.wal);
+            s.wal = NULL;
+            if (!fired)
+                break;
+            calls[i]++;
+            assert_true(code == 0 || code == cases[i].also);
+            assert_false(found.wrong);
+            if (code == 0)
+                assert_int_equal(found.next[0], number);
+        }
+    }
+    assert_true(calls[0] > 24 && calls[1] > 4 && calls[2] > 12); /* it did read ahead */
+    open_log(&s);
     assert_int_equal(scan_log(&s, s.first, &found), 0);
     destroy_log(&s);
 }
@@ -209,6 +264,7 @@ static void faults_unreadable_segment_is_an_error(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(faults_in_reading_ahead_lose_and_invent_nothing),
         cmocka_unit_test(faults_write_or_sync_failure_is_final),
         cmocka_unit_test(faults_any_call_failing_loses_nothing),
         cmocka_unit_test(faults_short_writes_are_resumed),
