@@ -23,7 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FUZZ_FILES_MAX      16u
+#define FUZZ_FILES_MAX      64u /* a script that logs 256 KiB makes 16 segments */
 #define FUZZ_TARGET_SEGMENT 64u
 #define FUZZ_PAGE_BYTES     4096u
 #define FUZZ_HEADER_BYTES   131072u /* of the data file */
