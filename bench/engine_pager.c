@@ -92,8 +92,8 @@ static int open_pager(const struct bench_setup *setup, enum cp_engine kind, void
                                        .read_only = !bench_workload_writes(setup->workload),
                                        .budget_bytes = setup->mem_bytes,
                                        .advice = advice[setup->advice]};
-    if (setup->workload == BENCH_RECOVER) { /* all of it counts: a part for the log's records */
-        options.recovery_bytes = setup->mem_bytes / 4;
+    if (setup->workload == BENCH_RECOVER) { /* all of it counts: half for the log's records */
+        options.recovery_bytes = setup->mem_bytes / 2;
         options.budget_bytes -= options.recovery_bytes;
     }
     if (setup->log_bytes > 0) { /* no checkpoint before the kill, which may come a little late */
