@@ -223,9 +223,10 @@ static void cut_or_extend(struct fuzz_file *file, size_t offset, uint64_t operan
         file->size = offset;
         file->hole = 0;
     } else {
-        file->hole += operand << 15;
-        if (file->hole > HOLE_MAX)
-            file->hole = HOLE_MAX;
+        /* A file that was written with a hole is read back without: by and by it meets the limit.
+         */
+        uint64_t most = file->size < FILE_MAX ? cp_min_u64(HOLE_MAX, FILE_MAX - file->size) : 0;
+        file->hole = cp_min_u64(file->hole + (operand << 15), most);
     }
 }
 
