@@ -209,11 +209,7 @@ static int write_and_wait(struct cp_bufpool *pool, struct sweep *sweep)
     return status != 0 ? status : waited;
 }
 
-/*
- * Clear the aligned block of 1 << order units around unit, so that it can coalesce. Whoever may not
- * wait leaves the dirty pages in it.
- */
-static int gather_block(struct cp_bufpool *pool, uint32_t unit, uint32_t order, bool may_wait)
+int cp_evict__gather(struct cp_bufpool *pool, uint32_t unit, uint32_t order, bool may_wait)
 {
     struct cp_extent_pass pass;
     pass.clean_only = !may_wait;
@@ -251,7 +247,7 @@ static int evict_one(struct cp_bufpool *pool, uint32_t order, bool may_wait,
     uint32_t unit = sweep.victim->unit;
     bool too_small = sweep.victim->order < order;
     cp_memory__frame_free(pool, sweep.victim);
-    return too_small ? gather_block(pool, unit, order, may_wait) : 0;
+    return too_small ? cp_evict__gather(pool, unit, order, may_wait) : 0;
 }
 
 /* Nothing can be evicted right now: wait for I/O, or a little for others to unpin. */

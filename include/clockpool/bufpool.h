@@ -26,6 +26,7 @@
 #include <clockpool/status.h>
 #include <clockpool/base/latch.h>
 #include <clockpool/base/pins.h>
+#include <clockpool/base/window.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -213,6 +214,48 @@ CP_API int cp_bufpool_wait(struct cp_ticket *ticket) CP_MUST_CHECK;
 /* Give up a ticket that was begun: waits for its read, then releases the page. */
 CP_API void cp_bufpool_cancel(struct cp_ticket *ticket);
 
+/* ---- scans --------------------------------------------------------------------------------------
+ */
+
+#define CP_SCAN_RING_PAGES 4096u /* a scan's own pages, read ahead or to be reused */
+
+/*
+ * A scan: the pages of a range in order, read ahead. In the caller's memory; used by one thread at
+ * a time. Between two calls it holds nothing, neither pins nor memory, and is simply forgotten when
+ * it is no longer wanted; before the file is detached.
+ */
+struct cp_scan {
+    uint64_t next; /* page that the next call gives; may be raised by the caller, to pass over
+                      pages. end: the first that it will not give */
+    uint64_t end;
+    struct cp_bufpool_file *file; /* private from here on */
+    struct cp_window window;
+    uint64_t oldest, ahead, ready;
+    uint32_t cleared;
+    bool short_of_memory;
+    uint64_t brought[CP_SCAN_RING_PAGES / 64];
+};
+
+/*
+ * Begin to scan pages first .. first+count-1. No I/O yet. CP_ENOPAGE beyond the file's table;
+ * CP_EFORKED.
+ */
+CP_API int cp_bufpool_scan_begin(struct cp_bufpool_file *file, uint64_t first, uint64_t count,
+                                 struct cp_scan *out_scan) CP_MUST_CHECK;
+
+/*
+ * Fix the next page, shared: 1 with *out_fix, to be released with cp_bufpool_unfix; 0 at the end;
+ * or the errors of cp_bufpool_fix, and the next call goes on behind the page that failed. Pages
+ * are read ahead in large requests, further the more often the caller has to wait, up to 8 MiB or a
+ * sixteenth of the budget. A few pages may stay fixed while the scan goes on: half of that
+ * distance, at most 64, cost nothing.
+ *
+ * A scan does not count as a use: its pages are the first to be evicted, and when memory is short
+ * it takes the frames of its own pages again. What others use of them stays. So a point read beside
+ * a scan keeps its pages.
+ */
+CP_API int cp_bufpool_scan_next(struct cp_scan *scan, struct cp_fix *out_fix) CP_MUST_CHECK;
+
 /* ---- reading without a latch --------------------------------------------------------------------
  */
 
@@ -391,6 +434,9 @@ struct cp_bufpool_stats {
     uint64_t sweep_steps;                                       /* slots the hand passed */
     uint64_t table_punched;    /* groups of the page table given back */
     uint64_t extents_released; /* pieces of the frame memory given back */
+    uint64_t scan_pages;       /* handed out by scans that had read them */
+    uint64_t scan_waits;       /* times a scan's reader waited for a page that was being read */
+    uint64_t scan_reused;      /* frames that scans took from their own pages */
     /* now */
     uint64_t budget_bytes, used_bytes, peak_bytes;                 /* used never exceeds budget */
     uint64_t frame_bytes;                                          /* committed for frames */
