@@ -37,6 +37,10 @@ struct cp_engine_ops {
     bool (*poll)(struct cp_pager_engine *engine, struct cp_ticket *ticket);
     int (*wait)(struct cp_pager_engine *engine, struct cp_ticket *ticket);
     void (*cancel)(struct cp_pager_engine *engine, struct cp_ticket *ticket);
+    /* The range lies within page_limit. next: 1 with a page fixed shared, 0 at the end, a code. */
+    int (*scan_begin)(struct cp_pager_engine *engine, uint64_t first, uint64_t count,
+                      struct cp_scan *out_scan);
+    int (*scan_next)(struct cp_pager_engine *engine, struct cp_scan *scan, struct cp_fix *out_fix);
     const struct cp_page_map *(*page_map)(const struct cp_pager_engine *engine);
 
     /* Write every dirty page to the file, unsynced. What could not be written stays dirty. */

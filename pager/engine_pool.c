@@ -110,6 +110,19 @@ static void pool_cancel(struct cp_pager_engine *engine, struct cp_ticket *ticket
     cp_bufpool_cancel(ticket);
 }
 
+static int pool_scan_begin(struct cp_pager_engine *engine, uint64_t first, uint64_t count,
+                           struct cp_scan *out_scan)
+{
+    return cp_bufpool_scan_begin(of(engine)->file, first, count, out_scan);
+}
+
+static int pool_scan_next(struct cp_pager_engine *engine, struct cp_scan *scan,
+                          struct cp_fix *out_fix)
+{
+    (void)engine;
+    return cp_bufpool_scan_next(scan, out_fix);
+}
+
 static const struct cp_page_map *pool_page_map(const struct cp_pager_engine *engine)
 {
     return cp_bufpool_page_map(of(engine)->file);
@@ -205,6 +218,8 @@ static const struct cp_engine_ops pool_ops = {
     .poll = pool_poll,
     .wait = pool_wait,
     .cancel = pool_cancel,
+    .scan_begin = pool_scan_begin,
+    .scan_next = pool_scan_next,
     .page_map = pool_page_map,
     .flush = pool_flush,
     .discard = pool_discard,
