@@ -299,6 +299,7 @@ int cp_evict__acquire(struct cp_bufpool *pool, uint32_t order, struct cp_frame *
         if (frame == NULL)
             status = evict_one(pool, order, true, &frame);
         if (frame != NULL) {
+            cp_clean__after_miss(pool);
             *out_frame = frame;
             return 0;
         }
@@ -328,6 +329,7 @@ int cp_evict__try_acquire(struct cp_bufpool *pool, uint32_t order, struct cp_fra
     }
     if (frame == NULL) /* a victim of another size was freed: it may be enough now */
         frame = cp_memory__frame_alloc(pool, order);
+    cp_clean__after_miss(pool);
     *out_frame = frame;
     return frame != NULL ? 0 : -EAGAIN;
 }

@@ -131,6 +131,7 @@ enum cp_counter {
     CP_COUNT_SWEEP_STEPS,
     CP_COUNT_TABLE_PUNCHED,
     CP_COUNT_EXTENTS_RELEASED,
+    CP_COUNT_PAGES_CLEANED,
     CP_COUNT_SCAN_PAGES,
     CP_COUNT_SCAN_WAITS,
     CP_COUNT_SCAN_REUSED,
@@ -257,8 +258,12 @@ struct cp_bufpool {
     pthread_mutex_t resize_lock; /* serialises those who empty extents; guards: extent_pass */
     struct cp_extent_pass extent_pass;
 
-    pthread_mutex_t clock_lock; /* guards: clock, slots[].frame */
+    pthread_mutex_t clock_lock; /* guards: clock, slots[].frame, clean_hand */
     struct cp_clock clock;
+    uint32_t clean_hand; /* unit where the next batch is looked for */
+
+    _Atomic bool cleaning;       /* between the low watermark and the high one */
+    _Atomic bool asked_to_clean; /* short_of_clean was called and not answered yet */
 
     struct cp_budget budget;
 
@@ -446,6 +451,12 @@ int cp_writeback__wait_left(struct cp_bufpool *pool, struct cp_write_wait *wait,
 int cp_writeback__wait(struct cp_bufpool *pool, struct cp_write_wait *wait);
 /* Wait until some write completes that is in flight, or none is. */
 void cp_writeback__wait_any(struct cp_bufpool *pool);
+
+/* ---- clean.c -----------------------------------------------------------------------------------
+ */
+
+/* After an eviction: see that there will be clean victims. Waits for nothing. */
+void cp_clean__after_miss(struct cp_bufpool *pool);
 
 /* ---- bias.c ------------------------------------------------------------------------------------
  */

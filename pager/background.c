@@ -2,10 +2,10 @@
 /*
  * What goes on without being asked for: relaxed commits become durable within relaxed_ms, a
  * checkpoint is written when the log since the last one reaches half its limit or checkpoint_ms
- * have passed, and a segment of the log lies ready. One thread does it, started with the first
- * change and ended by close; it takes no signals. Where there is no thread, by choice or because
- * the system refuses one, whoever begins a mini-transaction and finds the log half full writes the
- * checkpoint first.
+ * have passed, a segment of the log lies ready, and dirty pages are written before misses need
+ * their frames. One thread does it, started with the first change and ended by close; it takes no
+ * signals. Where there is no thread, by choice or because the system refuses one, whoever begins a
+ * mini-transaction and finds the log half full writes the checkpoint first.
  *
  * An error is counted and the work tried again; what cannot be mended shows in the callers' own
  * operations.
@@ -20,6 +20,7 @@
 
 #define STACK_BYTES    (UINT64_C(256) << 10)
 #define RETRY_MS       1000u /* after an error */
+#define CLEAN_BATCHES  16u   /* written back between two looks at the log: some 10 ms */
 #define THROTTLE_MS    50u   /* between two looks of one who waits for a checkpoint */
 #define THROTTLE_TURNS 200u  /* ... and for so many of them at most: then the log grows */
 
@@ -75,6 +76,23 @@ static bool checkpoint_due(struct cp_pager *pager, uint64_t *inout_wait_ms)
     return false;
 }
 
+/*
+ * Keep clean pages ahead of misses, as long as there is something to do, but not for so long that
+ * commits wait. Returns 1 when there is more to do, 0, or a code.
+ */
+static int clean(struct cp_pager *pager)
+{
+    int code = pager->engine->ops->clean != NULL ? 1 : 0;
+    for (unsigned batch = 0; code > 0 && batch < CLEAN_BATCHES; batch++) {
+        code = pager->engine->ops->clean(pager->engine);
+        if (code == -EAGAIN && cp_wal_end(pager->wal) == cp_wal_durable(pager->wal))
+            return code; /* the pages' changes are not in the log yet: try again later */
+        if (code == -EAGAIN)
+            code = cp_pager__log_flush(pager, cp_wal_end(pager->wal)) == 0 ? 1 : -EIO;
+    }
+    return code > 0 ? 1 : code;
+}
+
 /* One round. Returns how long to sleep, UINT64_MAX for until somebody calls. */
 static uint64_t work(struct cp_pager *pager)
 {
@@ -92,7 +110,11 @@ static uint64_t work(struct cp_pager *pager)
     }
     if (code == 0)
         code = cp_wal_prepare(pager->wal, pager->options.log_limit_bytes);
-    if (code != 0)
+    if (code == 0) {
+        code = clean(pager);
+        wait_ms = code > 0 ? 0 : wait_ms;
+    }
+    if (code < 0)
         return RETRY_MS;
     if (cp_wal_end(pager->wal) > cp_wal_durable(pager->wal))
         wait_ms = cp_min_u64(wait_ms, pager->options.relaxed_ms);
@@ -111,6 +133,10 @@ static void *run(void *argument)
         pthread_cond_broadcast(&state->progressed);
         if (state->stop || wait_ms == 0)
             continue;
+        if (state->clean_wanted) { /* after an error nobody asks again: it ends */
+            state->clean_wanted = false;
+            continue;
+        }
         if (wait_ms != UINT64_MAX) {
             wait_until(&state->wake, &state->mutex, wait_ms);
             continue;
@@ -181,6 +207,15 @@ static void call(struct cp_pager *pager)
     pthread_mutex_unlock(&pager->background.mutex);
 }
 
+void cp_pager__background_clean(void *ctx)
+{
+    struct cp_pager *pager = ctx;
+    pthread_mutex_lock(&pager->background.mutex);
+    pager->background.clean_wanted = true;
+    pthread_cond_signal(&pager->background.wake);
+    pthread_mutex_unlock(&pager->background.mutex);
+}
+
 void cp_pager__background_notice(struct cp_pager *pager, bool relaxed)
 {
     struct cp_background_state *state = &pager->background;
@@ -199,7 +234,7 @@ void cp_pager__background_throttle(struct cp_pager *pager, bool others)
         return;
     if (!has_thread(pager)) {
         if (!others) /* it would wait for pages that this very thread holds */
-            (void)!cp_pager__try_checkpoint(pager); /* counted; the caller's own work shows it */
+            (void)!cp_pager__try_checkpoint(pager);
         return;
     }
     if (others || cp_pager__log_since_checkpoint(pager) < pager->options.log_limit_bytes)

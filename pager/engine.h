@@ -45,6 +45,8 @@ struct cp_engine_ops {
 
     /* Write every dirty page to the file, unsynced. What could not be written stays dirty. */
     int (*flush)(struct cp_pager_engine *engine);
+    /* A cleaner's step, as cp_bufpool_clean; NULL: there is nothing to clean ahead of need. */
+    int (*clean)(struct cp_pager_engine *engine);
     /* Drop pages, dirty or not. CP_EPINNED when one is fixed; others may be gone then. */
     int (*discard)(struct cp_pager_engine *engine, uint64_t first, uint64_t count);
     /* Does somebody have this page fixed? A write-back under way does not count. */
@@ -80,6 +82,9 @@ struct cp_engine_setup {
     const struct cp_lsn_gate *gate;         /* copied; NULL: no log */
     uint64_t file_bytes;
     uint64_t page_count;
+    /* pool: told by a miss that clean should be called. NULL: misses see to that themselves. */
+    void (*short_of_clean)(void *ctx);
+    void *short_of_clean_ctx;
     bool untorn_writes; /* pool: the device writes pages whole, and is to be asked to */
 };
 

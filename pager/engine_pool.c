@@ -136,6 +136,11 @@ static int pool_flush(struct cp_pager_engine *engine)
     return cp_bufpool_flush(of(engine)->file);
 }
 
+static int pool_clean(struct cp_pager_engine *engine)
+{
+    return cp_bufpool_clean(of(engine)->pool);
+}
+
 static int pool_discard(struct cp_pager_engine *engine, uint64_t first, uint64_t count)
 {
     return cp_bufpool_discard(of(engine)->file, first, count);
@@ -222,6 +227,7 @@ static const struct cp_engine_ops pool_ops = {
     .scan_next = pool_scan_next,
     .page_map = pool_page_map,
     .flush = pool_flush,
+    .clean = pool_clean,
     .discard = pool_discard,
     .page_pinned = pool_page_pinned,
     .any_pinned = pool_any_pinned,
@@ -243,6 +249,8 @@ int cp_pager__pool_open(const struct cp_engine_setup *setup, struct cp_pager_eng
         .huge_pages = options->huge_pages,
         .ring_depth = options->ring_depth,
         .track_pins = options->track_pins,
+        .short_of_clean = setup->short_of_clean,
+        .short_of_clean_ctx = setup->short_of_clean_ctx,
     };
     const struct cp_bufpool_file_options file_options = {
         .file = setup->file,

@@ -73,11 +73,12 @@ struct cp_mtr_table {
 
 /* The thread that writes checkpoints and flushes relaxed commits: background.c. */
 struct cp_background_state {
-    pthread_mutex_t mutex; /* guards started, stop, thread; a leaf */
+    pthread_mutex_t mutex; /* guards started, stop, thread, clean_wanted; a leaf */
     pthread_cond_t wake;
     pthread_cond_t progressed; /* a checkpoint ended: those who wait for room look again */
     pthread_t thread;
     bool started, stop;
+    bool clean_wanted;      /* misses find few clean pages */
     _Atomic bool idle;      /* it sleeps without a time limit */
     _Atomic bool requested; /* a checkpoint was asked for */
 };
@@ -247,6 +248,8 @@ int cp_pager__ensure_file(struct cp_pager *pager, uint64_t page_count) CP_MUST_C
 void cp_pager__background_init(struct cp_pager *pager);
 /* Start the thread, once; without it (refused, or not wanted) callers do the work. */
 void cp_pager__background_start(struct cp_pager *pager);
+/* The engine is short of clean pages: ctx is the pager. Any thread, whatever it has latched. */
+void cp_pager__background_clean(void *ctx);
 /* End the thread and wait for it. */
 void cp_pager__background_stop(struct cp_pager *pager);
 void cp_pager__background_fini(struct cp_pager *pager);

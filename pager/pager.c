@@ -164,6 +164,10 @@ static int open_engine(struct cp_pager *pager, const struct cp_pager_options *op
         .format = &pager->format,
         .gate = pager->wal != NULL && !CP_BREAK_GATE ? &gate : NULL,
         .file_bytes = pager->file_bytes,
+        .short_of_clean = options->background == CP_BACKGROUND_THREAD && !options->read_only
+                              ? cp_pager__background_clean
+                              : NULL,
+        .short_of_clean_ctx = pager,
         .untorn_writes = pager->untorn_writes,
         .page_count = pager->superblock.page_count,
     };

@@ -72,6 +72,13 @@ struct cp_bufpool_options {
     bool track_pins;       /* keep owner and age of every fix (costs about 100 ns a fix) */
     bool counted_pins;     /* count readers in the page's word, use no pin slots (docs/adr/0006) */
     uint32_t write_batch_pages; /* pages of one write-back batch; 0 means 64 */
+    /*
+     * Called by a miss that finds few clean pages left, once until a cp_bufpool_clean has returned
+     * 0: somebody should call that. It must not block nor use the pool; any thread, perhaps with
+     * pages fixed. NULL: misses start the writes themselves, those that need no log.
+     */
+    void (*short_of_clean)(void *ctx);
+    void *short_of_clean_ctx;
 };
 
 struct cp_bufpool_file_options {
@@ -405,6 +412,17 @@ static inline void cp_page_map_unfix(struct cp_fix *fix)
 CP_API int cp_bufpool_flush(struct cp_bufpool_file *file) CP_MUST_CHECK;
 
 /*
+ * A cleaner's step: when fewer than an eighth of the pages are clean, and until a quarter is, write
+ * a batch of dirty ones back, those that are not in use first, sorted and merged. So that a miss
+ * finds a clean victim and waits neither for a write nor for the log. Returns how many pages were
+ * written, 0 when there is nothing to do or nothing that could be done now; -EAGAIN when the log
+ * has to be made durable first (it is not waited for, since the pages would be held meanwhile);
+ * -EIO, -ENOSPC and the like, or what before_write says. Waits for its writes, so it is for a
+ * thread that has nothing else to do and holds no page.
+ */
+CP_API int cp_bufpool_clean(struct cp_bufpool *pool);
+
+/*
  * Drop the pages first .. first+count-1 without writing them, dirty or not. CP_EPINNED when one of
  * them is fixed; those before it are gone. For pages that were freed, or a file that was cut.
  */
@@ -434,6 +452,7 @@ struct cp_bufpool_stats {
     uint64_t sweep_steps;                                       /* slots the hand passed */
     uint64_t table_punched;    /* groups of the page table given back */
     uint64_t extents_released; /* pieces of the frame memory given back */
+    uint64_t pages_cleaned;    /* of pages_written, by cp_bufpool_clean */
     uint64_t scan_pages;       /* handed out by scans that had read them */
     uint64_t scan_waits;       /* times a scan's reader waited for a page that was being read */
     uint64_t scan_reused;      /* frames that scans took from their own pages */

@@ -361,9 +361,13 @@ static void do_something(struct worker *self)
         do_scan(self, f);
     else if (what < 975)
         do_discard(self);
-    else if (what < 985)
+    else if (what < 980)
         do_look(self);
-    else if (what < 990)
+    else if (what < 985) {
+        int status = cp_bufpool_clean(self->e->w.pool);
+        if (status < 0 && status != -EAGAIN)
+            explain(self->e, status, "clean");
+    } else if (what < 990)
         do_resize(self);
     else if (what < 996) {
         int status = cp_bufpool_flush(self->e->w.file[f]);
