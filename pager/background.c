@@ -93,6 +93,35 @@ static int clean(struct cp_pager *pager)
     return code > 0 ? 1 : code;
 }
 
+void cp_pager__background_tend(struct cp_pager *pager)
+{
+    struct cp_background_state *state = &pager->background;
+    uint64_t now_ns = cp_now_ns();
+    if (now_ns - state->tended_ns >= (uint64_t)pager->options.relaxed_ms * 1000000u) {
+        state->tended_ns = now_ns;
+        if (cp_wal_end(pager->wal) > cp_wal_durable(pager->wal))
+            (void)!cp_pager__log_flush(pager, cp_wal_end(pager->wal));
+        (void)!cp_wal_prepare(pager->wal, pager->options.log_limit_bytes);
+    }
+    pthread_mutex_lock(&state->mutex);
+    bool wanted = state->clean_wanted;
+    state->clean_wanted = false;
+    pthread_mutex_unlock(&state->mutex);
+    if (wanted)
+        (void)clean(pager);
+}
+
+bool cp_pager__background_rest(struct cp_pager *pager, uint64_t wait_ms)
+{
+    struct cp_background_state *state = &pager->background;
+    pthread_mutex_lock(&state->mutex);
+    if (!state->stop)
+        wait_until(&state->wake, &state->mutex, wait_ms);
+    bool stop = state->stop;
+    pthread_mutex_unlock(&state->mutex);
+    return !stop;
+}
+
 /* One round. Returns how long to sleep, UINT64_MAX for until somebody calls. */
 static uint64_t work(struct cp_pager *pager)
 {
@@ -103,7 +132,7 @@ static uint64_t work(struct cp_pager *pager)
     if (cp_wal_end(pager->wal) > cp_wal_durable(pager->wal))
         code = cp_pager__log_flush(pager, cp_wal_end(pager->wal));
     if (code == 0 && checkpoint_due(pager, &wait_ms)) {
-        code = cp_pager__try_checkpoint(pager);
+        code = cp_pager__try_checkpoint(pager, true);
         if (code == -EBUSY)
             code = 0;
         wait_ms = 0;
@@ -234,7 +263,8 @@ void cp_pager__background_throttle(struct cp_pager *pager, bool others)
         return;
     if (!has_thread(pager)) {
         if (!others) /* it would wait for pages that this very thread holds */
-            (void)!cp_pager__try_checkpoint(pager);
+            (void)!cp_pager__try_checkpoint(pager,
+                                            false); /* counted; the caller's own work shows it */
         return;
     }
     if (others || cp_pager__log_since_checkpoint(pager) < pager->options.log_limit_bytes)

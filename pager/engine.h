@@ -45,6 +45,9 @@ struct cp_engine_ops {
 
     /* Write every dirty page to the file, unsynced. What could not be written stays dirty. */
     int (*flush)(struct cp_pager_engine *engine);
+    /* The same, with pauses: see cp_bufpool_flush_paced. NULL: it has no such thing. */
+    int (*flush_paced)(struct cp_pager_engine *engine,
+                       void (*pace)(void *ctx, uint64_t done, uint64_t total), void *ctx);
     /* A cleaner's step, as cp_bufpool_clean; NULL: there is nothing to clean ahead of need. */
     int (*clean)(struct cp_pager_engine *engine);
     /* Drop pages, dirty or not. CP_EPINNED when one is fixed; others may be gone then. */

@@ -136,6 +136,12 @@ static int pool_flush(struct cp_pager_engine *engine)
     return cp_bufpool_flush(of(engine)->file);
 }
 
+static int pool_flush_paced(struct cp_pager_engine *engine,
+                            void (*pace)(void *ctx, uint64_t done, uint64_t total), void *ctx)
+{
+    return cp_bufpool_flush_paced(of(engine)->file, pace, ctx);
+}
+
 static int pool_clean(struct cp_pager_engine *engine)
 {
     return cp_bufpool_clean(of(engine)->pool);
@@ -227,6 +233,7 @@ static const struct cp_engine_ops pool_ops = {
     .scan_next = pool_scan_next,
     .page_map = pool_page_map,
     .flush = pool_flush,
+    .flush_paced = pool_flush_paced,
     .clean = pool_clean,
     .discard = pool_discard,
     .page_pinned = pool_page_pinned,

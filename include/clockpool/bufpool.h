@@ -412,6 +412,15 @@ static inline void cp_page_map_unfix(struct cp_fix *fix)
 CP_API int cp_bufpool_flush(struct cp_bufpool_file *file) CP_MUST_CHECK;
 
 /*
+ * The same for somebody who is in no hurry, with few writes in flight at a time. pace is called
+ * after each batch, with the number of pages written or looked at so far out of about so many; it
+ * may sleep, and may use the pool: the flush holds nothing meanwhile.
+ */
+CP_API int cp_bufpool_flush_paced(struct cp_bufpool_file *file,
+                                  void (*pace)(void *ctx, uint64_t done, uint64_t total),
+                                  void *ctx) CP_MUST_CHECK;
+
+/*
  * A cleaner's step: when fewer than an eighth of the pages are clean, and until a quarter is, write
  * a batch of dirty ones back, those that are not in use first, sorted and merged. So that a miss
  * finds a clean victim and waits neither for a write nor for the log. Returns how many pages were

@@ -340,6 +340,7 @@ struct cp_pager_stats {
     uint64_t checkpoints;       /* since opening, syncs included */
     uint64_t checkpoint_errors; /* those that failed; they are tried again */
     uint64_t checkpoint_last_us;
+    uint64_t checkpoint_paused_us; /* in all, spent waiting so that others get at the device */
     uint64_t mtr_commits, mtr_aborts, mtr_deadlocks;
     uint64_t mtr_waits;   /* begins that waited for a checkpoint */
     uint64_t page_images; /* logged to protect pages from being torn */

@@ -216,6 +216,46 @@ static void clean_that_cannot_write_says_so_and_loses_nothing(void **state)
     close_setting(&s);
 }
 
+/* ---- a flush that takes its time ----------------------------------------------------------------
+ */
+
+struct pace {
+    struct setting *s;
+    uint32_t calls;
+    uint64_t last_done, total;
+};
+
+/* Nothing is held: any page can be had, one just written as well as one still to come. */
+static void pause_here(void *ctx, uint64_t done, uint64_t total)
+{
+    struct pace *pace = ctx;
+    assert_true(done > pace->last_done && done <= total + 2 * pace->calls);
+    assert_true(stats_of(&pace->s->w).writes_in_flight <= 5 * 32);
+    pace->last_done = done;
+    pace->total = total;
+    if (++pace->calls % 8 != 0) /* let writes pile up, if they may */
+        return;
+    change_page(&pace->s->w, 0, 1000 + pace->calls, 7, 90000 + pace->calls);
+    change_page(&pace->s->w, 0, done - 1, 7, 90000 + done);
+}
+
+static void flush_paced_rests_between_batches_and_holds_nothing(void **state)
+{
+    (void)state;
+    struct setting s;
+    open_setting(&s, true);
+    struct pace pace = {.s = &s};
+    for (uint64_t page = 0; page < 500; page++)
+        change_page(&s.w, 0, page, 1, page + 1);
+    assert_int_equal(cp_bufpool_flush_paced(s.w.file[0], pause_here, &pace), 0);
+    assert_int_equal(pace.total, 500);
+    assert_true(pace.calls >= 500 / 32);
+    assert_true(pace.last_done >= 500);
+    for (uint64_t page = 0; page < 500; page++)
+        assert_true(version_on_disk(&s.w, 0, page) >= 1);
+    close_setting(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -226,6 +266,7 @@ int main(void)
         cmocka_unit_test(clean_in_time_spares_misses_the_waiting),
         cmocka_unit_test(clean_without_a_cleaner_is_begun_by_misses),
         cmocka_unit_test(clean_that_cannot_write_says_so_and_loses_nothing),
+        cmocka_unit_test(flush_paced_rests_between_batches_and_holds_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
