@@ -410,7 +410,8 @@ void *cp_buddy_alloc(struct cp_buddy *buddy, uint32_t order)
     return block;
 }
 
-void cp_buddy_free(struct cp_buddy *buddy, void *block, uint32_t order)
+/* The unit of a block that the caller says it owns. */
+static uint64_t owned_unit(const struct cp_buddy *buddy, const void *block, uint32_t order)
 {
     uint64_t offset_bytes = (uint64_t)(uintptr_t)block - (uint64_t)(uintptr_t)buddy->base;
     uint64_t unit = offset_bytes >> CP_BUDDY_UNIT_SHIFT;
@@ -420,6 +421,27 @@ void cp_buddy_free(struct cp_buddy *buddy, void *block, uint32_t order)
     cp_assert(unit < buddy->unit_count);
     cp_assert(offset_bytes % CP_BUDDY_UNIT_BYTES == 0);
     cp_assert(cp_buddy__state(buddy, unit) == (CP_BUDDY_ALLOCATED | order));
+    return unit;
+}
+
+void cp_buddy_split(struct cp_buddy *buddy, void *block, uint32_t order, uint32_t into)
+{
+    uint64_t first = owned_unit(buddy, block, order);
+    uint64_t step = cp_buddy__units(into), end = first + cp_buddy__units(order);
+
+    cp_assert(into <= order);
+    /* Under the lock although the block is the caller's: the bytes inside it are not, so far. */
+    pthread_mutex_lock(&buddy->core_lock);
+    for (uint64_t unit = first; unit < end; unit += step)
+        cp_buddy__set_state(buddy, unit, CP_BUDDY_ALLOCATED | into);
+    cp_buddy__count(&buddy->alloc_count, (UINT64_C(1) << (order - into)) - 1);
+    pthread_mutex_unlock(&buddy->core_lock);
+}
+
+void cp_buddy_free(struct cp_buddy *buddy, void *block, uint32_t order)
+{
+    uint64_t unit = owned_unit(buddy, block, order);
+
     CP_POISON(block, order_bytes(order));
     if (buddy->cache_blocks != 0 && order == buddy->cached_order &&
         cp_buddy__cache_put(buddy, (uint32_t)unit))

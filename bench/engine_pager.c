@@ -17,8 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SCAN_CHUNK_BYTES    (UINT32_C(1) << 20) /* one transfer of the device */
-#define SCAN_CHUNKS_AHEAD   4u
 #define UPDATE_REAP_DIVISOR 4u /* fix a quarter of the slots at a time, the rest keep coming */
 
 struct pager_engine {
@@ -39,7 +37,7 @@ struct pager_thread {
     unsigned *flying;          /* slots in flight, oldest first */
     unsigned flying_count;
     unsigned prefetched; /* of these, the first so many were handed to prefetch (updates) */
-    uint64_t *pages;     /* scratch: as many as a batch, a depth or a scan's chunk needs */
+    uint64_t *pages;     /* scratch: as many as a batch or a depth needs */
     struct cp_fix *fixes;
 };
 
@@ -192,9 +190,7 @@ static int thread_begin(void *handle, const struct bench_thread_setup *setup, vo
     thread->pager = engine->pager;
     thread->map = cp_pager_page_map(engine->pager);
     thread->setup = *setup;
-    size_t scratch = SCAN_CHUNK_BYTES / engine->setup->data.page_size;
-    if (scratch < setup->batch)
-        scratch = setup->batch;
+    size_t scratch = setup->batch;
     if (scratch < setup->depth)
         scratch = setup->depth;
     thread->ops = calloc(setup->depth, sizeof *thread->ops);
@@ -488,37 +484,25 @@ static int reap_ops(void *handle, unsigned *out_slots, unsigned capacity)
 /* ---- scanning
  * --------------------------------------------------------------------------------------- */
 
-static unsigned list_pages(struct pager_thread *thread, uint64_t first, uint64_t end)
-{
-    uint32_t chunk = SCAN_CHUNK_BYTES / thread->engine->setup->data.page_size;
-    unsigned count = 0;
-    for (uint64_t page = first; page < end && count < chunk; page++)
-        thread->pages[count++] = locate(thread->engine, page);
-    return count;
-}
-
 static int scan_pages(void *handle, uint64_t first, uint64_t count)
 {
     struct pager_thread *thread = handle;
-    uint64_t end = first + count, ahead = first;
-    uint32_t chunk = SCAN_CHUNK_BYTES / thread->engine->setup->data.page_size;
-    while (first < end) {
-        for (; ahead < end && ahead - first <= (uint64_t)SCAN_CHUNKS_AHEAD * chunk;
-             ahead += chunk) {
-            unsigned n = list_pages(thread, ahead, end);
-            if (cp_pager_prefetch(thread->pager, thread->pages, n) < 0)
-                return fail(thread->setup.error, "cannot prefetch pages");
-        }
-        unsigned n = list_pages(thread, first, end);
-        if (cp_pager_fix_many(thread->pager, thread->pages, n, CP_SHARED, thread->fixes) != 0)
+    uint64_t begin = locate(thread->engine, first);
+    uint64_t end = locate(thread->engine, first + count - 1) + 1;
+    struct cp_scan scan;
+    struct cp_fix fix;
+    bool more = true;
+    if (cp_pager_scan_begin(thread->pager, begin, end - begin, &scan) != 0)
+        return fail(thread->setup.error, "cannot begin a scan");
+    for (uint64_t page = first; more && page < first + count; page++) {
+        scan.next = locate(thread->engine, page); /* pages between extents were never written */
+        int code = cp_pager_scan_next(thread->pager, &scan, &fix);
+        if (code < 0)
             return read_fail(thread);
-        bool more = true;
-        for (unsigned i = 0; i < n && more; i++)
-            more = bench_check_scan(thread->setup.check, first + i, thread->fixes[i].data);
-        cp_pager_unfix_many(thread->pager, thread->fixes, n);
-        if (!more)
-            return 0;
-        first += n;
+        if (code == 0)
+            return bench_fail(thread->setup.error, "a scan ended before page %" PRIu64, page);
+        more = bench_check_scan(thread->setup.check, page, fix.data);
+        cp_pager_unfix(thread->pager, &fix);
     }
     return 0;
 }

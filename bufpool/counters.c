@@ -39,6 +39,10 @@ static void fill_events(const struct cp_bufpool *pool, struct cp_bufpool_stats *
     stats->sweep_steps = cp_counters__sum(pool, CP_COUNT_SWEEP_STEPS);
     stats->table_punched = cp_counters__sum(pool, CP_COUNT_TABLE_PUNCHED);
     stats->extents_released = cp_counters__sum(pool, CP_COUNT_EXTENTS_RELEASED);
+    stats->pages_cleaned = cp_counters__sum(pool, CP_COUNT_PAGES_CLEANED);
+    stats->scan_pages = cp_counters__sum(pool, CP_COUNT_SCAN_PAGES);
+    stats->scan_waits = cp_counters__sum(pool, CP_COUNT_SCAN_WAITS);
+    stats->scan_reused = cp_counters__sum(pool, CP_COUNT_SCAN_REUSED);
 }
 
 static void fill_memory(struct cp_bufpool *pool, uint32_t flags, struct cp_bufpool_stats *stats)

@@ -209,11 +209,7 @@ static int write_and_wait(struct cp_bufpool *pool, struct sweep *sweep)
     return status != 0 ? status : waited;
 }
 
-/*
- * Clear the aligned block of 1 << order units around unit, so that it can coalesce. Whoever may not
- * wait leaves the dirty pages in it.
- */
-static int gather_block(struct cp_bufpool *pool, uint32_t unit, uint32_t order, bool may_wait)
+int cp_evict__gather(struct cp_bufpool *pool, uint32_t unit, uint32_t order, bool may_wait)
 {
     struct cp_extent_pass pass;
     pass.clean_only = !may_wait;
@@ -251,7 +247,7 @@ static int evict_one(struct cp_bufpool *pool, uint32_t order, bool may_wait,
     uint32_t unit = sweep.victim->unit;
     bool too_small = sweep.victim->order < order;
     cp_memory__frame_free(pool, sweep.victim);
-    return too_small ? gather_block(pool, unit, order, may_wait) : 0;
+    return too_small ? cp_evict__gather(pool, unit, order, may_wait) : 0;
 }
 
 /* Nothing can be evicted right now: wait for I/O, or a little for others to unpin. */
@@ -303,6 +299,7 @@ int cp_evict__acquire(struct cp_bufpool *pool, uint32_t order, struct cp_frame *
         if (frame == NULL)
             status = evict_one(pool, order, true, &frame);
         if (frame != NULL) {
+            cp_clean__after_miss(pool);
             *out_frame = frame;
             return 0;
         }
@@ -332,6 +329,7 @@ int cp_evict__try_acquire(struct cp_bufpool *pool, uint32_t order, struct cp_fra
     }
     if (frame == NULL) /* a victim of another size was freed: it may be enough now */
         frame = cp_memory__frame_alloc(pool, order);
+    cp_clean__after_miss(pool);
     *out_frame = frame;
     return frame != NULL ? 0 : -EAGAIN;
 }

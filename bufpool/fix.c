@@ -150,6 +150,21 @@ bool cp_fix__try(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode
     return file->biased && try_biased(file, page, mode, out_fix);
 }
 
+bool cp_fix__try_cold(struct cp_bufpool_file *file, uint64_t page, struct cp_fix *out_fix)
+{
+    uint64_t *word = &file->map.words[page];
+    uint64_t seen = cp_word_load(word);
+
+    do { /* ends: a failed swap means that another thread's succeeded */
+        if (seen == 0 || cp_word_latch(seen) >= CP_LATCH_SHARED_MAX)
+            return false;
+    } while (!cp_state__cas(word, &seen, seen + 1));
+    if (CP_POISONS)
+        cp_shield__raise(file->pool, word, seen + 1);
+    fill_fix(file, page, seen + 1, CP_SHARED, NULL, out_fix);
+    return true;
+}
+
 uint32_t cp_fix__try_many(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count,
                           enum cp_latch_mode mode, struct cp_fix *out_fixes, uint32_t *out_missing)
 {

@@ -131,6 +131,10 @@ enum cp_counter {
     CP_COUNT_SWEEP_STEPS,
     CP_COUNT_TABLE_PUNCHED,
     CP_COUNT_EXTENTS_RELEASED,
+    CP_COUNT_PAGES_CLEANED,
+    CP_COUNT_SCAN_PAGES,
+    CP_COUNT_SCAN_WAITS,
+    CP_COUNT_SCAN_REUSED,
     CP_COUNTERS,
 };
 
@@ -254,8 +258,12 @@ struct cp_bufpool {
     pthread_mutex_t resize_lock; /* serialises those who empty extents; guards: extent_pass */
     struct cp_extent_pass extent_pass;
 
-    pthread_mutex_t clock_lock; /* guards: clock, slots[].frame */
+    pthread_mutex_t clock_lock; /* guards: clock, slots[].frame, clean_hand */
     struct cp_clock clock;
+    uint32_t clean_hand; /* unit where the next batch is looked for */
+
+    _Atomic bool cleaning;       /* between the low watermark and the high one */
+    _Atomic bool asked_to_clean; /* short_of_clean was called and not answered yet */
 
     struct cp_budget budget;
 
@@ -372,6 +380,12 @@ void cp_memory__destroy(struct cp_bufpool *pool);
 uint64_t cp_memory__commit_all(struct cp_bufpool *pool);
 /* A frame of free memory, growing by an extent where the budget allows; NULL when there is none. */
 struct cp_frame *cp_memory__frame_alloc(struct cp_bufpool *pool, uint32_t order);
+/*
+ * As many frames as there is free memory for, at most count, in as few contiguous pieces as there
+ * can be, lowest address first within each. Returns how many.
+ */
+uint32_t cp_memory__run_alloc(struct cp_bufpool *pool, uint32_t order, uint32_t count,
+                              struct cp_frame **out_frames);
 /* Return a frame that holds no page. */
 void cp_memory__frame_free(struct cp_bufpool *pool, struct cp_frame *frame);
 /* Release extents until the use is at most target_bytes. 0, CP_EPINNED, or a write error. */
@@ -394,6 +408,11 @@ int cp_evict__acquire(struct cp_bufpool *pool, uint32_t order, struct cp_frame *
 int cp_evict__try_acquire(struct cp_bufpool *pool, uint32_t order, struct cp_frame **out_frame);
 /* Detach the page from a frame whose word the caller holds exclusively or loading. */
 void cp_evict__drop_page(struct cp_bufpool *pool, struct cp_frame *frame);
+/*
+ * Clear the aligned block of 1 << order units around unit, so that it can coalesce. Whoever may not
+ * wait leaves the dirty pages in it. 0 also when something in use was left; or a write error.
+ */
+int cp_evict__gather(struct cp_bufpool *pool, uint32_t unit, uint32_t order, bool may_wait);
 /* Claim the page at word exclusively for dropping, waiting for I/O. 0, or CP_EPINNED. */
 int cp_evict__claim(struct cp_bufpool_file *file, uint64_t page, struct cp_frame **out_frame);
 
@@ -432,6 +451,12 @@ int cp_writeback__wait_left(struct cp_bufpool *pool, struct cp_write_wait *wait,
 int cp_writeback__wait(struct cp_bufpool *pool, struct cp_write_wait *wait);
 /* Wait until some write completes that is in flight, or none is. */
 void cp_writeback__wait_any(struct cp_bufpool *pool);
+
+/* ---- clean.c -----------------------------------------------------------------------------------
+ */
+
+/* After an eviction: see that there will be clean victims. Waits for nothing. */
+void cp_clean__after_miss(struct cp_bufpool *pool);
 
 /* ---- bias.c ------------------------------------------------------------------------------------
  */
@@ -508,6 +533,11 @@ void cp_shield__uncover(struct cp_bufpool *pool, const struct cp_frame *frame);
 /* Take the latch of a resident page if that needs no waiting. */
 bool cp_fix__try(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
                  struct cp_fix *out_fix);
+/*
+ * The same, shared, for a scan: without the mark of a use, without a slot, and not counted as a
+ * hit, so that a page is as cold afterwards as it was before.
+ */
+bool cp_fix__try_cold(struct cp_bufpool_file *file, uint64_t page, struct cp_fix *out_fix);
 /*
  * The same for many, prefetching the pages. Returns how many could not be had; out_missing has
  * their indexes.

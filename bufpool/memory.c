@@ -182,8 +182,31 @@ uint64_t cp_memory__commit_all(struct cp_bufpool *pool)
     return pool->extent_count * pool->extent_bytes;
 }
 
+/* Give the frames that begin at `unit`, side by side, their descriptors. */
+static void enter_frames(struct cp_bufpool *pool, uint32_t unit, uint32_t order, uint32_t count,
+                         struct cp_frame **out_frames)
+{
+    pthread_mutex_lock(&pool->clock_lock);
+    for (uint32_t i = 0; i < count; i++, unit += 1u << order) {
+        struct cp_frame *frame = cp_slab_alloc(pool->frame_slab);
+        cp_assert(frame != NULL); /* one for each unit */
+        *frame = (struct cp_frame){.unit = unit, .order = order};
+        cp_assert(pool->slots[unit].frame == 0);
+        pool->slots[unit].frame = cp_slab_index(pool->frame_slab, frame) + 1;
+        cp_clock__insert(&pool->clock, unit);
+        out_frames[i] = frame;
+    }
+    pthread_mutex_unlock(&pool->clock_lock);
+}
+
+static uint32_t unit_at(const struct cp_bufpool *pool, const unsigned char *block)
+{
+    return (uint32_t)((uint64_t)(block - pool->base) >> CP_UNIT_SHIFT);
+}
+
 struct cp_frame *cp_memory__frame_alloc(struct cp_bufpool *pool, uint32_t order)
 {
+    struct cp_frame *frame = NULL;
     unsigned char *block = cp_buddy_alloc(pool->buddy, order);
     while (block == NULL && grow(pool)) /* ends: each round commits an extent */
         block = cp_buddy_alloc(pool->buddy, order);
@@ -191,16 +214,34 @@ struct cp_frame *cp_memory__frame_alloc(struct cp_bufpool *pool, uint32_t order)
         return NULL;
 
     atomic_fetch_sub_explicit(&pool->free_units, INT64_C(1) << order, memory_order_relaxed);
-    uint32_t unit = (uint32_t)((uint64_t)(block - pool->base) >> CP_UNIT_SHIFT);
-    pthread_mutex_lock(&pool->clock_lock);
-    struct cp_frame *frame = cp_slab_alloc(pool->frame_slab);
-    cp_assert(frame != NULL); /* one for each unit */
-    *frame = (struct cp_frame){.unit = unit, .order = order};
-    cp_assert(pool->slots[unit].frame == 0);
-    pool->slots[unit].frame = cp_slab_index(pool->frame_slab, frame) + 1;
-    cp_clock__insert(&pool->clock, unit);
-    pthread_mutex_unlock(&pool->clock_lock);
+    enter_frames(pool, unit_at(pool, block), order, 1, &frame);
     return frame;
+}
+
+uint32_t cp_memory__run_alloc(struct cp_bufpool *pool, uint32_t order, uint32_t count,
+                              struct cp_frame **out_frames)
+{
+    uint32_t done = 0, split = count > 0 ? cp_log2_floor(count) : 0;
+
+    while (done < count) { /* ends: each round allocates, commits an extent, or lowers split */
+        while (1u << split > count - done)
+            split--;
+        unsigned char *block = NULL;
+        /* An allocator that is empty is slow to say so. */
+        if (atomic_load_explicit(&pool->free_units, memory_order_relaxed) >=
+            (INT64_C(1) << (order + split)))
+            block = cp_buddy_alloc(pool->buddy, order + split);
+        if (block != NULL) {
+            cp_buddy_split(pool->buddy, block, order + split, order);
+            atomic_fetch_sub_explicit(&pool->free_units, INT64_C(1) << (order + split),
+                                      memory_order_relaxed);
+            enter_frames(pool, unit_at(pool, block), order, 1u << split, &out_frames[done]);
+            done += 1u << split;
+        } else if (!grow(pool) && split-- == 0) {
+            break;
+        }
+    }
+    return done;
 }
 
 void cp_memory__frame_free(struct cp_bufpool *pool, struct cp_frame *frame)

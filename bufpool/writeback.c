@@ -360,6 +360,8 @@ int cp_writeback__start(struct cp_bufpool *pool, struct cp_frame **frames, uint3
 
 /* Requests that a flush keeps in flight while it gathers the next batch. */
 #define FLUSH_DEPTH 64u
+/* ... and one with a pace: reads of others queue behind them. */
+#define PACED_DEPTH 4u
 /* Between two looks at a page that another thread is about to write. */
 #define WRITER_PAUSE_NS 200000u
 
@@ -369,6 +371,9 @@ struct flush {
     uint32_t count;
     struct cp_write_wait wait;
     int status;
+    void (*pace)(void *ctx, uint64_t done, uint64_t total); /* or NULL */
+    void *pace_ctx;
+    uint64_t done, total;
 };
 
 static void flush_batch(struct flush *flush)
@@ -377,10 +382,14 @@ static void flush_batch(struct flush *flush)
         return;
     int status = cp_writeback__start(flush->file->pool, flush->batch, flush->count, CP_GATE_ALL,
                                      &flush->wait);
+    flush->done += flush->count;
     flush->count = 0;
     if (flush->status == 0)
         flush->status = status;
-    (void)cp_writeback__wait_left(flush->file->pool, &flush->wait, FLUSH_DEPTH);
+    (void)cp_writeback__wait_left(flush->file->pool, &flush->wait,
+                                  flush->pace != NULL ? PACED_DEPTH : FLUSH_DEPTH);
+    if (flush->pace != NULL && flush->status == 0)
+        flush->pace(flush->pace_ctx, flush->done, flush->total);
 }
 
 /* Another thread is writing the page, or about to: wait for that, but not for the page's readers.
@@ -426,7 +435,18 @@ static void flush_page(struct flush *flush, uint64_t page)
 
 int cp_bufpool_flush(struct cp_bufpool_file *file)
 {
-    struct flush flush = {.file = file};
+    return cp_bufpool_flush_paced(file, NULL, NULL);
+}
+
+int cp_bufpool_flush_paced(struct cp_bufpool_file *file,
+                           void (*pace)(void *ctx, uint64_t done, uint64_t total), void *ctx)
+{
+    struct flush flush = {
+        .file = file,
+        .pace = pace,
+        .pace_ctx = ctx,
+        .total = atomic_load_explicit(&file->dirty_pages, memory_order_relaxed),
+    };
     int status = cp_bufpool__check_process(file->pool);
 
     if (status != 0)

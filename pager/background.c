@@ -2,10 +2,10 @@
 /*
  * What goes on without being asked for: relaxed commits become durable within relaxed_ms, a
  * checkpoint is written when the log since the last one reaches half its limit or checkpoint_ms
- * have passed, and a segment of the log lies ready. One thread does it, started with the first
- * change and ended by close; it takes no signals. Where there is no thread, by choice or because
- * the system refuses one, whoever begins a mini-transaction and finds the log half full writes the
- * checkpoint first.
+ * have passed, a segment of the log lies ready, and dirty pages are written before misses need
+ * their frames. One thread does it, started with the first change and ended by close; it takes no
+ * signals. Where there is no thread, by choice or because the system refuses one, whoever begins a
+ * mini-transaction and finds the log half full writes the checkpoint first.
  *
  * An error is counted and the work tried again; what cannot be mended shows in the callers' own
  * operations.
@@ -20,6 +20,7 @@
 
 #define STACK_BYTES    (UINT64_C(256) << 10)
 #define RETRY_MS       1000u /* after an error */
+#define CLEAN_BATCHES  16u   /* written back between two looks at the log: some 10 ms */
 #define THROTTLE_MS    50u   /* between two looks of one who waits for a checkpoint */
 #define THROTTLE_TURNS 200u  /* ... and for so many of them at most: then the log grows */
 
@@ -75,6 +76,52 @@ static bool checkpoint_due(struct cp_pager *pager, bool requested, uint64_t *ino
 }
 
 /*
+ * Keep clean pages ahead of misses, as long as there is something to do, but not for so long that
+ * commits wait. Returns 1 when there is more to do, 0, or a code.
+ */
+static int clean(struct cp_pager *pager)
+{
+    int code = pager->engine->ops->clean != NULL ? 1 : 0;
+    for (unsigned batch = 0; code > 0 && batch < CLEAN_BATCHES; batch++) {
+        code = pager->engine->ops->clean(pager->engine);
+        if (code == -EAGAIN && cp_wal_end(pager->wal) == cp_wal_durable(pager->wal))
+            return code; /* the pages' changes are not in the log yet: try again later */
+        if (code == -EAGAIN)
+            code = cp_pager__log_flush(pager, cp_wal_end(pager->wal)) == 0 ? 1 : -EIO;
+    }
+    return code > 0 ? 1 : code;
+}
+
+void cp_pager__background_tend(struct cp_pager *pager)
+{
+    struct cp_background_state *state = &pager->background;
+    uint64_t now_ns = cp_now_ns();
+    if (now_ns - state->tended_ns >= (uint64_t)pager->options.relaxed_ms * 1000000u) {
+        state->tended_ns = now_ns;
+        if (cp_wal_end(pager->wal) > cp_wal_durable(pager->wal))
+            (void)!cp_pager__log_flush(pager, cp_wal_end(pager->wal));
+        (void)!cp_wal_prepare(pager->wal, pager->options.log_limit_bytes);
+    }
+    pthread_mutex_lock(&state->mutex);
+    bool wanted = state->clean_wanted;
+    state->clean_wanted = false;
+    pthread_mutex_unlock(&state->mutex);
+    if (wanted)
+        (void)clean(pager);
+}
+
+bool cp_pager__background_rest(struct cp_pager *pager, uint64_t wait_ms)
+{
+    struct cp_background_state *state = &pager->background;
+    pthread_mutex_lock(&state->mutex);
+    if (!state->stop)
+        wait_until(&state->wake, &state->mutex, wait_ms);
+    bool stop = state->stop;
+    pthread_mutex_unlock(&state->mutex);
+    return !stop;
+}
+
+/*
  * One round. Returns how long to sleep, UINT64_MAX for until somebody calls. *out_settled: all that
  * was appended is durable (or never will be), so who appends more must call.
  */
@@ -90,7 +137,7 @@ static uint64_t work(struct cp_pager *pager, bool *out_settled)
     if (cp_wal_end(pager->wal) > cp_wal_durable(pager->wal))
         code = cp_pager__log_flush(pager, cp_wal_end(pager->wal));
     if (code == 0 && checkpoint_due(pager, requested, &wait_ms)) {
-        code = cp_pager__try_checkpoint(pager);
+        code = cp_pager__try_checkpoint(pager, true);
         if (code == -EBUSY)
             code = 0;
         wait_ms = 0;
@@ -98,7 +145,11 @@ static uint64_t work(struct cp_pager *pager, bool *out_settled)
     if (code == 0)
         code = cp_wal_prepare(pager->wal, pager->options.log_limit_bytes);
     *out_settled = code == 0 && cp_wal_end(pager->wal) <= cp_wal_durable(pager->wal);
-    if (code != 0)
+    if (code == 0) {
+        code = clean(pager);
+        wait_ms = code > 0 ? 0 : wait_ms;
+    }
+    if (code < 0)
         return RETRY_MS;
     return *out_settled ? wait_ms : cp_min_u64(wait_ms, pager->options.relaxed_ms);
 }
@@ -107,7 +158,9 @@ static uint64_t work(struct cp_pager *pager, bool *out_settled)
 static bool asked(struct cp_pager *pager, bool settled)
 {
     /* Set before the call, which needs the mutex: it shows here, or the call finds us asleep. */
-    if (atomic_load_explicit(&pager->background.requested, memory_order_relaxed))
+    const bool clean_wanted = pager->background.clean_wanted;
+    pager->background.clean_wanted = false; /* after an error nobody asks again: this ends */
+    if (clean_wanted || atomic_load_explicit(&pager->background.requested, memory_order_relaxed))
         return true;
     /* Whoever appends after `idle` was stored sees it; whoever did before is seen here. */
     return settled && cp_wal_end(pager->wal) > cp_wal_durable(pager->wal) &&
@@ -193,6 +246,15 @@ static void call(struct cp_pager *pager)
     pthread_mutex_unlock(&pager->background.mutex);
 }
 
+void cp_pager__background_clean(void *ctx)
+{
+    struct cp_pager *pager = ctx;
+    pthread_mutex_lock(&pager->background.mutex);
+    pager->background.clean_wanted = true;
+    pthread_cond_signal(&pager->background.wake);
+    pthread_mutex_unlock(&pager->background.mutex);
+}
+
 void cp_pager__background_notice(struct cp_pager *pager, bool relaxed)
 {
     struct cp_background_state *state = &pager->background;
@@ -211,7 +273,8 @@ void cp_pager__background_throttle(struct cp_pager *pager, bool others)
         return;
     if (!has_thread(pager)) {
         if (!others) /* it would wait for pages that this very thread holds */
-            (void)!cp_pager__try_checkpoint(pager); /* counted; the caller's own work shows it */
+            (void)!cp_pager__try_checkpoint(pager,
+                                            false); /* counted; the caller's own work shows it */
         return;
     }
     if (others || cp_pager__log_since_checkpoint(pager) < pager->options.log_limit_bytes)

@@ -16,6 +16,7 @@ static void fill_log_stats(struct cp_pager *pager, struct cp_pager_stats *stats)
     stats->checkpoint_lsn = atomic_load_explicit(&pager->redo_lsn, relaxed);
     stats->checkpoints = atomic_load_explicit(&pager->checkpoint_count, relaxed);
     stats->checkpoint_errors = atomic_load_explicit(&pager->checkpoint_errors, relaxed);
+    stats->checkpoint_paused_us = atomic_load_explicit(&pager->checkpoint_paused_us, relaxed);
     stats->checkpoint_last_us = atomic_load_explicit(&pager->checkpoint_last_us, relaxed);
     stats->mtr_commits = atomic_load_explicit(&pager->mtr_commits, relaxed);
     stats->mtr_aborts = atomic_load_explicit(&pager->mtr_aborts, relaxed);
@@ -195,7 +196,7 @@ int64_t cp_pager_check(struct cp_pager *pager,
             cp_error_set(-ENOMEM, pager->data_path, CP_NO_PAGE, CP_NO_LSN, NULL, "check a store");
         goto out;
     }
-    pthread_mutex_lock(&pager->sync_mutex);
+    cp_pager__lock_sync(pager);
     /* The walk reads the file, so what is dirty goes there first. A store that takes no writes is
      * checked as it lies on disk. */
     if (!pager->read_only && !atomic_load_explicit(&pager->failed, memory_order_relaxed))

@@ -73,8 +73,19 @@ static int sync_and_publish(struct cp_pager *pager, uint32_t flags, uint64_t pag
     return code;
 }
 
+/* Step 3. */
+static int flush(struct cp_pager *pager, bool paced)
+{
+    const struct cp_engine_ops *ops = pager->engine->ops;
+    struct cp_pace pace;
+    if (!paced || ops->flush_paced == NULL)
+        return ops->flush(pager->engine);
+    cp_pager__pace_begin(pager, &pace);
+    return ops->flush_paced(pager->engine, cp_pager__pace, &pace);
+}
+
 /* Steps 1 to 6, and the log's part of 7. sync_mutex held. */
-static int write_checkpoint(struct cp_pager *pager, uint32_t flags)
+static int write_checkpoint(struct cp_pager *pager, uint32_t flags, bool paced)
 {
     const uint64_t begun_ns = cp_now_ns();
     cp_lsn redo = cp_images__choose_redo(&pager->images);
@@ -83,7 +94,7 @@ static int write_checkpoint(struct cp_pager *pager, uint32_t flags)
     CP_PROBE2(checkpoint_start, pager->data_path, redo);
     int code = cp_pager__log_flush(pager, redo);
     if (code == 0)
-        code = pager->engine->ops->flush(pager->engine);
+        code = flush(pager, paced);
     if (code == 0) {
         /* Pages freed meanwhile were dropped and not written, though they had changes from before
          * the redo point: their freeing must be durable before that counts. And the last checkpoint
@@ -120,10 +131,10 @@ static bool written_to(const struct cp_pager *pager)
 }
 
 /* sync_mutex held; after the wait for it another checkpoint may have failed. */
-static int checkpoint_locked(struct cp_pager *pager)
+static int checkpoint_locked(struct cp_pager *pager, bool paced)
 {
     int code = cp_pager__begin_write(pager);
-    return code != 0 ? code : write_checkpoint(pager, CP_FORMAT_FLAG_UNCLEAN);
+    return code != 0 ? code : write_checkpoint(pager, CP_FORMAT_FLAG_UNCLEAN, paced);
 }
 
 int cp_pager_sync(struct cp_pager *pager)
@@ -131,12 +142,12 @@ int cp_pager_sync(struct cp_pager *pager)
     int code = cp_pager__check_process(pager);
     if (code != 0 || !written_to(pager))
         return code;
-    pthread_mutex_lock(&pager->sync_mutex);
+    cp_pager__lock_sync(pager);
     code = cp_pager__begin_write(pager);
     if (code == 0)
         code = trim(pager);
     if (code == 0)
-        code = write_checkpoint(pager, CP_FORMAT_FLAG_UNCLEAN);
+        code = write_checkpoint(pager, CP_FORMAT_FLAG_UNCLEAN, false);
     if (code == 0)
         code = cut_file(pager, true);
     if (code == 0)
@@ -150,17 +161,17 @@ int cp_pager_checkpoint(struct cp_pager *pager)
     int code = cp_pager__check_process(pager);
     if (code != 0 || !written_to(pager))
         return code;
-    pthread_mutex_lock(&pager->sync_mutex);
-    code = checkpoint_locked(pager);
+    cp_pager__lock_sync(pager);
+    code = checkpoint_locked(pager, false);
     pthread_mutex_unlock(&pager->sync_mutex);
     return code;
 }
 
-int cp_pager__try_checkpoint(struct cp_pager *pager)
+int cp_pager__try_checkpoint(struct cp_pager *pager, bool paced)
 {
     if (pthread_mutex_trylock(&pager->sync_mutex) != 0)
         return -EBUSY;
-    int code = checkpoint_locked(pager);
+    int code = checkpoint_locked(pager, paced);
     pthread_mutex_unlock(&pager->sync_mutex);
     return code;
 }
@@ -180,7 +191,7 @@ int cp_pager__finish(struct cp_pager *pager)
     if (code == 0)
         code = trim(pager);
     if (code == 0)
-        code = write_checkpoint(pager, 0);
+        code = write_checkpoint(pager, 0, false);
     if (code == 0)
         code = cut_file(pager, false);
     return code;

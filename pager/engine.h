@@ -37,10 +37,19 @@ struct cp_engine_ops {
     bool (*poll)(struct cp_pager_engine *engine, struct cp_ticket *ticket);
     int (*wait)(struct cp_pager_engine *engine, struct cp_ticket *ticket);
     void (*cancel)(struct cp_pager_engine *engine, struct cp_ticket *ticket);
+    /* The range lies within page_limit. next: 1 with a page fixed shared, 0 at the end, a code. */
+    int (*scan_begin)(struct cp_pager_engine *engine, uint64_t first, uint64_t count,
+                      struct cp_scan *out_scan);
+    int (*scan_next)(struct cp_pager_engine *engine, struct cp_scan *scan, struct cp_fix *out_fix);
     const struct cp_page_map *(*page_map)(const struct cp_pager_engine *engine);
 
     /* Write every dirty page to the file, unsynced. What could not be written stays dirty. */
     int (*flush)(struct cp_pager_engine *engine);
+    /* The same, with pauses: see cp_bufpool_flush_paced. NULL: it has no such thing. */
+    int (*flush_paced)(struct cp_pager_engine *engine,
+                       void (*pace)(void *ctx, uint64_t done, uint64_t total), void *ctx);
+    /* A cleaner's step, as cp_bufpool_clean; NULL: there is nothing to clean ahead of need. */
+    int (*clean)(struct cp_pager_engine *engine);
     /* Drop pages, dirty or not. CP_EPINNED when one is fixed; others may be gone then. */
     int (*discard)(struct cp_pager_engine *engine, uint64_t first, uint64_t count);
     /* Does somebody have this page fixed? A write-back under way does not count. */
@@ -76,6 +85,9 @@ struct cp_engine_setup {
     const struct cp_lsn_gate *gate;         /* copied; NULL: no log */
     uint64_t file_bytes;
     uint64_t page_count;
+    /* pool: told by a miss that clean should be called. NULL: misses see to that themselves. */
+    void (*short_of_clean)(void *ctx);
+    void *short_of_clean_ctx;
     bool untorn_writes; /* pool: the device writes pages whole, and is to be asked to */
 };
 

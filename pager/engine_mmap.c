@@ -401,6 +401,27 @@ static int mmap_prefetch(struct cp_pager_engine *base, const uint64_t *pages, ui
     return cp_mmap__map_prefetch(of(base), pages, count);
 }
 
+static int mmap_scan_begin(struct cp_pager_engine *base, uint64_t first, uint64_t count,
+                           struct cp_scan *out_scan)
+{
+    if (!cp_fork_guard_same(&of(base)->fork_guard))
+        return forked(of(base), first);
+    cp_mmap__scan_begin(of(base), first, count, out_scan);
+    return 0;
+}
+
+static int mmap_scan_next(struct cp_pager_engine *base, struct cp_scan *scan,
+                          struct cp_fix *out_fix)
+{
+    if (scan->next >= scan->end)
+        return 0;
+    if (!cp_fork_guard_same(&of(base)->fork_guard))
+        return forked(of(base), scan->next);
+    cp_mmap__scan_ahead(of(base), scan);
+    int code = fix_shared(of(base), scan->next++, true, out_fix);
+    return code == 0 ? 1 : code;
+}
+
 /* What is free is fixed at once; a conflict or an error is left to wait, which tries again. */
 static int mmap_begin(struct cp_pager_engine *base, const uint64_t *pages, uint32_t count,
                       enum cp_latch_mode mode, struct cp_ticket *out_tickets)
@@ -561,6 +582,8 @@ static const struct cp_engine_ops mmap_ops = {
     .fix_many = mmap_fix_many,
     .unfix_many = mmap_unfix_many,
     .prefetch = mmap_prefetch,
+    .scan_begin = mmap_scan_begin,
+    .scan_next = mmap_scan_next,
     .begin = mmap_begin,
     .poll = mmap_poll,
     .wait = mmap_wait,

@@ -110,6 +110,19 @@ static void pool_cancel(struct cp_pager_engine *engine, struct cp_ticket *ticket
     cp_bufpool_cancel(ticket);
 }
 
+static int pool_scan_begin(struct cp_pager_engine *engine, uint64_t first, uint64_t count,
+                           struct cp_scan *out_scan)
+{
+    return cp_bufpool_scan_begin(of(engine)->file, first, count, out_scan);
+}
+
+static int pool_scan_next(struct cp_pager_engine *engine, struct cp_scan *scan,
+                          struct cp_fix *out_fix)
+{
+    (void)engine;
+    return cp_bufpool_scan_next(scan, out_fix);
+}
+
 static const struct cp_page_map *pool_page_map(const struct cp_pager_engine *engine)
 {
     return cp_bufpool_page_map(of(engine)->file);
@@ -121,6 +134,17 @@ static const struct cp_page_map *pool_page_map(const struct cp_pager_engine *eng
 static int pool_flush(struct cp_pager_engine *engine)
 {
     return cp_bufpool_flush(of(engine)->file);
+}
+
+static int pool_flush_paced(struct cp_pager_engine *engine,
+                            void (*pace)(void *ctx, uint64_t done, uint64_t total), void *ctx)
+{
+    return cp_bufpool_flush_paced(of(engine)->file, pace, ctx);
+}
+
+static int pool_clean(struct cp_pager_engine *engine)
+{
+    return cp_bufpool_clean(of(engine)->pool);
 }
 
 static int pool_discard(struct cp_pager_engine *engine, uint64_t first, uint64_t count)
@@ -205,8 +229,12 @@ static const struct cp_engine_ops pool_ops = {
     .poll = pool_poll,
     .wait = pool_wait,
     .cancel = pool_cancel,
+    .scan_begin = pool_scan_begin,
+    .scan_next = pool_scan_next,
     .page_map = pool_page_map,
     .flush = pool_flush,
+    .flush_paced = pool_flush_paced,
+    .clean = pool_clean,
     .discard = pool_discard,
     .page_pinned = pool_page_pinned,
     .any_pinned = pool_any_pinned,
@@ -228,6 +256,8 @@ int cp_pager__pool_open(const struct cp_engine_setup *setup, struct cp_pager_eng
         .huge_pages = options->huge_pages,
         .ring_depth = options->ring_depth,
         .track_pins = options->track_pins,
+        .short_of_clean = setup->short_of_clean,
+        .short_of_clean_ctx = setup->short_of_clean_ctx,
     };
     const struct cp_bufpool_file_options file_options = {
         .file = setup->file,

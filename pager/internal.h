@@ -73,11 +73,13 @@ struct cp_mtr_table {
 
 /* The thread that writes checkpoints and flushes relaxed commits: background.c. */
 struct cp_background_state {
-    pthread_mutex_t mutex; /* guards started, stop, thread; a leaf */
+    pthread_mutex_t mutex; /* guards started, stop, thread, clean_wanted; a leaf */
     pthread_cond_t wake;
     pthread_cond_t progressed; /* a checkpoint ended: those who wait for room look again */
     pthread_t thread;
     bool started, stop;
+    bool clean_wanted;      /* misses find few clean pages */
+    uint64_t tended_ns;     /* the thread's own: when it last tended in a checkpoint */
     _Atomic bool idle;      /* it sleeps, and relaxed_ms does not limit that: appending calls it */
     _Atomic bool requested; /* a checkpoint was asked for */
 };
@@ -122,8 +124,10 @@ struct cp_pager {
 
     pthread_mutex_t sync_mutex; /* one checkpoint or check at a time */
     _Atomic uint64_t sync_count, checkpoint_count, checkpoint_errors, checkpoint_last_us;
-    _Atomic uint64_t budget_bytes;  /* as resized last */
-    _Atomic cp_lsn redo_lsn;        /* of the checkpoint last published */
+    _Atomic uint64_t checkpoint_paused_us;
+    _Atomic uint32_t hurrying;     /* who waits for sync_mutex: a checkpoint makes no pauses then */
+    _Atomic uint64_t budget_bytes; /* as resized last */
+    _Atomic cp_lsn redo_lsn;       /* of the checkpoint last published */
     _Atomic uint64_t checkpoint_ns; /* when that was */
 
     struct cp_mtr_table table;
@@ -236,7 +240,28 @@ bool cp_pager__backup_held(const struct cp_pager *pager);
  * fixed. */
 int cp_pager__finish(struct cp_pager *pager) CP_MUST_CHECK;
 /* A checkpoint now, unless one is being written: then -EBUSY at once. */
-int cp_pager__try_checkpoint(struct cp_pager *pager) CP_MUST_CHECK;
+int cp_pager__try_checkpoint(struct cp_pager *pager, bool paced) CP_MUST_CHECK;
+
+/* ---- pace.c: a checkpoint that leaves the device to others ---- */
+
+struct cp_pace {
+    struct cp_pager *pager;
+    uint64_t begun_ns;
+    cp_lsn begun_lsn;
+};
+
+void cp_pager__pace_begin(struct cp_pager *pager, struct cp_pace *out_pace);
+/* Called by the flush of the store's thread, which holds sync_mutex and nothing else. */
+void cp_pager__pace(void *ctx, uint64_t done, uint64_t total);
+/*
+ * How long a flush of total pages that has done so many may rest, in ms: 0 where it is behind.
+ * elapsed_ms: since it began; most_ms: how long it may take; log_bytes: appended since then;
+ * log_room_bytes: how many of these it may let pass.
+ */
+uint64_t cp_pager__pace_ms(uint64_t done, uint64_t total, uint64_t elapsed_ms, uint64_t most_ms,
+                           uint64_t log_bytes, uint64_t log_room_bytes);
+/* Take sync_mutex, for somebody who waits for the work to be done. */
+void cp_pager__lock_sync(struct cp_pager *pager);
 /* Bytes of log that a recovery would have to read now. */
 uint64_t cp_pager__log_since_checkpoint(const struct cp_pager *pager);
 /* Make the file reach page_count pages. alloc_mutex held. */
@@ -247,6 +272,12 @@ int cp_pager__ensure_file(struct cp_pager *pager, uint64_t page_count) CP_MUST_C
 void cp_pager__background_init(struct cp_pager *pager);
 /* Start the thread, once; without it (refused, or not wanted) callers do the work. */
 void cp_pager__background_start(struct cp_pager *pager);
+/* For the thread itself, in the middle of a checkpoint: relaxed commits and clean pages. */
+void cp_pager__background_tend(struct cp_pager *pager);
+/* Sleep for up to wait_ms. False: it is to stop. */
+bool cp_pager__background_rest(struct cp_pager *pager, uint64_t wait_ms);
+/* The engine is short of clean pages: ctx is the pager. Any thread, whatever it has latched. */
+void cp_pager__background_clean(void *ctx);
 /* End the thread and wait for it. */
 void cp_pager__background_stop(struct cp_pager *pager);
 void cp_pager__background_fini(struct cp_pager *pager);

@@ -13,6 +13,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 #include <clockpool/buddy.h>
 #include <clockpool/base/latch.h>
 #include <clockpool/base/thread.h>
@@ -22,6 +23,10 @@
 #define MMAP_FRAME_SHIFT  (CP_WORD_VERSION_SHIFT + MMAP_VERSION_BITS + 1u)
 #define MMAP_FRAME_MASK   (UINT64_MAX << MMAP_FRAME_SHIFT)
 #define MMAP_FRAMES_MAX   ((UINT64_C(1) << (64u - MMAP_FRAME_SHIFT)) - 2)
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22 /* Linux 5.14 */
+#endif
 
 /* Pages of one write-back batch; also the depth of the ring that carries it. */
 #define MMAP_WRITE_BATCH 64u
@@ -172,6 +177,13 @@ int cp_mmap__map_shrink(struct mmap_engine *engine, uint64_t file_bytes) CP_MUST
 /* Have the kernel bring a page in, so that touching it cannot fault, and verify it. */
 int cp_mmap__map_touch(struct mmap_engine *engine, uint64_t page) CP_MUST_CHECK;
 int cp_mmap__map_prefetch(struct mmap_engine *engine, const uint64_t *pages, uint32_t count);
+
+/* ---- mmap_scan.c: reading ahead for scans ---- */
+
+void cp_mmap__scan_begin(const struct mmap_engine *engine, uint64_t first, uint64_t count,
+                         struct cp_scan *out_scan);
+/* Before page scan->next is fixed: have the kernel read what lies ahead of it. */
+void cp_mmap__scan_ahead(struct mmap_engine *engine, struct cp_scan *scan);
 
 /* ---- mmap_private.c: private frames ---- */
 

@@ -24,10 +24,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ 22 /* Linux 5.14 */
-#endif
-
 /* Smallest reservation worth having; with less the open fails. */
 #define RESERVE_MIN_BYTES (UINT64_C(1) << 30)
 

@@ -164,6 +164,10 @@ static int open_engine(struct cp_pager *pager, const struct cp_pager_options *op
         .format = &pager->format,
         .gate = pager->wal != NULL && !CP_BREAK_GATE ? &gate : NULL,
         .file_bytes = pager->file_bytes,
+        .short_of_clean = options->background == CP_BACKGROUND_THREAD && !options->read_only
+                              ? cp_pager__background_clean
+                              : NULL,
+        .short_of_clean_ctx = pager,
         .untorn_writes = pager->untorn_writes,
         .page_count = pager->superblock.page_count,
     };
@@ -654,6 +658,28 @@ int cp_pager_wait(struct cp_pager *pager, struct cp_ticket *ticket)
 void cp_pager_cancel(struct cp_pager *pager, struct cp_ticket *ticket)
 {
     pager->engine->ops->cancel(pager->engine, ticket);
+}
+
+int cp_pager_scan_begin(struct cp_pager *pager, uint64_t first, uint64_t count,
+                        struct cp_scan *out_scan)
+{
+    uint64_t end = cp_pager_page_count(pager);
+    if (first > end)
+        first = end;
+    if (count > end - first)
+        count = end - first;
+    return pager->engine->ops->scan_begin(pager->engine, first, count, out_scan);
+}
+
+int cp_pager_scan_next(struct cp_pager *pager, struct cp_scan *scan, struct cp_fix *out_fix)
+{
+    /* The pager's own pages are read with the others, which costs less than to read around them. */
+    while (scan->next < scan->end && !cp_pager__page_valid(pager, scan->next)) {
+        if (scan->next >= cp_pager_page_count(pager))
+            return 0; /* the store has shrunk */
+        scan->next++;
+    }
+    return pager->engine->ops->scan_next(pager->engine, scan, out_fix);
 }
 
 const struct cp_page_map *cp_pager_page_map(const struct cp_pager *pager)

@@ -80,6 +80,13 @@ CP_API void *cp_buddy_alloc(struct cp_buddy *buddy, uint32_t order);
  */
 CP_API void cp_buddy_free(struct cp_buddy *buddy, void *block, uint32_t order);
 
+/*
+ * Make blocks of order `into` out of one allocated block of a larger or the same order: from now on
+ * each of the 1 << (order - into) is freed by itself, and they coalesce again. So memory that lies
+ * in one piece can be let go piece by piece. The same misuse is caught as by free. Any thread.
+ */
+CP_API void cp_buddy_split(struct cp_buddy *buddy, void *block, uint32_t order, uint32_t into);
+
 /* Return all cached blocks to the free lists, so that they can coalesce. Any thread. */
 CP_API void cp_buddy_drain(struct cp_buddy *buddy);
 

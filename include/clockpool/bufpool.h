@@ -26,6 +26,7 @@
 #include <clockpool/status.h>
 #include <clockpool/base/latch.h>
 #include <clockpool/base/pins.h>
+#include <clockpool/base/window.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -71,6 +72,13 @@ struct cp_bufpool_options {
     bool track_pins;       /* keep owner and age of every fix (costs about 100 ns a fix) */
     bool counted_pins;     /* count readers in the page's word, use no pin slots (docs/adr/0006) */
     uint32_t write_batch_pages; /* pages of one write-back batch; 0 means 64 */
+    /*
+     * Called by a miss that finds few clean pages left, once until a cp_bufpool_clean has returned
+     * 0: somebody should call that. It must not block nor use the pool; any thread, perhaps with
+     * pages fixed. NULL: misses start the writes themselves, those that need no log.
+     */
+    void (*short_of_clean)(void *ctx);
+    void *short_of_clean_ctx;
 };
 
 struct cp_bufpool_file_options {
@@ -212,6 +220,48 @@ CP_API int cp_bufpool_wait(struct cp_ticket *ticket) CP_MUST_CHECK;
 
 /* Give up a ticket that was begun: waits for its read, then releases the page. */
 CP_API void cp_bufpool_cancel(struct cp_ticket *ticket);
+
+/* ---- scans --------------------------------------------------------------------------------------
+ */
+
+#define CP_SCAN_RING_PAGES 4096u /* a scan's own pages, read ahead or to be reused */
+
+/*
+ * A scan: the pages of a range in order, read ahead. In the caller's memory; used by one thread at
+ * a time. Between two calls it holds nothing, neither pins nor memory, and is simply forgotten when
+ * it is no longer wanted; before the file is detached.
+ */
+struct cp_scan {
+    uint64_t next; /* page that the next call gives; may be raised by the caller, to pass over
+                      pages. end: the first that it will not give */
+    uint64_t end;
+    struct cp_bufpool_file *file; /* private from here on */
+    struct cp_window window;
+    uint64_t oldest, ahead, ready;
+    uint32_t cleared;
+    bool short_of_memory;
+    uint64_t brought[CP_SCAN_RING_PAGES / 64];
+};
+
+/*
+ * Begin to scan pages first .. first+count-1. No I/O yet. CP_ENOPAGE beyond the file's table;
+ * CP_EFORKED.
+ */
+CP_API int cp_bufpool_scan_begin(struct cp_bufpool_file *file, uint64_t first, uint64_t count,
+                                 struct cp_scan *out_scan) CP_MUST_CHECK;
+
+/*
+ * Fix the next page, shared: 1 with *out_fix, to be released with cp_bufpool_unfix; 0 at the end;
+ * or the errors of cp_bufpool_fix, and the next call goes on behind the page that failed. Pages
+ * are read ahead in large requests, further the more often the caller has to wait, up to 8 MiB or a
+ * sixteenth of the budget. A few pages may stay fixed while the scan goes on: half of that
+ * distance, at most 64, cost nothing.
+ *
+ * A scan does not count as a use: its pages are the first to be evicted, and when memory is short
+ * it takes the frames of its own pages again. What others use of them stays. So a point read beside
+ * a scan keeps its pages.
+ */
+CP_API int cp_bufpool_scan_next(struct cp_scan *scan, struct cp_fix *out_fix) CP_MUST_CHECK;
 
 /* ---- reading without a latch --------------------------------------------------------------------
  */
@@ -362,6 +412,26 @@ static inline void cp_page_map_unfix(struct cp_fix *fix)
 CP_API int cp_bufpool_flush(struct cp_bufpool_file *file) CP_MUST_CHECK;
 
 /*
+ * The same for somebody who is in no hurry, with few writes in flight at a time. pace is called
+ * after each batch, with the number of pages written or looked at so far out of about so many; it
+ * may sleep, and may use the pool: the flush holds nothing meanwhile.
+ */
+CP_API int cp_bufpool_flush_paced(struct cp_bufpool_file *file,
+                                  void (*pace)(void *ctx, uint64_t done, uint64_t total),
+                                  void *ctx) CP_MUST_CHECK;
+
+/*
+ * A cleaner's step: when fewer than an eighth of the pages are clean, and until a quarter is, write
+ * a batch of dirty ones back, those that are not in use first, sorted and merged. So that a miss
+ * finds a clean victim and waits neither for a write nor for the log. Returns how many pages were
+ * written, 0 when there is nothing to do or nothing that could be done now; -EAGAIN when the log
+ * has to be made durable first (it is not waited for, since the pages would be held meanwhile);
+ * -EIO, -ENOSPC and the like, or what before_write says. Waits for its writes, so it is for a
+ * thread that has nothing else to do and holds no page.
+ */
+CP_API int cp_bufpool_clean(struct cp_bufpool *pool);
+
+/*
  * Drop the pages first .. first+count-1 without writing them, dirty or not. CP_EPINNED when one of
  * them is fixed; those before it are gone. For pages that were freed, or a file that was cut.
  */
@@ -391,6 +461,10 @@ struct cp_bufpool_stats {
     uint64_t sweep_steps;                                       /* slots the hand passed */
     uint64_t table_punched;    /* groups of the page table given back */
     uint64_t extents_released; /* pieces of the frame memory given back */
+    uint64_t pages_cleaned;    /* of pages_written, by cp_bufpool_clean */
+    uint64_t scan_pages;       /* handed out by scans that had read them */
+    uint64_t scan_waits;       /* times a scan's reader waited for a page that was being read */
+    uint64_t scan_reused;      /* frames that scans took from their own pages */
     /* now */
     uint64_t budget_bytes, used_bytes, peak_bytes;                 /* used never exceeds budget */
     uint64_t frame_bytes;                                          /* committed for frames */

@@ -205,6 +205,19 @@ CP_API int cp_pager_wait(struct cp_pager *pager, struct cp_ticket *ticket) CP_MU
 CP_API void cp_pager_cancel(struct cp_pager *pager, struct cp_ticket *ticket);
 
 /*
+ * Scan pages first .. first+count-1, as far as the store reaches now, passing over the pager's own:
+ * as cp_bufpool_scan_begin and _next. 1 with a page fixed shared, to be released with
+ * cp_pager_unfix; 0 at the end; or an error, and the next call goes on behind that page. A page
+ * that is not allocated gives what cp_pager_fix would. The scan is forgotten, not ended.
+ *
+ * pool: what others use stays in the cache. mmap: the kernel is told what comes next, and decides.
+ */
+CP_API int cp_pager_scan_begin(struct cp_pager *pager, uint64_t first, uint64_t count,
+                               struct cp_scan *out_scan) CP_MUST_CHECK;
+CP_API int cp_pager_scan_next(struct cp_pager *pager, struct cp_scan *scan,
+                              struct cp_fix *out_fix) CP_MUST_CHECK;
+
+/*
  * The translation array of the pool engine for cp_optimistic_begin(), or NULL with the mmap engine.
  * Pages beyond page_count are absent there. Borrowed until close.
  */
@@ -327,6 +340,7 @@ struct cp_pager_stats {
     uint64_t checkpoints;       /* since opening, syncs included */
     uint64_t checkpoint_errors; /* those that failed; they are tried again */
     uint64_t checkpoint_last_us;
+    uint64_t checkpoint_paused_us; /* in all, spent waiting so that others get at the device */
     uint64_t mtr_commits, mtr_aborts, mtr_deadlocks;
     uint64_t mtr_waits;   /* begins that waited for a checkpoint */
     uint64_t page_images; /* logged to protect pages from being torn */

@@ -259,6 +259,25 @@ static void model_step_free(struct model *model)
     cp_buddy_free(model->buddy, live.block, live.order);
 }
 
+/* Make smaller blocks of a live one; each lives on for itself. */
+static void model_step_split(struct model *model)
+{
+    if (model->live_count == 0)
+        return;
+    uint32_t chosen = (uint32_t)(test_random(&model->random) % model->live_count);
+    struct live whole = model->live[chosen];
+    uint32_t into = (uint32_t)(test_random(&model->random) % (whole.order + 1));
+    cp_buddy_split(model->buddy, whole.block, whole.order, into);
+    model->live[chosen] = model->live[--model->live_count];
+    for (uint32_t i = 0; i < 1u << (whole.order - into); i++) {
+        uint32_t mark = ++model->next_mark;
+        char *part = whole.block + ((uint64_t)i << into) * UNIT;
+        memcpy(part, &mark, sizeof mark);
+        memcpy(part + (UNIT << into) - sizeof mark, &mark, sizeof mark);
+        model->live[model->live_count++] = (struct live){part, into, mark};
+    }
+}
+
 /* Add or remove an extent of odd size and place; the model says what must come out. */
 static void model_step_extent(struct model *model)
 {
@@ -317,8 +336,10 @@ static void run_random(uint32_t cache_blocks)
             model_step_alloc(&model);
         else if (dice < 96)
             model_step_free(&model);
-        else if (dice < 99)
+        else if (dice < 98)
             model_step_extent(&model);
+        else if (dice < 99)
+            model_step_split(&model);
         else
             cp_buddy_drain(model.buddy);
         if (step % 256 == 0)
@@ -468,6 +489,30 @@ static void buddy_remove_drains_the_caches(void **state)
     destroy_buddy(buddy);
 }
 
+static void buddy_split_block_is_freed_in_parts_and_coalesces(void **state)
+{
+    (void)state;
+    for (uint32_t cache_blocks = 0; cache_blocks <= 8; cache_blocks += 8) {
+        struct cp_buddy *buddy = create_full_buddy(64, 6, cache_blocks);
+        struct cp_buddy_stats stats;
+        char *block = cp_buddy_alloc(buddy, 6);
+        cp_buddy_split(buddy, block, 6, 6); /* changes nothing */
+        cp_buddy_split(buddy, block, 6, 4);
+        cp_buddy_split(buddy, block + 16 * UNIT, 4, 0);
+        assert_int_equal(cp_buddy__check(buddy), 0);
+        for (uint32_t i = 0; i < 16; i++)
+            cp_buddy_free(buddy, block + (16 + (i * 5) % 16) * UNIT, 0);
+        cp_buddy_drain(buddy);
+        assert_ptr_equal(cp_buddy_alloc(buddy, 4), block + 16 * UNIT);
+        for (uint32_t i = 0; i < 4; i++)
+            cp_buddy_free(buddy, block + 16 * i * UNIT, 4);
+        cp_buddy_stats(buddy, &stats);
+        assert_int_equal(stats.largest_free_bytes, 64 * UNIT);
+        assert_int_equal(stats.alloc_count, stats.free_count);
+        destroy_buddy(buddy);
+    }
+}
+
 static void buddy_stats_tell_splits_merges_and_fragmentation(void **state)
 {
     (void)state;
@@ -525,6 +570,18 @@ static void misuse_free(void *context)
     cp_buddy_free(misuse->buddy, misuse->block, misuse->order);
 }
 
+static void misuse_split(void *context)
+{
+    struct misuse *misuse = context;
+    cp_buddy_split(misuse->buddy, misuse->block, misuse->order, 0);
+}
+
+static void misuse_split_larger(void *context)
+{
+    struct misuse *misuse = context;
+    cp_buddy_split(misuse->buddy, misuse->block, misuse->order, misuse->order + 1);
+}
+
 static void buddy_misused_aborts(void **state)
 {
     (void)state;
@@ -548,6 +605,9 @@ static void buddy_misused_aborts(void **state)
         };
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
             test_expect_abort(misuse_free, &cases[i]);
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+            test_expect_abort(misuse_split, &cases[i]);
+        test_expect_abort(misuse_split_larger, &(struct misuse){buddy, block, 2});
         cp_buddy_free(buddy, block, 2);
         cp_buddy_free(buddy, kept, 0);
         destroy_buddy(buddy);
@@ -592,6 +652,7 @@ int main(void)
         cmocka_unit_test(buddy_add_of_what_is_there_is_refused),
         cmocka_unit_test(buddy_remove_of_a_busy_range_changes_nothing),
         cmocka_unit_test(buddy_remove_drains_the_caches),
+        cmocka_unit_test(buddy_split_block_is_freed_in_parts_and_coalesces),
         cmocka_unit_test(buddy_stats_tell_splits_merges_and_fragmentation),
         cmocka_unit_test(buddy_over_a_terabyte_costs_no_memory),
         cmocka_unit_test(buddy_misused_aborts),

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Everything at once: threads that fix, change, read optimistically, fix many, hold tickets,
- * prefetch, discard what is theirs, flush, and resize a pool far smaller than the data, in files of
- * three page sizes, one of them behind a log. The oracle knows the version of every page; it
- * changes only under the page's exclusive latch, so whoever holds a page knows what must be in it.
+ * prefetch, scan, discard what is theirs, flush, and resize a pool far smaller than the data, in
+ * files of three page sizes, one of them behind a log. The oracle knows the version of every page;
+ * it changes only under the page's exclusive latch, so whoever holds a page knows what must be in
+ * it.
  *
  * A run consists of episodes with parameters drawn from the seed. CP_TEST_SEED replays the draws
  * (threads interleave as they like), CP_TEST_SECONDS lengthens the run.
@@ -239,6 +240,34 @@ static void do_prefetch(struct worker *self, uint32_t f)
         explain(self->e, status, "prefetch");
 }
 
+/* A scan of some pages, which may stop early and pass over some. */
+static void do_scan(struct worker *self, uint32_t f)
+{
+    struct episode *e = self->e;
+    struct cp_scan scan;
+    struct cp_fix fix;
+    uint64_t first = f == 0 ? (uint64_t)THREADS_MAX * PRIVATE_PAGES : 0;
+    uint64_t span = page_counts[f] - first;
+    uint64_t start = next_random(&self->random) % span;
+    uint64_t count = 1 + next_random(&self->random) % (span - start);
+    int status = cp_bufpool_scan_begin(e->w.file[f], first + start, count, &scan);
+    if (status != 0)
+        bad("scan_begin", f, first + start, 0, 0);
+    while (next_random(&self->random) % 256 != 0) {
+        status = cp_bufpool_scan_next(&scan, &fix);
+        if (status == 0)
+            break;
+        if (status < 0) {
+            explain(e, status, "scan");
+            continue;
+        }
+        check_fix(e, f, &fix, "scan");
+        cp_bufpool_unfix(&fix);
+        if (next_random(&self->random) % 64 == 0)
+            scan.next += next_random(&self->random) % 100;
+    }
+}
+
 /*
  * Change pages of our own, perhaps flush, and throw them away: what comes back is a version between
  * the last flushed one and the newest.
@@ -326,13 +355,19 @@ static void do_something(struct worker *self)
         do_fix_many(self, f, CP_EXCLUSIVE);
     else if (what < 910)
         do_tickets(self, f);
-    else if (what < 970)
+    else if (what < 960)
         do_prefetch(self, f);
+    else if (what < 970)
+        do_scan(self, f);
     else if (what < 975)
         do_discard(self);
-    else if (what < 985)
+    else if (what < 980)
         do_look(self);
-    else if (what < 990)
+    else if (what < 985) {
+        int status = cp_bufpool_clean(self->e->w.pool);
+        if (status < 0 && status != -EAGAIN)
+            explain(self->e, status, "clean");
+    } else if (what < 990)
         do_resize(self);
     else if (what < 996) {
         int status = cp_bufpool_flush(self->e->w.file[f]);

@@ -351,6 +351,57 @@ static void many_at_a_time_read_the_same_as_one(void **state)
     assert_ok(cp_pager_close(pager));
 }
 
+static void write_page(struct cp_pager *pager, uint64_t page, uint64_t version)
+{
+    struct cp_fix fix;
+    assert_ok(cp_pager_fix_new(pager, page, &fix));
+    fill_page(fix.data, cp_pager_payload_size(pager), page, version);
+    cp_pager_unfix(pager, &fix);
+}
+
+/* In order, changed pages as they are in memory, and none of the pager's own in between. */
+static void scan_gives_the_callers_pages_in_order(void **state)
+{
+    (void)state;
+    enum { BEFORE = 40, BEHIND = 200 };
+    struct cp_pager *pager = create_store(new_store(), 0, UINT64_C(2) << 20);
+    struct cp_scan scan;
+    struct cp_fix fix;
+    uint64_t first, behind;
+    assert_ok(cp_pager_allocate_run(pager, 32511, &first)); /* up to the next page of the map */
+    assert_ok(cp_pager_allocate_run(pager, BEHIND + 10, &behind));
+    uint64_t own = behind - 1;
+    assert_int_equal(own, first + 32511);
+    for (uint64_t page = own - BEFORE; page < own + BEHIND; page++) {
+        if (page != own)
+            write_page(pager, page, 1);
+    }
+    assert_ok(cp_pager_close(pager));
+    pager = open_store(store_path());
+    write_page(pager, own - 2, 2);
+    assert_ok(cp_pager_scan_begin(pager, own - BEFORE, BEFORE + BEHIND, &scan));
+    for (uint64_t page = own - BEFORE; page < own + BEHIND; page++) {
+        if (page == own)
+            continue;
+        assert_int_equal(cp_pager_scan_next(pager, &scan, &fix), 1);
+        assert_int_equal(fix.page, page);
+        assert_true(page_is(fix.data, 4064, page, page == own - 2 ? 2 : 1));
+        cp_pager_unfix(pager, &fix);
+    }
+    assert_int_equal(cp_pager_scan_next(pager, &scan, &fix), 0);
+
+    uint64_t end = cp_pager_page_count(pager); /* no further than the store reaches */
+    assert_ok(cp_pager_scan_begin(pager, own + BEHIND - 1, UINT64_MAX, &scan));
+    assert_int_equal(scan.end, end);
+    assert_int_equal(cp_pager_scan_next(pager, &scan, &fix), 1);
+    cp_pager_unfix(pager, &fix);
+    assert_code(cp_pager_scan_next(pager, &scan, &fix), CP_ECHECKSUM); /* never written */
+    assert_int_equal(cp_error_info()->page, own + BEHIND);
+    assert_ok(cp_pager_scan_begin(pager, UINT64_MAX, UINT64_MAX, &scan));
+    assert_int_equal(cp_pager_scan_next(pager, &scan, &fix), 0);
+    assert_ok(cp_pager_close(pager));
+}
+
 static void close_right_after_prefetch_is_not_pinned(void **state)
 {
     (void)state;
@@ -440,6 +491,7 @@ int main(void)
         cmocka_unit_test(tracked_pins_have_owner_and_age),
         cmocka_unit_test(pages_outside_give_enopage_with_path_and_hint),
         cmocka_unit_test(many_at_a_time_read_the_same_as_one),
+        cmocka_unit_test(scan_gives_the_callers_pages_in_order),
         cmocka_unit_test(close_right_after_prefetch_is_not_pinned),
         cmocka_unit_test(resize_keeps_the_pages_and_the_limit),
         cmocka_unit_test(exclusive_fix_without_mark_changes_nothing),
