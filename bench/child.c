@@ -18,7 +18,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
-#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -211,17 +210,21 @@ static int warm_up(struct child *child, struct bench_error *error)
 /* ---- measuring
  * ------------------------------------------------------------------------------------ */
 
-static json_t *series_json(const struct bench_cell_result *result)
+/* Arrays rather than objects: there may be hundreds of them in the line. */
+static json_t *series_json(const struct bench_series *series)
 {
-    json_t *series = json_array();
-    for (unsigned i = 0; i < result->series_count; i++)
-        json_array_append_new(series, json_real(round(result->series_ops_per_s[i])));
-    return series;
+    json_t *points = json_array();
+    for (unsigned i = 0; i < series->count; i++) {
+        const struct bench_point *point = &series->points[i];
+        json_array_append_new(points, json_pack("[f,f,f,f,f]", point->t_s, point->ops_per_s,
+                                                point->p99_us, point->max_us, point->read_bytes));
+    }
+    return points;
 }
 
 static json_t *result_json(const struct bench_cell_result *result)
 {
-    return json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:f,s:o,s:f,s:f,s:f,s:f}",
+    return json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:f,s:o,s:f,s:f,s:f}",
                      "ops_per_s", result->ops_per_s, "p50_us", result->p50_us, "p99_us",
                      result->p99_us, "p999_us", result->p999_us, "max_us", result->max_us,
                      "cpu_us_per_op", result->cpu_us_per_op, "read_bytes_per_op",
@@ -229,9 +232,8 @@ static json_t *result_json(const struct bench_cell_result *result)
                      result->written_bytes_per_op, "hit_ratio", result->hit_ratio, "ops",
                      (json_int_t)result->op_count, "timed", (json_int_t)result->timed_count,
                      "verified", (json_int_t)result->verified_count, "seconds", result->seconds,
-                     "series", series_json(result), "series_interval_s", result->series_interval_s,
-                     "series_variation", result->series_variation, "log_bytes", result->log_bytes,
-                     "recovered_pages", result->recovered_pages);
+                     "series", series_json(&result->series), "ops_per_s_cv", result->ops_per_s_cv,
+                     "log_bytes", result->log_bytes, "recovered_pages", result->recovered_pages);
 }
 
 static int fail_cell(struct child *child, unsigned index, const char *text)

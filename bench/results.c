@@ -86,7 +86,7 @@ static void summarize(struct bench_row *row)
         offsetof(struct bench_cell_result, seconds),
         offsetof(struct bench_cell_result, log_bytes),
         offsetof(struct bench_cell_result, recovered_pages),
-        offsetof(struct bench_cell_result, series_variation),
+        offsetof(struct bench_cell_result, ops_per_s_cv),
     };
     double values[BENCH_REPEAT_MAX];
     for (unsigned i = 0; i < row->run_count; i++) {
@@ -182,18 +182,20 @@ static void set_integer(json_t *object, const char *name, uint64_t value)
     json_object_set_new(object, name, json_integer((json_int_t)value));
 }
 
-/* How the rate went over time, in the run that is the median. */
+/* How it went over time, in the run that is the median. */
 static void set_series(json_t *object, const struct bench_row *row)
 {
     json_t *series = json_array();
     if (row->failed[0] == '\0') {
-        const struct bench_cell_result *run = &row->runs[row->typical_run];
-        for (unsigned i = 0; i < run->series_count; i++)
-            json_array_append_new(series, json_real(run->series_ops_per_s[i]));
-        set_real(object, row, "series_interval_s", run->series_interval_s);
+        const struct bench_series *points = &row->runs[row->typical_run].series;
+        for (unsigned i = 0; i < points->count; i++)
+            json_array_append_new(
+                series, json_pack("{s:f,s:f,s:f,s:f}", "t_s", points->points[i].t_s, "ops_per_s",
+                                  points->points[i].ops_per_s, "p99_us", points->points[i].p99_us,
+                                  "max_us", points->points[i].max_us));
     }
-    json_object_set_new(object, "series_ops_per_s", series);
-    set_real(object, row, "ops_per_s_cv", row->median.series_variation);
+    json_object_set_new(object, "series", series);
+    set_real(object, row, "ops_per_s_cv", row->median.ops_per_s_cv);
 }
 
 static void set_recovery(json_t *object, const struct bench_row *row)

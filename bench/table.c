@@ -91,9 +91,9 @@ static void print_heading(FILE *out, const struct bench_row *row, const struct b
                 "log MiB", "±%", " open s", "log MB/s", "of raw", "pages", "peak M");
     else
         fprintf(out, "%-10s %-10s %3s %5s %11s %4s %6s %8s %8s %8s %8s %7s %6s %5s %6s\n", "engine",
-                "access", "thr", "depth", row->workload == BENCH_READ_SCAN ? "pages/s" : "ops/s",
-                "±%", "of raw", "p50 µs", " p99 µs", "p99.9 µs", " max µs", "CPU µs", "read B",
-                "hit %", "peak M");
+                "access", "thr", bench_workload_commits(row->workload) ? "cv %" : "depth",
+                row->workload == BENCH_READ_SCAN ? "pages/s" : "ops/s", "±%", "of raw", "p50 µs",
+                " p99 µs", "p99.9 µs", " max µs", "CPU µs", "read B", "hit %", "peak M");
 }
 
 static void format_ratio(char *text, size_t capacity, double ratio)
@@ -125,8 +125,11 @@ static void print_row(FILE *out, const struct bench_row *row, const char *letter
 {
     char rate[32], ratio[32], p50[32], p99[32], p999[32], max[32], cpu[32], bytes[32];
     const struct bench_cell_result *m = &row->median;
-    fprintf(out, "%-10s %-10s %3u %5u ", row->engine->name, row->access, row->cell.threads,
-            row->cell.depth);
+    fprintf(out, "%-10s %-10s %3u ", row->engine->name, row->access, row->cell.threads);
+    if (!bench_workload_commits(row->workload))
+        fprintf(out, "%5u ", row->cell.depth);
+    else /* one commit at a time: how even their rate is says more */
+        fprintf(out, "%5.1f ", m->ops_per_s_cv * 100);
     if (row->failed[0] != '\0') {
         fprintf(out, "FAILED: %s\n", row->failed);
         return;
@@ -199,15 +202,21 @@ static void print_groups(FILE *out, const struct bench_results *results,
 void bench_table_print(FILE *out, const struct bench_results *results,
                        const struct bench_plan *plan, const struct bench_table_facts *facts)
 {
-    bool used[NOTE_COUNT] = {false}, written = false;
+    bool used[NOTE_COUNT] = {false}, written = false, committed = false;
     print_groups(out, results, plan, facts, used);
     for (unsigned i = 0; i < results->count; i++)
         written = written || results->rows[i].has_durability;
+    for (unsigned i = 0; i < results->count; i++)
+        committed = committed || (bench_workload_commits(results->rows[i].workload) &&
+                                  results->rows[i].workload != BENCH_RECOVER);
     fprintf(out,
             "\nMedians of %u; ±%% is half the range over the median. of raw: against raw at the "
             "same threads and depth.\nCPU, read: per operation. hit: pages found in memory. "
             "peak: memory of the process with its page cache, MiB.\n",
             plan->repeat);
+    if (committed)
+        fprintf(out, "cv: standard deviation over mean of ops/s, interval by interval of a "
+                     "measurement.\n");
     if (written)
         fprintf(out, "Engines of different durability are in tables of their own: compare within a "
                      "table only.\n");

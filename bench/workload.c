@@ -2,8 +2,9 @@
 /*
  * The workloads: choose pages, have the engine fetch them, verify, time. See workload.h.
  *
- * Threads: each worker owns its struct worker; main reads `op_count` (relaxed, for progress) while
- * it runs and everything after the join. `gate` holds the workers back until all have begun.
+ * Threads: each worker owns its struct worker; main reads `op_count` and `histogram` (relaxed, for
+ * the series and progress) while it runs and everything after the join. `gate` holds the workers
+ * back until all have begun.
  */
 #include "workload.h"
 
@@ -13,7 +14,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -24,8 +24,7 @@
 #include <unistd.h>
 
 #define REPORT_PERIOD_NS     (BENCH_SYNC_MS * UINT64_C(1000000))
-#define SERIES_LONG_S        10.0 /* a measurement so long has a value each second, else ten */
-#define SCAN_SAMPLE_RESIDENT 64u  /* of resident pages scanned, one in so many is timed */
+#define SCAN_SAMPLE_RESIDENT 64u /* of resident pages scanned, one in so many is timed */
 #define GATE_WAIT            0u
 #define GATE_GO              1u
 #define GATE_LEAVE           2u
@@ -49,11 +48,11 @@ struct worker {
     struct bench_check check;
     struct bench_random random;
     void *driver;
-    bool wrote;                /* the operation fetched last was an update or a commit */
-    _Atomic uint64_t op_count; /* one writer */
-    uint64_t busy_ns;          /* what the rate is counted over */
-    uint64_t page_time_ns;     /* scan: when the last page came */
-    struct bench_histogram histogram;
+    bool wrote;                           /* the operation fetched last was an update or a commit */
+    _Atomic uint64_t op_count;            /* one writer */
+    uint64_t busy_ns;                     /* what the rate is counted over */
+    uint64_t page_time_ns;                /* scan: when the last page came */
+    struct bench_histogram histogram;     /* one writer */
     struct bench_op ops[BENCH_DEPTH_MAX]; /* a round or a batch; with slots: the ops to come */
     struct bench_op slots[BENCH_DEPTH_MAX];
     uint64_t started_ns[BENCH_DEPTH_MAX];
@@ -102,7 +101,7 @@ static bool stopping(const struct worker *worker)
 
 static void count_ops(struct worker *worker, uint64_t count)
 {
-    /* relaxed: main reads it for progress only until the thread is joined */
+    /* relaxed: main reads it for the series and progress only, until the join */
     uint64_t so_far = atomic_load_explicit(&worker->op_count, memory_order_relaxed);
     atomic_store_explicit(&worker->op_count, so_far + count, memory_order_relaxed);
 }
@@ -444,44 +443,16 @@ static uint64_t total_ops(struct worker *const *workers, unsigned count)
 /* ---- watching
  * --------------------------------------------------------------------------------------- */
 
-/* Rates over time, as long as the workers run. */
-struct series {
-    struct bench_cell_result *result;
-    uint64_t interval_ns, last_ns, last_ops;
-};
-
-static void series_begin(struct series *series, const struct bench_cell_input *input,
-                         struct bench_cell_result *result)
+/* What the workers have so far. */
+static void take_sample(struct worker *const *workers, unsigned count, struct bench_sample *out)
 {
-    double interval = input->seconds >= SERIES_LONG_S ? 1.0 : 0.1;
-    if (interval * BENCH_SERIES_MAX < input->seconds)
-        interval = ceil(input->seconds / BENCH_SERIES_MAX);
-    result->series_interval_s = interval;
-    *series = (struct series){result, (uint64_t)(interval * 1e9), cp_now_ns(), 0};
-}
-
-static void series_add(struct series *series, uint64_t now, uint64_t ops)
-{
-    struct bench_cell_result *result = series->result;
-    uint64_t elapsed = now - series->last_ns;
-    if (elapsed + REPORT_PERIOD_NS / 20 < series->interval_ns ||
-        result->series_count == BENCH_SERIES_MAX)
-        return;
-    result->series_ops_per_s[result->series_count++] =
-        (double)(ops - series->last_ops) * 1e9 / (double)elapsed;
-    series->last_ns = now;
-    series->last_ops = ops;
-}
-
-static double coefficient_of_variation(const double *values, unsigned count)
-{
-    double sum = 0, squares = 0;
+    uint64_t ignored;
+    memset(out, 0, sizeof *out);
     for (unsigned i = 0; i < count; i++)
-        sum += values[i];
-    double mean = count > 0 ? sum / count : 0;
-    for (unsigned i = 0; i < count; i++)
-        squares += (values[i] - mean) * (values[i] - mean);
-    return count > 1 && mean > 0 ? sqrt(squares / (count - 1)) / mean : 0;
+        bench_histogram_merge(&out->times, &workers[i]->histogram);
+    out->ops = total_ops(workers, count);
+    bench_process_io(&out->read_bytes, &ignored);
+    out->now_ns = cp_now_ns();
 }
 
 /* Relaxed commits become durable within BENCH_SYNC_MS in every engine. False: it failed. */
@@ -494,41 +465,67 @@ static bool sync_relaxed(struct run *run)
     return !run->sync_failed;
 }
 
-/* Sleep until the time is over, or enough was read, or somebody stops. */
+static void sleep_until(uint64_t until_ns)
+{
+    uint64_t now = cp_now_ns();
+    if (until_ns <= now)
+        return;
+    struct timespec pause = {.tv_sec = (time_t)((until_ns - now) / UINT64_C(1000000000)),
+                             .tv_nsec = (long)((until_ns - now) % UINT64_C(1000000000))};
+    nanosleep(&pause, NULL);
+}
+
+/* What is due every REPORT_PERIOD_NS. False: stop. */
+static bool report_period(struct run *run, struct worker *const *workers, uint64_t begin_ns,
+                          uint64_t read_before)
+{
+    const struct bench_cell_input *input = run->input;
+    double elapsed_s = (double)(cp_now_ns() - begin_ns) * 1e-9;
+    double ops = (double)total_ops(workers, input->cell.threads);
+    if (input->report != NULL &&
+        input->report(input->ctx, elapsed_s / input->seconds, ops / elapsed_s) != 0)
+        return false;
+    if (!input->engine->syncs_itself && !sync_relaxed(run))
+        return false;
+    if (input->until_read_bytes == 0)
+        return true;
+    uint64_t read_now, ignored;
+    bench_process_io(&read_now, &ignored);
+    return read_now - read_before < input->until_read_bytes;
+}
+
+/* Sleep until the time is over, or enough was read, or somebody stops. Samples on the way. */
 static void supervise(struct run *run, struct worker *const *workers,
                       struct bench_cell_result *result)
 {
     const struct bench_cell_input *input = run->input;
-    uint64_t begin = cp_now_ns(), length_ns = (uint64_t)(input->seconds * 1e9);
-    uint64_t read_before, read_now, written;
-    struct series series;
-    bench_process_io(&read_before, &written);
-    series_begin(&series, input, result);
+    struct bench_sampler sampler;
+    struct bench_sample sample;
+    take_sample(workers, input->cell.threads, &sample);
+    const uint64_t begin = sample.now_ns, end = begin + (uint64_t)(input->seconds * 1e9);
+    const uint64_t read_before = sample.read_bytes;
+    uint64_t report_ns = begin + REPORT_PERIOD_NS;
+    bench_sampler_begin(&sampler, input->seconds, &sample, &result->series);
     while (atomic_load_explicit(&run->stop, memory_order_relaxed) == 0) {
-        uint64_t elapsed = cp_now_ns() - begin;
-        if (elapsed >= length_ns)
+        uint64_t until = cp_min_u64(report_ns, bench_sampler_due_ns(&sampler));
+        sleep_until(cp_min_u64(until, end));
+        uint64_t now = cp_now_ns();
+        if (now >= end)
             break;
-        uint64_t left = length_ns - elapsed;
-        struct timespec pause = {.tv_nsec =
-                                     (long)(left < REPORT_PERIOD_NS ? left : REPORT_PERIOD_NS)};
-        nanosleep(&pause, NULL);
-        elapsed = cp_now_ns() - begin;
-        uint64_t ops = total_ops(workers, input->cell.threads);
-        series_add(&series, begin + elapsed, ops);
-        if (input->report != NULL && input->report(input->ctx, (double)elapsed / (double)length_ns,
-                                                   (double)ops * 1e9 / (double)elapsed) != 0)
-            break;
-        if (!input->engine->syncs_itself && !sync_relaxed(run))
-            break;
-        if (input->until_read_bytes > 0) {
-            bench_process_io(&read_now, &written);
-            if (read_now - read_before >= input->until_read_bytes)
-                break;
+        if (now >= bench_sampler_due_ns(&sampler)) {
+            take_sample(workers, input->cell.threads, &sample);
+            bench_sampler_add(&sampler, &sample);
         }
+        if (now < report_ns)
+            continue;
+        report_ns = now + REPORT_PERIOD_NS;
+        if (!report_period(run, workers, begin, read_before))
+            break;
     }
+    take_sample(workers, input->cell.threads, &sample);
+    bench_sampler_end(&sampler, &sample);
     atomic_store_explicit(&run->stop, 1, memory_order_relaxed);
-    result->series_variation =
-        coefficient_of_variation(result->series_ops_per_s, result->series_count);
+    result->ops_per_s_cv = bench_series_variation(&result->series, 0);
 }
 
 static int first_failure(const struct bench_cell_input *input, struct worker *const *workers,

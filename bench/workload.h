@@ -12,7 +12,7 @@
 #define BENCH_WORKLOAD_H
 
 #include "engine.h"
-#include "histogram.h"
+#include "sampler.h"
 
 #define BENCH_ROUND 256u
 
@@ -38,21 +38,17 @@ struct bench_cell_input {
     void *ctx;
 };
 
-#define BENCH_SERIES_MAX 600u
-
 struct bench_cell_result {
     double ops_per_s;
     double p50_us, p99_us, p999_us, max_us;
     double cpu_us_per_op, read_bytes_per_op, written_bytes_per_op, hit_ratio;
     uint64_t op_count, timed_count, verified_count;
     double seconds;
-    double series_ops_per_s[BENCH_SERIES_MAX]; /* the rate over time */
-    unsigned series_count;
-    double series_interval_s;
+    struct bench_series series;
+    double ops_per_s_cv; /* the series' coefficient of variation */
     /* recover: seconds is the time that opening took */
-    double log_bytes;        /* that it had to go through, as the engine counts them */
-    double recovered_pages;  /* -1: the engine does not say */
-    double series_variation; /* standard deviation over mean; 0: fewer than two values */
+    double log_bytes;       /* that it had to go through, as the engine counts them */
+    double recovered_pages; /* -1: the engine does not say */
 };
 
 /* 0, or -1 with a description: an engine's error, or wrong bytes with page, offset and values. */

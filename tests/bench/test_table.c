@@ -162,10 +162,10 @@ static void add_classes(void)
         row->has_durability = true;
         row->durability = i < 2 ? BENCH_DURABILITY_RELAXED : BENCH_DURABILITY_NONE;
         for (unsigned r = 0; r < 3; r++) {
-            row->runs[r].series_count = 2;
-            row->runs[r].series_ops_per_s[0] = 10 * r;
-            row->runs[r].series_ops_per_s[1] = 10 * r + 1;
-            row->runs[r].series_variation = 0.1 * r;
+            row->runs[r].series.count = 2;
+            row->runs[r].series.points[0] = (struct bench_point){0.5, 10 * r, 20, 30, 0};
+            row->runs[r].series.points[1] = (struct bench_point){1.0, 10 * r + 1, 21, 31, 0};
+            row->runs[r].ops_per_s_cv = 0.1 * r;
         }
     }
 }
@@ -204,11 +204,29 @@ static void json_classes_and_the_series_of_the_median_run(void **state)
     assert_string_equal(json_string_value(json_object_get(pool, "durability")), "relaxed, bounded");
     assert_string_equal(json_string_value(json_object_get(lmdb, "durability")), "none");
     assert_true(json_is_null(json_object_get(json_array_get(array, 0), "durability")));
-    const json_t *series = json_object_get(pool, "series_ops_per_s");
+    const json_t *series = json_object_get(pool, "series");
     assert_int_equal(json_array_size(series), 2);
-    assert_true(json_real_value(json_array_get(series, 1)) == 11); /* of run 1 of 0 to 2 */
+    const json_t *point = json_array_get(series, 1); /* of run 1 of 0 to 2 */
+    assert_true(json_real_value(json_object_get(point, "t_s")) == 1.0);
+    assert_true(json_real_value(json_object_get(point, "ops_per_s")) == 11);
+    assert_true(json_real_value(json_object_get(point, "p99_us")) == 21);
+    assert_true(json_real_value(json_object_get(point, "max_us")) == 31);
     assert_true(json_real_value(json_object_get(pool, "ops_per_s_cv")) > 0.09);
     json_decref(array);
+}
+
+static void table_commits_show_their_variation(void **state)
+{
+    (void)state;
+    print(true);
+    assert_null(strstr(text, "cv %"));
+    free(text);
+    add_classes();
+    print(true);
+    const char *relaxed = strstr(text, "commit-relaxed ");
+    assert_non_null(relaxed);
+    assert_non_null(strstr(relaxed, "cv %"));
+    assert_non_null(strstr(relaxed, " 32  10.0 ")); /* threads, and cv of run 1 */
 }
 
 static void table_recovery_shows_seconds_and_rates(void **state)
@@ -247,6 +265,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(finish_other_class_no_ratio, setup, teardown),
         cmocka_unit_test_setup_teardown(json_classes_and_the_series_of_the_median_run, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(table_commits_show_their_variation, setup, teardown),
         cmocka_unit_test_setup_teardown(table_recovery_shows_seconds_and_rates, setup, teardown),
         cmocka_unit_test_setup_teardown(json_failed_row_has_nulls_and_a_reason, setup, teardown),
     };
