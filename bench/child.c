@@ -187,7 +187,7 @@ static int warm_up(struct child *child, struct bench_error *error)
         fill_page_cache(setup->data.directory, &budget);
     }
     if (setup->fits) {
-        input.cell = (struct bench_cell){BENCH_FIX, WARM_SCAN_THREADS, 1, 0};
+        input.cell = (struct bench_cell){BENCH_FIX, WARM_SCAN_THREADS, 1, 0, 0};
         return bench_scan_once(&input, error);
     }
     if (!child->engine->keeps_cache || child->job.warmup_seconds == 0)
@@ -199,7 +199,7 @@ static int warm_up(struct child *child, struct bench_error *error)
     if (bench_workload_writes(setup->workload))
         warm.workload = BENCH_READ_RANDOM;
     input.setup = &warm;
-    input.cell = (struct bench_cell){BENCH_FIX, WARM_THREADS, 1, 0};
+    input.cell = (struct bench_cell){BENCH_FIX, WARM_THREADS, 1, 0, 0};
     if (setup->workload == BENCH_READ_SCAN)
         input.cell.threads = WARM_SCAN_THREADS;
     input.until_read_bytes =
@@ -224,16 +224,17 @@ static json_t *series_json(const struct bench_series *series)
 
 static json_t *result_json(const struct bench_cell_result *result)
 {
-    return json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:f,s:o,s:f,s:f,s:f}",
-                     "ops_per_s", result->ops_per_s, "p50_us", result->p50_us, "p99_us",
-                     result->p99_us, "p999_us", result->p999_us, "max_us", result->max_us,
-                     "cpu_us_per_op", result->cpu_us_per_op, "read_bytes_per_op",
-                     result->read_bytes_per_op, "written_bytes_per_op",
-                     result->written_bytes_per_op, "hit_ratio", result->hit_ratio, "ops",
-                     (json_int_t)result->op_count, "timed", (json_int_t)result->timed_count,
-                     "verified", (json_int_t)result->verified_count, "seconds", result->seconds,
-                     "series", series_json(&result->series), "ops_per_s_cv", result->ops_per_s_cv,
-                     "log_bytes", result->log_bytes, "recovered_pages", result->recovered_pages);
+    return json_pack(
+        "{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:f,s:o,s:f,s:f,s:f,s:f,s:f}",
+        "ops_per_s", result->ops_per_s, "p50_us", result->p50_us, "p99_us", result->p99_us,
+        "p999_us", result->p999_us, "max_us", result->max_us, "cpu_us_per_op",
+        result->cpu_us_per_op, "read_bytes_per_op", result->read_bytes_per_op,
+        "written_bytes_per_op", result->written_bytes_per_op, "hit_ratio", result->hit_ratio, "ops",
+        (json_int_t)result->op_count, "timed", (json_int_t)result->timed_count, "verified",
+        (json_int_t)result->verified_count, "seconds", result->seconds, "series",
+        series_json(&result->series), "ops_per_s_cv", result->ops_per_s_cv, "due",
+        result->due_count, "major_faults_per_op", result->major_faults_per_op, "log_bytes",
+        result->log_bytes, "recovered_pages", result->recovered_pages);
 }
 
 static int fail_cell(struct child *child, unsigned index, const char *text)

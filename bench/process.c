@@ -98,6 +98,8 @@ static void take_cell(struct listener *listener, unsigned index, const json_t *o
     result.timed_count = (uint64_t)json_integer_value(json_object_get(figures, "timed"));
     result.verified_count = (uint64_t)json_integer_value(json_object_get(figures, "verified"));
     result.seconds = json_number_value(json_object_get(figures, "seconds"));
+    result.due_count = json_number_value(json_object_get(figures, "due"));
+    result.major_faults_per_op = json_number_value(json_object_get(figures, "major_faults_per_op"));
     result.log_bytes = json_number_value(json_object_get(figures, "log_bytes"));
     result.recovered_pages = json_number_value(json_object_get(figures, "recovered_pages"));
     result.ops_per_s_cv = json_number_value(json_object_get(figures, "ops_per_s_cv"));

@@ -87,10 +87,14 @@ static void summarize(struct bench_row *row)
         offsetof(struct bench_cell_result, log_bytes),
         offsetof(struct bench_cell_result, recovered_pages),
         offsetof(struct bench_cell_result, ops_per_s_cv),
+        offsetof(struct bench_cell_result, major_faults_per_op),
     };
     double values[BENCH_REPEAT_MAX];
     for (unsigned i = 0; i < row->run_count; i++) {
         values[i] = row->runs[i].ops_per_s;
+        if (row->cell.rate > 0 && !bench_rate_reached((uint64_t)row->runs[i].due_count,
+                                                      row->runs[i].op_count, row->cell.threads))
+            row->rate_missed = true;
         if (row->runs[i].max_us > row->max_us)
             row->max_us = row->runs[i].max_us;
     }
@@ -107,7 +111,7 @@ static bool same_place(const struct bench_row *a, const struct bench_row *b)
     return a->workload == b->workload && a->dist_index == b->dist_index &&
            a->size_index == b->size_index && a->cell.threads == b->cell.threads &&
            a->cell.depth == b->cell.depth && a->cell.log_bytes == b->cell.log_bytes &&
-           a->durability == b->durability;
+           a->cell.rate == b->cell.rate && a->durability == b->durability;
 }
 
 /* What rows are compared by: operations, or log gone through, per second. */
@@ -151,8 +155,8 @@ static json_t *notes_json(const struct bench_row *row, const struct bench_plan *
     bool deep_asked = false;
     for (unsigned i = 0; i < plan->depth_count; i++)
         deep_asked = deep_asked || plan->depths[i] > 1;
-    if (!row->engine->deep && deep_asked && row->workload != BENCH_READ_SCAN &&
-        !bench_workload_commits(row->workload))
+    if (!row->engine->deep && deep_asked && row->cell.rate == 0 &&
+        row->workload != BENCH_READ_SCAN && !bench_workload_commits(row->workload))
         json_array_append_new(
             notes, json_string("this engine cannot keep several reads in flight: depth 1 only"));
     if (row->workload == BENCH_UPDATE_RANDOM)
@@ -160,7 +164,10 @@ static json_t *notes_json(const struct bench_row *row, const struct bench_plan *
     if (!equal_memory && row->engine->uses_page_cache)
         json_array_append_new(
             notes, json_string("no memory cgroup: this engine could use all the machine's memory"));
-    if (row->fits && row->cell.depth == 1 &&
+    if (row->cell.rate > 0)
+        json_array_append_new(
+            notes, json_string("open loop: latency counts from when an operation was due"));
+    if (row->fits && row->cell.depth == 1 && row->cell.rate == 0 &&
         (row->workload == BENCH_READ_RANDOM || row->workload == BENCH_UPDATE_RANDOM))
         json_array_append_new(notes, json_string("latency is sampled, one operation in 257"));
     return notes;
@@ -196,6 +203,15 @@ static void set_series(json_t *object, const struct bench_row *row)
     }
     json_object_set_new(object, "series", series);
     set_real(object, row, "ops_per_s_cv", row->median.ops_per_s_cv);
+}
+
+static void set_rate(json_t *object, const struct bench_row *row)
+{
+    bool open = row->cell.rate > 0, measured = open && row->failed[0] == '\0';
+    json_object_set_new(object, "rate",
+                        open ? json_integer((json_int_t)row->cell.rate) : json_null());
+    json_object_set_new(object, "rate_reached",
+                        measured ? json_boolean(!row->rate_missed) : json_null());
 }
 
 static void set_recovery(json_t *object, const struct bench_row *row)
@@ -259,6 +275,8 @@ static json_t *row_json(const struct bench_row *row, const struct bench_plan *pl
                         row->has_durability ? json_string(bench_durability_names[row->durability])
                                             : json_null());
     set_series(object, row);
+    set_rate(object, row);
+    set_real(object, row, "major_faults_per_op", median->major_faults_per_op);
     if (row->workload == BENCH_MIXED)
         json_object_set_new(object, "write_share", json_real(plan->write_share));
     if (row->workload == BENCH_RECOVER)

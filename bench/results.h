@@ -30,6 +30,7 @@ struct bench_row {
     struct bench_summary ops_per_s;
     struct bench_cell_result median; /* each figure's own median */
     double max_us;                   /* of all repetitions */
+    bool rate_missed;                /* open loop: in a repetition the rate was not kept */
     double ratio_to_raw;             /* 0: there is no such row of raw, of this class */
     unsigned typical_run;            /* index of the run whose rate is the (lower) median */
 };

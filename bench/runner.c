@@ -297,6 +297,7 @@ static uint64_t stream_of(const struct bench_row *row, unsigned repeat)
     stream = bench_mix(stream * 31 + row->cell.threads);
     stream = bench_mix(stream * 31 + row->cell.depth);
     stream = bench_mix(stream * 31 + row->cell.log_bytes);
+    stream = bench_mix(stream * 31 + row->cell.rate);
     return bench_mix(stream * 31 + repeat) >> 16;
 }
 

@@ -52,12 +52,12 @@ static void row_notes(const struct bench_row *row, const struct bench_plan *plan
     bool fetches = random || row->workload == BENCH_UPDATE_RANDOM;
     bool raw = row->engine == &bench_engine_raw, recover = row->workload == BENCH_RECOVER;
     bool has[NOTE_COUNT] = {
-        [NOTE_DEPTH] = !row->engine->deep && deep_asked(plan) && fetches,
+        [NOTE_DEPTH] = !row->engine->deep && deep_asked(plan) && fetches && row->cell.rate == 0,
         [NOTE_GET] =
             random && row->engine->access != NULL && strcmp(row->engine->access, "get") == 0,
         [NOTE_NOT_DURABLE] = row->workload == BENCH_UPDATE_RANDOM,
         [NOTE_NOT_EQUAL] = !facts->equal_memory && row->engine->uses_page_cache,
-        [NOTE_SAMPLED] = row->fits && fetches && row->cell.depth == 1,
+        [NOTE_SAMPLED] = row->fits && fetches && row->cell.depth == 1 && row->cell.rate == 0,
         [NOTE_NO_CACHE] = !row->fits && !row->engine->keeps_cache && !row->has_durability,
         [NOTE_BATCH] = random && row->engine->access == NULL && row->cell.access == BENCH_BATCH,
         [NOTE_SCAN] = row->workload == BENCH_READ_SCAN,
@@ -86,6 +86,9 @@ static void print_heading(FILE *out, const struct bench_row *row, const struct b
             : row->size_bytes <= row->mem_bytes ? "just does not fit with its metadata"
                                                 : "does not fit",
             bench_format_size(page, sizeof page, plan->page_size));
+    if (plan->rate_count > 0)
+        fprintf(out, "open loop: operations arrive at a fixed rate; latency is counted from the "
+                     "intended start of each\n\n");
     if (row->workload == BENCH_RECOVER)
         fprintf(out, "%-10s %10s %10s %4s %10s %10s %6s %10s %6s\n", "engine", "asked for",
                 "log MiB", "±%", " open s", "log MB/s", "of raw", "pages", "peak M");
@@ -155,6 +158,21 @@ static void print_scan_rate(FILE *out, const struct bench_row *row, const struct
                                        row->ops_per_s.median * plan->page_size / 1e6));
 }
 
+/* Open loop: what was offered. */
+static void print_rate(FILE *out, const struct bench_row *row)
+{
+    char offered[32], done[32];
+    if (row->cell.rate == 0 || row->failed[0] != '\0')
+        return;
+    bench_format_thousands(offered, sizeof offered, (double)row->cell.rate);
+    bench_format_thousands(done, sizeof done, row->ops_per_s.median);
+    if (row->rate_missed)
+        fprintf(out, "%-21s rate not reached: %s of %s; latency is that of a queue that grows\n",
+                "", done, offered);
+    else
+        fprintf(out, "%-21s at a rate of %s\n", "", offered);
+}
+
 static bool same_group(const struct bench_row *a, const struct bench_row *b)
 {
     return a->workload == b->workload && a->dist_index == b->dist_index &&
@@ -182,6 +200,7 @@ static void print_class(FILE *out, const struct bench_results *results, unsigned
         else
             print_row(out, row, letters);
         print_scan_rate(out, row, plan);
+        print_rate(out, row);
     }
 }
 

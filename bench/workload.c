@@ -8,7 +8,9 @@
  */
 #include "workload.h"
 
+#include "openloop.h"
 #include "tracker.h"
+#include "usage.h"
 
 #include <clockpool/base/thread.h>
 
@@ -19,7 +21,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -35,6 +36,8 @@ struct run {
     uint32_t gate; /* futex word */
     _Atomic uint32_t begun;
     uint64_t clock_ns; /* what reading the clock twice costs */
+    uint64_t begin_ns; /* of the arrivals, when there is a rate; set before the gate is opened */
+    uint64_t end_ns;   /* when the workers were told to stop */
     struct bench_error sync_error;
     bool sync_failed;
 };
@@ -59,28 +62,6 @@ struct worker {
     unsigned free_slots[BENCH_DEPTH_MAX];
     unsigned finished[BENCH_DEPTH_MAX];
 };
-
-void bench_process_io(uint64_t *out_read_bytes, uint64_t *out_written_bytes)
-{
-    char line[128];
-    *out_read_bytes = *out_written_bytes = 0;
-    FILE *file = fopen("/proc/self/io", "re");
-    if (file == NULL)
-        return;
-    while (fgets(line, sizeof line, file) != NULL) {
-        sscanf(line, "read_bytes: %" SCNu64, out_read_bytes);
-        sscanf(line, "write_bytes: %" SCNu64, out_written_bytes);
-    }
-    fclose(file);
-}
-
-static double cpu_seconds(void)
-{
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1e-6;
-}
 
 static uint64_t clock_cost_ns(void)
 {
@@ -242,6 +223,27 @@ static int run_singles(struct worker *worker)
     return 0;
 }
 
+/* Open loop: operations have a time to begin at, and are late if the one before still runs. */
+static int run_arrivals(struct worker *worker)
+{
+    const struct bench_cell *cell = &worker->run->input->cell;
+    const struct bench_schedule schedule = {worker->run->begin_ns, cell->rate, cell->threads,
+                                            worker->index};
+    bench_wait_punctually();
+    for (uint64_t turn = 0;; turn++) { /* ends: waiting tells when to stop */
+        const uint64_t due_ns = bench_schedule_ns(&schedule, turn);
+        make_ops(worker, worker->ops, 1);
+        if (!bench_wait_until(due_ns, &worker->run->stop))
+            return 0;
+        if (fetch(worker, worker->ops, 1) != 0)
+            return -1;
+        record(worker, cp_now_ns() - due_ns);
+        if (!check_ops(worker, worker->ops, 1))
+            return 0;
+        count_ops(worker, 1);
+    }
+}
+
 /* ---- many in flight
  * ------------------------------------------------------------------------------- */
 
@@ -377,6 +379,8 @@ static int run_worker(struct worker *worker)
     const struct bench_cell_input *input = worker->run->input;
     if (input->setup->workload == BENCH_READ_SCAN)
         return run_scan(worker, false);
+    if (input->cell.rate > 0)
+        return run_arrivals(worker);
     bool batch = input->cell.access == BENCH_BATCH && input->engine->access == NULL;
     if (input->cell.depth > 1 && input->engine->deep && !batch)
         return run_slots(worker);
@@ -524,6 +528,7 @@ static void supervise(struct run *run, struct worker *const *workers,
     }
     take_sample(workers, input->cell.threads, &sample);
     bench_sampler_end(&sampler, &sample);
+    run->end_ns = cp_now_ns();
     atomic_store_explicit(&run->stop, 1, memory_order_relaxed);
     result->ops_per_s_cv = bench_series_variation(&result->series, 0);
 }
@@ -569,6 +574,7 @@ static void add_up(struct worker *const *workers, unsigned count, uint32_t page_
     result->cpu_us_per_op /= (double)result->op_count;
     result->read_bytes_per_op /= (double)result->op_count;
     result->written_bytes_per_op /= (double)result->op_count;
+    result->major_faults_per_op /= (double)result->op_count;
     double missed = result->read_bytes_per_op / page_size;
     result->hit_ratio = missed < 1.0 ? 1.0 - missed : 0.0;
 }
@@ -596,7 +602,9 @@ static int run_workers(const struct bench_cell_input *input, struct worker **wor
     await_workers(&run, started);
     uint64_t read_before, written_before, read_after, written_after, begin = cp_now_ns();
     bench_process_io(&read_before, &written_before);
-    double cpu_before = cpu_seconds();
+    double cpu_before = bench_process_cpu_s();
+    uint64_t faults_before = bench_process_major_faults();
+    run.begin_ns = run.end_ns = cp_now_ns();
     open_gate(&run, started, started == input->cell.threads ? GATE_GO : GATE_LEAVE);
     if (code == 0 && input->seconds > 0)
         supervise(&run, workers, result);
@@ -607,7 +615,13 @@ static int run_workers(const struct bench_cell_input *input, struct worker **wor
         sync_relaxed(&run);
     for (unsigned i = 0; i < started; i++)
         workers[i]->busy_ns += cp_now_ns() - joined;
-    result->cpu_us_per_op = (cpu_seconds() - cpu_before) * 1e6;
+    if (input->cell.rate > 0) { /* the time is given, however much of it was spent waiting */
+        for (unsigned i = 0; i < started; i++)
+            workers[i]->busy_ns = run.end_ns - run.begin_ns;
+        result->due_count = (double)bench_arrivals_due(input->cell.rate, run.end_ns - run.begin_ns);
+    }
+    result->cpu_us_per_op = (bench_process_cpu_s() - cpu_before) * 1e6;
+    result->major_faults_per_op = (double)(bench_process_major_faults() - faults_before);
     bench_process_io(&read_after, &written_after);
     result->read_bytes_per_op = (double)(read_after - read_before);
     result->written_bytes_per_op = (double)(written_after - written_before);

@@ -73,6 +73,20 @@ static void check_series(const json_t *row, size_t index)
     expect(number(row, "ops_per_s_cv") >= 0, index, "ops_per_s_cv");
 }
 
+/* Nothing of speed: a rate that was not reached is no error. */
+static void check_rate(const json_t *row, size_t index)
+{
+    const json_t *rate = json_object_get(row, "rate"), *reached;
+    reached = json_object_get(row, "rate_reached");
+    expect(number(row, "major_faults_per_op") >= 0, index, "major_faults_per_op");
+    if (json_is_null(rate)) {
+        expect(json_is_null(reached), index, "rate_reached without a rate");
+        return;
+    }
+    expect(number(row, "rate") >= 1 && json_is_boolean(reached), index, "rate and rate_reached");
+    expect(number(row, "depth") == 1, index, "an open loop deeper than 1");
+}
+
 static void check_row(const json_t *row, size_t index)
 {
     const char *workload = json_string_value(json_object_get(row, "workload"));
@@ -114,6 +128,7 @@ static void check_row(const json_t *row, size_t index)
     expect(number(row, "verified_words") > 0, index, "nothing was verified");
     expect((class == NULL) == (strncmp(workload, "read", 4) == 0), index, "durability");
     check_series(row, index);
+    check_rate(row, index);
 }
 
 static void check_environment(const json_t *root)

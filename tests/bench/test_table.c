@@ -22,7 +22,7 @@ static struct bench_row *add(const struct bench_engine *engine, unsigned depth, 
                             .dist = "uniform",
                             .size_bytes = UINT64_C(8) << 30,
                             .mem_bytes = UINT64_C(1) << 30,
-                            .cell = {BENCH_OPTIMISTIC, 32, depth, 0},
+                            .cell = {BENCH_OPTIMISTIC, 32, depth, 0, 0},
                             .access = engine->access != NULL ? engine->access : "optimistic"};
     int index = bench_results_add(&results, &row);
     assert_true(index >= 0);
@@ -229,6 +229,33 @@ static void table_commits_show_their_variation(void **state)
     assert_non_null(strstr(relaxed, " 32  10.0 ")); /* threads, and cv of run 1 */
 }
 
+/* One that kept its rate of 500/s for two seconds, and one that was at half of it in the end. */
+static void table_and_json_say_whether_the_rate_was_reached(void **state)
+{
+    (void)state;
+    plan.rates[0] = 50000;
+    plan.rate_count = 1;
+    for (unsigned i = 0; i < 2; i++) {
+        struct bench_row *row = add(&bench_engine_pool, 1, i == 0 ? 50000 : 25000, 3);
+        row->cell.rate = 50000;
+        for (unsigned r = 0; r < 3; r++) {
+            row->runs[r].due_count = 100000;
+            row->runs[r].op_count = i == 1 && r == 2 ? 50000 : 99990;
+        }
+    }
+    print(true);
+    assert_non_null(strstr(text, "latency is counted from the intended start"));
+    assert_non_null(strstr(text, "at a rate of 50,000"));
+    assert_non_null(strstr(text, "rate not reached: 25,000 of 50,000"));
+    json_t *array = bench_results_json(&results, &plan, true);
+    const json_t *kept = json_array_get(array, 5), *missed = json_array_get(array, 6);
+    assert_int_equal(json_integer_value(json_object_get(kept, "rate")), 50000);
+    assert_true(json_is_true(json_object_get(kept, "rate_reached")));
+    assert_true(json_is_false(json_object_get(missed, "rate_reached")));
+    assert_true(json_is_null(json_object_get(json_array_get(array, 0), "rate")));
+    json_decref(array);
+}
+
 static void table_recovery_shows_seconds_and_rates(void **state)
 {
     (void)state;
@@ -266,6 +293,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(json_classes_and_the_series_of_the_median_run, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(table_commits_show_their_variation, setup, teardown),
+        cmocka_unit_test_setup_teardown(table_and_json_say_whether_the_rate_was_reached, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(table_recovery_shows_seconds_and_rates, setup, teardown),
         cmocka_unit_test_setup_teardown(json_failed_row_has_nulls_and_a_reason, setup, teardown),
     };
