@@ -179,6 +179,8 @@ static int warm_up(struct child *child, struct bench_error *error)
                                      .seconds = child->job.warmup_seconds,
                                      .report = report_progress,
                                      .ctx = child};
+    if (child->job.cold)
+        return 0;
     child->phase = "warm-up";
     if (report_progress(child, 0, 0) != 0)
         return bench_fail(error, "interrupted");
@@ -222,10 +224,17 @@ static json_t *series_json(const struct bench_series *series)
     return points;
 }
 
+static json_t *footprint_json(const struct bench_footprint *footprint)
+{
+    return json_pack("[f,f,f,f,f]", footprint->charged_bytes, footprint->anon_bytes,
+                     footprint->cache_bytes, footprint->file_cached_bytes,
+                     footprint->tlb_shootdowns);
+}
+
 static json_t *result_json(const struct bench_cell_result *result)
 {
     return json_pack(
-        "{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:f,s:o,s:f,s:f,s:f,s:f,s:f}",
+        "{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:f,s:o,s:f,s:f,s:f,s:f,s:f,s:o}",
         "ops_per_s", result->ops_per_s, "p50_us", result->p50_us, "p99_us", result->p99_us,
         "p999_us", result->p999_us, "max_us", result->max_us, "cpu_us_per_op",
         result->cpu_us_per_op, "read_bytes_per_op", result->read_bytes_per_op,
@@ -234,7 +243,8 @@ static json_t *result_json(const struct bench_cell_result *result)
         (json_int_t)result->verified_count, "seconds", result->seconds, "series",
         series_json(&result->series), "ops_per_s_cv", result->ops_per_s_cv, "due",
         result->due_count, "major_faults_per_op", result->major_faults_per_op, "log_bytes",
-        result->log_bytes, "recovered_pages", result->recovered_pages);
+        result->log_bytes, "recovered_pages", result->recovered_pages, "footprint",
+        footprint_json(&result->footprint));
 }
 
 static int fail_cell(struct child *child, unsigned index, const char *text)
@@ -263,14 +273,32 @@ static int answer_cell(struct child *child, unsigned index, const struct bench_c
     return answer(child, json_pack("{s:i,s:o}", "cell", (int)index, "result", result_json(result)));
 }
 
+/* Where the memory went in the cell that has just ended, ballast left out. */
+static void add_footprint(struct child *child, double shootdowns_before,
+                          struct bench_footprint *out)
+{
+    bench_footprint_take(child->job.usage_file, child->job.setup.data.directory, out);
+    if (out->charged_bytes >= 0)
+        out->charged_bytes -= (double)child->ballast_bytes;
+    if (out->anon_bytes >= 0)
+        out->anon_bytes -= (double)child->ballast_bytes;
+    if (out->tlb_shootdowns >= 0)
+        out->tlb_shootdowns -= shootdowns_before;
+}
+
 static int run_cell(struct child *child, unsigned index)
 {
+    double shootdowns_before = 0;
     static struct bench_cell_result result; /* static: large */
     struct bench_error error = {""};
     struct bench_cell_input input = cell_input(child, index);
     child->phase = "measuring";
+    if (child->job.footprint)
+        shootdowns_before = bench_tlb_shootdowns();
     if (bench_cell_run(&input, &result, &error) != 0)
         return fail_cell(child, index, error.text);
+    if (child->job.footprint)
+        add_footprint(child, shootdowns_before, &result.footprint);
     if (result.op_count == 0)
         return fail_cell(child, index, "no operation ended in the time given (--seconds)");
     if (input.tracker != NULL &&

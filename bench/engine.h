@@ -98,6 +98,7 @@ struct bench_setup {
     bool fits;          /* the data set fits into it: expected to be resident after warm-up */
     enum bench_workload workload;
     enum bench_advice advice;
+    bool buffered; /* pool: read through the page cache although O_DIRECT is possible */
     unsigned threads_max, depth_max, batch; /* the most that thread_begin will ask for */
     uint64_t log_bytes; /* recover: how much log there shall be before the engine writes a
                            checkpoint or the like; 0: as it likes */

@@ -75,6 +75,14 @@ static void take_series(const json_t *figures, struct bench_series *series)
     }
 }
 
+static void take_footprint(const json_t *figures, struct bench_footprint *footprint)
+{
+    const json_t *array = json_object_get(figures, "footprint");
+    *footprint =
+        (struct bench_footprint){number_at(array, 0), number_at(array, 1), number_at(array, 2),
+                                 number_at(array, 3), number_at(array, 4)};
+}
+
 static void take_cell(struct listener *listener, unsigned index, const json_t *object)
 {
     struct bench_cell_result result = {0};
@@ -104,6 +112,7 @@ static void take_cell(struct listener *listener, unsigned index, const json_t *o
     result.recovered_pages = json_number_value(json_object_get(figures, "recovered_pages"));
     result.ops_per_s_cv = json_number_value(json_object_get(figures, "ops_per_s_cv"));
     take_series(figures, &result.series);
+    take_footprint(figures, &result.footprint);
     listener->events->cell(listener->events->ctx, index, &result);
 }
 

@@ -189,19 +189,25 @@ static void set_integer(json_t *object, const char *name, uint64_t value)
     json_object_set_new(object, name, json_integer((json_int_t)value));
 }
 
+json_t *bench_series_json(const struct bench_series *series)
+{
+    json_t *points = json_array();
+    for (unsigned i = 0; i < series->count; i++) {
+        const struct bench_point *point = &series->points[i];
+        json_array_append_new(points, json_pack("{s:f,s:f,s:f,s:f}", "t_s", point->t_s, "ops_per_s",
+                                                point->ops_per_s, "p99_us", point->p99_us, "max_us",
+                                                point->max_us));
+    }
+    return points;
+}
+
 /* How it went over time, in the run that is the median. */
 static void set_series(json_t *object, const struct bench_row *row)
 {
-    json_t *series = json_array();
-    if (row->failed[0] == '\0') {
-        const struct bench_series *points = &row->runs[row->typical_run].series;
-        for (unsigned i = 0; i < points->count; i++)
-            json_array_append_new(
-                series, json_pack("{s:f,s:f,s:f,s:f}", "t_s", points->points[i].t_s, "ops_per_s",
-                                  points->points[i].ops_per_s, "p99_us", points->points[i].p99_us,
-                                  "max_us", points->points[i].max_us));
-    }
-    json_object_set_new(object, "series", series);
+    json_object_set_new(object, "series",
+                        row->failed[0] == '\0'
+                            ? bench_series_json(&row->runs[row->typical_run].series)
+                            : json_array());
     set_real(object, row, "ops_per_s_cv", row->median.ops_per_s_cv);
 }
 

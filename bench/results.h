@@ -53,6 +53,9 @@ void bench_results_fail(struct bench_row *row, const char *text);
 /* Compute medians and ratios. A row without measurements is failed. */
 void bench_results_finish(struct bench_results *results);
 
+/* A series as an array of objects; the caller owns it. */
+json_t *bench_series_json(const struct bench_series *series);
+
 /* The array results[] of the JSON output; the caller owns it. NULL when out of memory. */
 json_t *bench_results_json(const struct bench_results *results, const struct bench_plan *plan,
                            bool equal_memory);

@@ -14,6 +14,7 @@
 #define BENCH_WORKLOAD_H
 
 #include "engine.h"
+#include "footprint.h"
 #include "sampler.h"
 
 #define BENCH_ROUND 256u
@@ -49,8 +50,9 @@ struct bench_cell_result {
     uint64_t op_count, timed_count, verified_count;
     double seconds;
     struct bench_series series;
-    double due_count;    /* open loop: arrivals in the time measured; 0: closed loop */
-    double ops_per_s_cv; /* the series' coefficient of variation */
+    double due_count;                 /* open loop: arrivals in the time measured; 0: closed loop */
+    double ops_per_s_cv;              /* the series' coefficient of variation */
+    struct bench_footprint footprint; /* at the end, if the job asked; tlb_shootdowns: in all */
     /* recover: seconds is the time that opening took */
     double log_bytes;       /* that it had to go through, as the engine counts them */
     double recovered_pages; /* -1: the engine does not say */

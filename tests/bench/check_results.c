@@ -2,7 +2,8 @@
 /*
  * check_results FILE ROWS [failed]: is FILE what `clockpool-bench run --json` promises? Every field
  * present, of its type, and plausible. With "failed" some rows must say that they failed, without
- * it none may. Exit status 0 when all is well.
+ * it none may. check_results FILE claims: the same of `clockpool-bench claims --json`. Exit status
+ * 0 when all is well.
  */
 #include <jansson.h>
 #include <stdbool.h>
@@ -149,6 +150,39 @@ static void check_environment(const json_t *root)
     expect(json_is_boolean(json_object_get(root, "equal_memory")), 0, "equal_memory is missing");
 }
 
+/* A claim: one of the verdicts, why, and figures unless it was not measured. Which verdict is the
+ * machine's business. */
+static void check_claim(const json_t *claim, size_t index)
+{
+    static const char *const texts[] = {"claim", "rule", "verdict", "reason"};
+    const json_t *figures = json_object_get(claim, "figures"), *figure;
+    size_t i;
+    for (unsigned t = 0; t < 4; t++)
+        check_text(claim, texts[t]);
+    const char *verdict = json_string_value(json_object_get(claim, "verdict"));
+    bool measured = verdict != NULL && strcmp(verdict, "not measured") != 0;
+    expect(number(claim, "id") == (double)(index + 1), index, "id");
+    expect(!measured || strcmp(verdict, "supported") == 0 ||
+               strcmp(verdict, "not supported here") == 0,
+           index, "no such verdict");
+    expect(json_is_array(figures) && (!measured || json_array_size(figures) > 0), index, "figures");
+    json_array_foreach(figures, i, figure)
+    {
+        check_text(figure, "name");
+        check_text(figure, "engine");
+        expect(number(figure, "value") >= 0, index, "a figure below 0");
+        expect(json_is_string(json_object_get(figure, "unit")), index, "unit");
+    }
+}
+
+static void check_claims(const json_t *root)
+{
+    const json_t *claims = json_object_get(root, "claims"), *claim;
+    size_t i;
+    expect(json_array_size(claims) == 4, json_array_size(claims), "is the number of claims");
+    json_array_foreach(claims, i, claim) check_claim(claim, i);
+}
+
 int main(int argc, char **argv)
 {
     static const char *const texts[] = {"engine", "workload", "dist", "access"};
@@ -163,6 +197,11 @@ int main(int argc, char **argv)
     const json_t *results = json_object_get(root, "results"), *row;
     size_t i, failed = 0, wanted = strtoul(argv[2], NULL, 10);
     check_environment(root);
+    if (strcmp(argv[2], "claims") == 0) {
+        check_claims(root);
+        json_decref(root);
+        return errors == 0 ? 0 : 1;
+    }
     expect(json_array_size(results) == wanted, json_array_size(results), "is the number of rows");
     json_array_foreach(results, i, row)
     {
