@@ -562,6 +562,8 @@ unsigned bench_plan_cells(const struct bench_plan *plan, const struct bench_engi
     unsigned count = 0;
     if (bench_workload_commits(workload) && engine->commit == NULL)
         return 0;
+    if (workload == BENCH_UPDATE_RANDOM && engine->update == NULL)
+        return 0;
     if (workload == BENCH_RECOVER)
         return recover_cells(plan, engine, out_cells);
     bool open =

@@ -69,8 +69,9 @@ static void check_series(const json_t *row, size_t index)
         ops += number(point, "ops_per_s") * (end - before);
         before = end;
     }
-    /* A commit that takes longer than the whole measurement ends in no interval. */
-    expect(ops > 0 || number(row, "max_us") > before * 1e6 / 2, index, "a series without work");
+    /* On a busy device the few operations of a short measurement may all end after its last
+     * interval. */
+    expect(ops > 0 || number(row, "ops") < 1000, index, "a series without work");
     expect(number(row, "ops_per_s_cv") >= 0, index, "ops_per_s_cv");
 }
 

@@ -171,6 +171,8 @@ static void cells_commits_have_threads_and_recovery_has_logs(void **state)
     struct bench_engine without_commits = bench_engine_pool;
     without_commits.commit = NULL;
     assert_int_equal(bench_plan_cells(&plan, &without_commits, BENCH_MIXED, cells), 0);
+    without_commits.update = NULL;
+    assert_int_equal(bench_plan_cells(&plan, &without_commits, BENCH_UPDATE_RANDOM, cells), 0);
 }
 
 static void cells_rates_take_the_place_of_depths(void **state)
