@@ -351,6 +351,14 @@ static int check_room(struct claims *claims)
     return 0;
 }
 
+static int write_json(struct claims *claims, int argc, char **argv)
+{
+    json_t *root = claims_json(claims, argc, argv);
+    int result = bench_json_write(claims->plan->json, root, &claims->error);
+    json_decref(root);
+    return result;
+}
+
 static int run_claims(struct claims *claims, int argc, char **argv)
 {
     const struct claims_plan *plan = claims->plan;
@@ -372,8 +380,7 @@ static int run_claims(struct claims *claims, int argc, char **argv)
         return 1;
     if (!json_only)
         claims_print(claims);
-    if (plan->json != NULL &&
-        bench_json_write(plan->json, claims_json(claims, argc, argv), &claims->error) != 0) {
+    if (plan->json != NULL && write_json(claims, argc, argv) != 0) {
         fprintf(stderr, "clockpool-bench claims: %s\n", claims->error.text);
         return 1;
     }

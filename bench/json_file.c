@@ -16,7 +16,7 @@ json_t *bench_command_json(int argc, char **argv)
     return words;
 }
 
-int bench_json_write(const char *path, json_t *root, struct bench_error *error)
+int bench_json_write(const char *path, const json_t *root, struct bench_error *error)
 {
     char temporary[PATH_MAX];
     int result = 0;
@@ -33,6 +33,5 @@ int bench_json_write(const char *path, json_t *root, struct bench_error *error)
         result = bench_fail_errno(error, errno, "cannot write %s", path);
         unlink(temporary);
     }
-    json_decref(root);
     return result;
 }

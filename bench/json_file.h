@@ -8,10 +8,10 @@
 
 /*
  * Write root to path; "-" is standard output. A file is written beside its place and renamed, so
- * that a reader never finds half of it. Takes root, NULL too (out of memory). 0, or -1 with a
- * description.
+ * that a reader never finds half of it. root: borrowed; NULL counts as out of memory. 0, or -1 with
+ * a description.
  */
-int bench_json_write(const char *path, json_t *root, struct bench_error *error);
+int bench_json_write(const char *path, const json_t *root, struct bench_error *error);
 
 /* The words of a command line, for the record; the caller owns it. */
 json_t *bench_command_json(int argc, char **argv);

@@ -517,7 +517,9 @@ static int write_json(struct runner *runner, int argc, char **argv)
                   (json_int_t)runner->plan->slack_bytes, "seed", (json_int_t)runner->plan->seed,
                   "repeat", (int)runner->plan->repeat, "seconds", runner->plan->seconds, "results",
                   bench_results_json(&runner->results, runner->plan, runner->equal_memory));
-    return bench_json_write(runner->plan->json_path, root, &runner->error);
+    int result = bench_json_write(runner->plan->json_path, root, &runner->error);
+    json_decref(root);
+    return result;
 }
 
 static int report(struct runner *runner, int argc, char **argv)
