@@ -18,7 +18,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
-#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -180,6 +179,8 @@ static int warm_up(struct child *child, struct bench_error *error)
                                      .seconds = child->job.warmup_seconds,
                                      .report = report_progress,
                                      .ctx = child};
+    if (child->job.cold)
+        return 0;
     child->phase = "warm-up";
     if (report_progress(child, 0, 0) != 0)
         return bench_fail(error, "interrupted");
@@ -188,7 +189,7 @@ static int warm_up(struct child *child, struct bench_error *error)
         fill_page_cache(setup->data.directory, &budget);
     }
     if (setup->fits) {
-        input.cell = (struct bench_cell){BENCH_FIX, WARM_SCAN_THREADS, 1, 0};
+        input.cell = (struct bench_cell){BENCH_FIX, WARM_SCAN_THREADS, 1, 0, 0};
         return bench_scan_once(&input, error);
     }
     if (!child->engine->keeps_cache || child->job.warmup_seconds == 0)
@@ -200,7 +201,7 @@ static int warm_up(struct child *child, struct bench_error *error)
     if (bench_workload_writes(setup->workload))
         warm.workload = BENCH_READ_RANDOM;
     input.setup = &warm;
-    input.cell = (struct bench_cell){BENCH_FIX, WARM_THREADS, 1, 0};
+    input.cell = (struct bench_cell){BENCH_FIX, WARM_THREADS, 1, 0, 0};
     if (setup->workload == BENCH_READ_SCAN)
         input.cell.threads = WARM_SCAN_THREADS;
     input.until_read_bytes =
@@ -211,27 +212,39 @@ static int warm_up(struct child *child, struct bench_error *error)
 /* ---- measuring
  * ------------------------------------------------------------------------------------ */
 
-static json_t *series_json(const struct bench_cell_result *result)
+/* Arrays rather than objects: there may be hundreds of them in the line. */
+static json_t *series_json(const struct bench_series *series)
 {
-    json_t *series = json_array();
-    for (unsigned i = 0; i < result->series_count; i++)
-        json_array_append_new(series, json_real(round(result->series_ops_per_s[i])));
-    return series;
+    json_t *points = json_array();
+    for (unsigned i = 0; i < series->count; i++) {
+        const struct bench_point *point = &series->points[i];
+        json_array_append_new(points, json_pack("[f,f,f,f,f]", point->t_s, point->ops_per_s,
+                                                point->p99_us, point->max_us, point->read_bytes));
+    }
+    return points;
+}
+
+static json_t *footprint_json(const struct bench_footprint *footprint)
+{
+    return json_pack("[f,f,f,f,f]", footprint->charged_bytes, footprint->anon_bytes,
+                     footprint->cache_bytes, footprint->file_cached_bytes,
+                     footprint->tlb_shootdowns);
 }
 
 static json_t *result_json(const struct bench_cell_result *result)
 {
-    return json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:f,s:o,s:f,s:f,s:f,s:f}",
-                     "ops_per_s", result->ops_per_s, "p50_us", result->p50_us, "p99_us",
-                     result->p99_us, "p999_us", result->p999_us, "max_us", result->max_us,
-                     "cpu_us_per_op", result->cpu_us_per_op, "read_bytes_per_op",
-                     result->read_bytes_per_op, "written_bytes_per_op",
-                     result->written_bytes_per_op, "hit_ratio", result->hit_ratio, "ops",
-                     (json_int_t)result->op_count, "timed", (json_int_t)result->timed_count,
-                     "verified", (json_int_t)result->verified_count, "seconds", result->seconds,
-                     "series", series_json(result), "series_interval_s", result->series_interval_s,
-                     "series_variation", result->series_variation, "log_bytes", result->log_bytes,
-                     "recovered_pages", result->recovered_pages);
+    return json_pack(
+        "{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:f,s:o,s:f,s:f,s:f,s:f,s:f,s:o}",
+        "ops_per_s", result->ops_per_s, "p50_us", result->p50_us, "p99_us", result->p99_us,
+        "p999_us", result->p999_us, "max_us", result->max_us, "cpu_us_per_op",
+        result->cpu_us_per_op, "read_bytes_per_op", result->read_bytes_per_op,
+        "written_bytes_per_op", result->written_bytes_per_op, "hit_ratio", result->hit_ratio, "ops",
+        (json_int_t)result->op_count, "timed", (json_int_t)result->timed_count, "verified",
+        (json_int_t)result->verified_count, "seconds", result->seconds, "series",
+        series_json(&result->series), "ops_per_s_cv", result->ops_per_s_cv, "due",
+        result->due_count, "major_faults_per_op", result->major_faults_per_op, "log_bytes",
+        result->log_bytes, "recovered_pages", result->recovered_pages, "footprint",
+        footprint_json(&result->footprint));
 }
 
 static int fail_cell(struct child *child, unsigned index, const char *text)
@@ -260,14 +273,32 @@ static int answer_cell(struct child *child, unsigned index, const struct bench_c
     return answer(child, json_pack("{s:i,s:o}", "cell", (int)index, "result", result_json(result)));
 }
 
+/* Where the memory went in the cell that has just ended, ballast left out. */
+static void add_footprint(struct child *child, double shootdowns_before,
+                          struct bench_footprint *out)
+{
+    bench_footprint_take(child->job.usage_file, child->job.setup.data.directory, out);
+    if (out->charged_bytes >= 0)
+        out->charged_bytes -= (double)child->ballast_bytes;
+    if (out->anon_bytes >= 0)
+        out->anon_bytes -= (double)child->ballast_bytes;
+    if (out->tlb_shootdowns >= 0)
+        out->tlb_shootdowns -= shootdowns_before;
+}
+
 static int run_cell(struct child *child, unsigned index)
 {
+    double shootdowns_before = 0;
     static struct bench_cell_result result; /* static: large */
     struct bench_error error = {""};
     struct bench_cell_input input = cell_input(child, index);
     child->phase = "measuring";
+    if (child->job.footprint)
+        shootdowns_before = bench_tlb_shootdowns();
     if (bench_cell_run(&input, &result, &error) != 0)
         return fail_cell(child, index, error.text);
+    if (child->job.footprint)
+        add_footprint(child, shootdowns_before, &result.footprint);
     if (result.op_count == 0)
         return fail_cell(child, index, "no operation ended in the time given (--seconds)");
     if (input.tracker != NULL &&

@@ -98,6 +98,7 @@ struct bench_setup {
     bool fits;          /* the data set fits into it: expected to be resident after warm-up */
     enum bench_workload workload;
     enum bench_advice advice;
+    bool buffered; /* pool: read through the page cache although O_DIRECT is possible */
     unsigned threads_max, depth_max, batch; /* the most that thread_begin will ask for */
     uint64_t log_bytes; /* recover: how much log there shall be before the engine writes a
                            checkpoint or the like; 0: as it likes */
@@ -172,7 +173,8 @@ struct bench_engine {
     /* Wait for at least one slot in flight; store those that finished. Their number, or -1. */
     int (*reap)(void *thread, unsigned *out_slots, unsigned capacity);
 
-    /* Change a page in place with bench_check_update. When that says no, return 0 all the same. */
+    /* Change a page in place with bench_check_update. When that says no, return 0 all the same.
+     * NULL: the engine has no such thing. */
     int (*update)(void *thread, struct bench_op *op);
 
     /*
@@ -216,5 +218,6 @@ extern const struct bench_engine bench_engine_sqlite;
 extern const struct bench_engine bench_engine_wiredtiger;
 extern const struct bench_engine bench_engine_rocksdb;
 extern const struct bench_engine bench_engine_berkeleydb;
+extern const struct bench_engine bench_engine_bdb_memp;
 
 #endif

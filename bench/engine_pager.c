@@ -89,6 +89,8 @@ static int open_pager(const struct bench_setup *setup, enum cp_engine kind, void
                                        .page_size = setup->data.page_size,
                                        .read_only = !bench_workload_writes(setup->workload),
                                        .budget_bytes = setup->mem_bytes,
+                                       .caching = setup->buffered ? CP_IO_BUFFERED
+                                                                  : CP_IO_DIRECT_IF_POSSIBLE,
                                        .advice = advice[setup->advice]};
     if (setup->workload == BENCH_RECOVER) { /* all of it counts: half for the log's records */
         options.recovery_bytes = setup->mem_bytes / 2;

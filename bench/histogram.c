@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* Log-linear histogram: merging and quantiles. Recording is inline in the header. */
+/* Log-linear histogram: merging, differences and quantiles. Recording is inline in the header. */
 #include "histogram.h"
 
 #include <math.h>
 
 void bench_histogram_merge(struct bench_histogram *histogram, const struct bench_histogram *from)
 {
+    /* relaxed: pair with the stores in add; a count may be there before its bucket or after */
     for (unsigned i = 0; i < BENCH_HISTOGRAM_BUCKETS; i++)
-        histogram->buckets[i] += from->buckets[i];
-    histogram->count += from->count;
-    if (from->max > histogram->max)
-        histogram->max = from->max;
+        histogram->buckets[i] += __atomic_load_n(&from->buckets[i], __ATOMIC_RELAXED);
+    histogram->count += __atomic_load_n(&from->count, __ATOMIC_RELAXED);
+    uint64_t max = __atomic_load_n(&from->max, __ATOMIC_RELAXED);
+    if (max > histogram->max)
+        histogram->max = max;
 }
 
 /* The largest value that falls into a bucket. */
@@ -21,6 +23,20 @@ static uint64_t bucket_top(unsigned bucket)
     if (group == 0)
         return sub;
     return ((sub + (1u << BENCH_HISTOGRAM_SUB_BITS) + 1) << (group - 1)) - 1;
+}
+
+void bench_histogram_difference(struct bench_histogram *histogram,
+                                const struct bench_histogram *later)
+{
+    uint64_t count = 0, max = 0;
+    for (unsigned i = 0; i < BENCH_HISTOGRAM_BUCKETS; i++) {
+        histogram->buckets[i] = later->buckets[i] - histogram->buckets[i];
+        count += histogram->buckets[i];
+        if (histogram->buckets[i] > 0)
+            max = cp_min_u64(bucket_top(i), later->max);
+    }
+    histogram->count = count;
+    histogram->max = max;
 }
 
 uint64_t bench_histogram_quantile(const struct bench_histogram *histogram, double fraction)

@@ -36,7 +36,9 @@ enum bench_recover_step { BENCH_RECOVER_NONE = 0, BENCH_RECOVER_FILL, BENCH_RECO
 struct bench_job {
     uint32_t magic, size_bytes; /* of this struct: parent and child must be the same program */
     char engine[32];
-    bool create; /* write the data set and nothing else */
+    bool create;    /* write the data set and nothing else */
+    bool cold;      /* begin with nothing in memory: no warm-up */
+    bool footprint; /* say where the memory went, in each cell's result */
     enum bench_recover_step recover;
     bool zipf;
     double theta;

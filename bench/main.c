@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* clockpool-bench: compares page engines on real files. Subcommands run, doctor, crash, order,
- * list. */
+/* clockpool-bench: compares page engines on real files. Subcommands run, doctor, claims, crash,
+ * order, list. */
 #include "commands.h"
 #include "job.h"
 #include "plan.h"
@@ -16,6 +16,8 @@
 static const char help_text[] =
     "usage: clockpool-bench run [options]      compare engines; the defaults take 2 to 3 minutes\n"
     "       clockpool-bench doctor [options]   check what decides whether figures are fair\n"
+    "       clockpool-bench claims [options]   are the project's four claims true here? 3 to 4 "
+    "minutes\n"
     "       clockpool-bench crash [options]    what a store still has after a crash, in many "
     "states\n"
     "       clockpool-bench order [options]    which engine writes pages ahead of the log?\n"
@@ -47,6 +49,8 @@ static int command_main(const char *command, int argc, char **argv, int full_arg
         return run_main(argc, argv, full_argc, full_argv);
     if (strcmp(command, "doctor") == 0)
         return bench_doctor_main(argc, argv);
+    if (strcmp(command, "claims") == 0)
+        return bench_claims_main(argc, argv);
     if (strcmp(command, "crash") == 0)
         return bench_crash_main(argc, argv);
     if (strcmp(command, "order") == 0)
@@ -54,7 +58,8 @@ static int command_main(const char *command, int argc, char **argv, int full_arg
     if (strcmp(command, "list") == 0)
         return bench_list_main(argc, argv);
     fprintf(stderr,
-            "clockpool-bench: unknown command \"%s\"; commands are run, doctor, crash, order, list "
+            "clockpool-bench: unknown command \"%s\"; commands are run, doctor, claims, crash, "
+            "order, list "
             "and help\n",
             command);
     return 2;

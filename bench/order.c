@@ -9,15 +9,11 @@
 #include "commands.h"
 
 #include "crash/fuse_recorder.h"
-#include "crash/image.h"
-#include "job.h"
-#include "order_count.h"
+#include "order_measure.h"
 #include "order_work.h"
 #include "progress.h"
 #include "scratch.h"
 #include "units.h"
-
-#include <clockpool/base/thread.h>
 
 #include <getopt.h>
 #include <inttypes.h>
@@ -65,42 +61,16 @@ static const char help_text[] =
     "  clockpool-bench order --engines mmap-in-place --nudge 0 --transactions 50000\n"
     "  clockpool-bench order --json - | jq '.engines[] | {engine, ahead_of_log}'\n";
 
-#define ENGINES         3u
+#define ENGINES         ORDER_ENGINES
 #define MEM_MIN         (UINT64_C(2) << 20) /* a quarter of it: the mmap engine's private frames */
 #define MAX_TRACE_PAGES (UINT64_C(1) << 22)
-#if BENCH_SANITIZED
-#define SLACK_BYTES (UINT64_C(1) << 30)
-#else
-#define SLACK_BYTES (UINT64_C(16) << 20) /* the program, the log's buffer of 8 MiB, the mount */
-#endif
-
-struct engine_choice {
-    const char *name;
-    enum cp_engine engine;
-    bool in_place;
-};
-
-static const struct engine_choice engine_choices[ENGINES] = {
-    {"pool", CP_ENGINE_POOL, false},
-    {"mmap", CP_ENGINE_MMAP, false},
-    {"mmap-in-place", CP_ENGINE_MMAP, true},
-};
-
-struct result {
-    bool measured;
-    char skipped[512]; /* why, when it was not */
-    struct order_counts counts;
-    bool limited; /* under a cgroup */
-    double seconds;
-};
 
 struct order_plan {
     bool chosen[ENGINES];
-    uint64_t size_bytes, mem_bytes, page_size, transactions, group, nudge, seed;
-    const char *dir, *json;
+    struct order_settings settings;
+    const char *json;
     bool quiet, help;
-    const char *no_fuse; /* why not; NULL: from outside */
-    struct result results[ENGINES];
+    struct order_result results[ENGINES];
 };
 
 /* ---- the command line -------------------------------------------------------------------------
@@ -145,7 +115,7 @@ static bool parse_engines(struct order_plan *plan, char *text)
     for (unsigned i = 0; i < count; i++) {
         bool known = false;
         for (unsigned k = 0; k < ENGINES; k++) {
-            bool same = strcmp(items[i], engine_choices[k].name) == 0;
+            bool same = strcmp(items[i], order_engines[k].name) == 0;
             plan->chosen[k] |= same;
             known |= same;
         }
@@ -161,22 +131,24 @@ static bool parse_option(struct order_plan *plan, int id, char *value)
     case OPT_ENGINES:
         return parse_engines(plan, value);
     case OPT_TRANSACTIONS:
-        return bench_parse_number(value, 1, MAX_TRACE_PAGES, &plan->transactions);
+        return bench_parse_number(value, 1, MAX_TRACE_PAGES, &plan->settings.transactions);
     case OPT_GROUP:
-        return bench_parse_number(value, 1, UINT32_MAX, &plan->group);
+        return bench_parse_number(value, 1, UINT32_MAX, &plan->settings.group);
     case OPT_SIZE:
-        return bench_parse_size(value, &plan->size_bytes);
+        return bench_parse_size(value, &plan->settings.size_bytes);
     case OPT_MEM:
-        return bench_parse_size(value, &plan->mem_bytes) && plan->mem_bytes >= MEM_MIN;
+        return bench_parse_size(value, &plan->settings.mem_bytes) &&
+               plan->settings.mem_bytes >= MEM_MIN;
     case OPT_PAGE_SIZE:
-        return bench_parse_size(value, &plan->page_size) && plan->page_size >= 4096 &&
-               plan->page_size <= 65536 && (plan->page_size & (plan->page_size - 1)) == 0;
+        return bench_parse_size(value, &plan->settings.page_size) &&
+               plan->settings.page_size >= 4096 && plan->settings.page_size <= 65536 &&
+               (plan->settings.page_size & (plan->settings.page_size - 1)) == 0;
     case OPT_NUDGE:
-        return bench_parse_number(value, 0, UINT32_MAX, &plan->nudge);
+        return bench_parse_number(value, 0, UINT32_MAX, &plan->settings.nudge);
     case OPT_SEED:
-        return bench_parse_number(value, 0, UINT64_MAX >> 1, &plan->seed);
+        return bench_parse_number(value, 0, UINT64_MAX >> 1, &plan->settings.seed);
     case OPT_DIR:
-        plan->dir = value;
+        plan->settings.dir = value;
         return true;
     case OPT_JSON:
         plan->json = value;
@@ -221,75 +193,15 @@ static int parse(struct order_plan *plan, int argc, char **argv)
     }
     if (optind < argc)
         return usage("unexpected word ", argv[optind]);
-    if (plan->size_bytes / plan->page_size < 2 * ORDER_PAGES_PER_TRANSACTION)
+    if (plan->settings.size_bytes / plan->settings.page_size < 2 * ORDER_PAGES_PER_TRANSACTION)
         return usage("--size is too small", "");
-    if (plan->size_bytes / plan->page_size > MAX_TRACE_PAGES)
+    if (plan->settings.size_bytes / plan->settings.page_size > MAX_TRACE_PAGES)
         return usage("--size is too large: all that is written is kept in memory", "");
     return 0;
 }
 
 /* ---- measuring --------------------------------------------------------------------------------
  */
-
-/* Put the mmap engines under a limit, so that the kernel runs short of memory as the pool does. */
-static bool make_limit(const struct order_plan *plan, const struct engine_choice *choice,
-                       struct bench_cgroup *out_group)
-{
-    struct bench_error error;
-    return choice->engine == CP_ENGINE_MMAP && plan->no_fuse == NULL &&
-           bench_cgroup_create(out_group, choice->name, plan->mem_bytes + SLACK_BYTES, &error) == 0;
-}
-
-/* 0, or -1: it could not be measured, and text says why. */
-static int measure(const struct order_plan *plan, const struct engine_choice *choice,
-                   const char *root, struct result *out, char *text, size_t capacity)
-{
-    struct bench_cgroup group = {0};
-    const uint64_t begin_ns = cp_now_ns();
-    struct crash_trace *trace = crash_trace_create();
-    out->limited = make_limit(plan, choice, &group);
-    struct order_job job = {
-        .name = choice->name,
-        .engine = choice->engine,
-        .in_place = choice->in_place,
-        .size_bytes = plan->size_bytes,
-        .mem_bytes = plan->mem_bytes,
-        .page_size = (uint32_t)plan->page_size,
-        .transactions = plan->transactions,
-        .group = plan->group,
-        .nudge = plan->nudge,
-        .seed = plan->seed,
-        .limit = out->limited ? &group : NULL,
-        .text = text,
-        .text_capacity = capacity,
-    };
-    int result = order_record(&job, root, plan->no_fuse == NULL, trace);
-    if (out->limited)
-        bench_cgroup_remove(&group);
-    if (result == 0 && order_count(trace, &out->counts) != 0) {
-        snprintf(text, capacity, "the recording has no store in it");
-        result = -1;
-    }
-    crash_trace_destroy(trace);
-    out->measured = result == 0;
-    out->seconds = (double)(cp_now_ns() - begin_ns) * 1e-9;
-    return result;
-}
-
-static int measure_in_scratch(const struct order_plan *plan, const struct engine_choice *choice,
-                              struct result *out, char *text, size_t capacity)
-{
-    char root[PATH_MAX];
-    int code = crash_workplace_create(plan->dir, root, sizeof root);
-    if (code != 0) {
-        snprintf(text, capacity, "cannot make a directory in %s: %s",
-                 plan->dir != NULL ? plan->dir : "/dev/shm, $TMPDIR or /tmp", strerror(-code));
-        return -1;
-    }
-    int result = measure(plan, choice, root, out, text, capacity);
-    bench_remove_tree(root);
-    return result;
-}
 
 static int measure_all(struct order_plan *plan)
 {
@@ -302,19 +214,19 @@ static int measure_all(struct order_plan *plan)
     bench_signals_catch();
     int result = 0;
     for (unsigned i = 0; result == 0 && i < ENGINES; i++) {
-        struct result *out = &plan->results[i];
+        struct order_result *out = &plan->results[i];
         if (!plan->chosen[i])
             continue;
-        if (engine_choices[i].in_place && plan->no_fuse != NULL) {
-            snprintf(out->skipped, sizeof out->skipped, "%s", plan->no_fuse);
+        if (order_engines[i].in_place && plan->settings.no_fuse != NULL) {
+            snprintf(out->skipped, sizeof out->skipped, "%s", plan->settings.no_fuse);
             continue;
         }
-        bench_progress_step(&progress, 1, "%s: %" PRIu64 " transactions", engine_choices[i].name,
-                            plan->transactions);
-        result = measure_in_scratch(plan, &engine_choices[i], out, text, sizeof text);
+        bench_progress_step(&progress, 1, "%s: %" PRIu64 " transactions", order_engines[i].name,
+                            plan->settings.transactions);
+        result = order_measure(&plan->settings, &order_engines[i], out, text, sizeof text);
         if (result != 0 && bench_interrupted() == 0) {
             bench_progress_end(&progress);
-            fprintf(stderr, "clockpool-bench order: %s: %s\n", engine_choices[i].name, text);
+            fprintf(stderr, "clockpool-bench order: %s: %s\n", order_engines[i].name, text);
         }
     }
     bench_progress_end(&progress);
@@ -338,32 +250,35 @@ static void print_table(const struct order_plan *plan)
     printf("%" PRIu64 " transactions, %" PRIu64
            " made durable at a time; %s of data in pages of %" PRIu64
            ", %s of memory; write-back nudged once in %" PRIu64 "\n",
-           plan->transactions, plan->group, bench_format_size(size, sizeof size, plan->size_bytes),
-           plan->page_size, bench_format_size(mem, sizeof mem, plan->mem_bytes), plan->nudge);
+           plan->settings.transactions, plan->settings.group,
+           bench_format_size(size, sizeof size, plan->settings.size_bytes),
+           plan->settings.page_size, bench_format_size(mem, sizeof mem, plan->settings.mem_bytes),
+           plan->settings.nudge);
     printf("recorded by %s%s\n\n",
-           plan->no_fuse == NULL ? "a file system, from outside"
-                                 : "the library's I/O backend, since FUSE is not possible: ",
-           plan->no_fuse == NULL ? "" : plan->no_fuse);
+           plan->settings.no_fuse == NULL
+               ? "a file system, from outside"
+               : "the library's I/O backend, since FUSE is not possible: ",
+           plan->settings.no_fuse == NULL ? "" : plan->settings.no_fuse);
     printf("%-14s %12s %14s %8s %14s %10s %12s\n", "engine", "page writes", "ahead of log", "share",
            "largest lag, B", "unsealed", "log flushes");
     for (unsigned i = 0; i < ENGINES; i++) {
-        const struct result *result = &plan->results[i];
+        const struct order_result *result = &plan->results[i];
         const struct order_counts *counts = &result->counts;
         if (result->skipped[0] != '\0')
-            printf("%-14s skipped: %s\n", engine_choices[i].name, result->skipped);
+            printf("%-14s skipped: %s\n", order_engines[i].name, result->skipped);
         if (!result->measured)
             continue;
-        unlimited |= engine_choices[i].engine == CP_ENGINE_MMAP && !result->limited;
+        unlimited |= order_engines[i].engine == CP_ENGINE_MMAP && !result->limited;
         printf("%-14s %12" PRIu64 " %14" PRIu64 " %6.1f %% %14" PRIu64 " %10" PRIu64 " %12" PRIu64
                "\n",
-               engine_choices[i].name, counts->page_writes, counts->ahead_of_log,
+               order_engines[i].name, counts->page_writes, counts->ahead_of_log,
                100 * share_of(counts), counts->max_lag_bytes, counts->unsealed,
                counts->log_flushes);
     }
     printf("\nahead of log: the page's LSN was beyond the durable end of the log when the page was "
            "written\nunsealed: the page's checksum did not hold: it was written while being "
            "changed\n");
-    if (unlimited && plan->no_fuse == NULL)
+    if (unlimited && plan->settings.no_fuse == NULL)
         printf(
             "no memory cgroup: the kernel was short of nothing, and wrote back only when nudged, "
             "or in its own time\n");
@@ -371,25 +286,26 @@ static void print_table(const struct order_plan *plan)
 
 static int write_json(const struct order_plan *plan)
 {
-    json_t *root = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:s}", "transactions",
-                             (json_int_t)plan->transactions, "group", (json_int_t)plan->group,
-                             "size_bytes", (json_int_t)plan->size_bytes, "mem_bytes",
-                             (json_int_t)plan->mem_bytes, "page_size", (json_int_t)plan->page_size,
-                             "nudge", (json_int_t)plan->nudge, "seed", (json_int_t)plan->seed,
-                             "recorder", plan->no_fuse == NULL ? "fuse" : "backend",
-                             "recorder_reason", plan->no_fuse == NULL ? "" : plan->no_fuse);
+    json_t *root = json_pack(
+        "{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:s}", "transactions",
+        (json_int_t)plan->settings.transactions, "group", (json_int_t)plan->settings.group,
+        "size_bytes", (json_int_t)plan->settings.size_bytes, "mem_bytes",
+        (json_int_t)plan->settings.mem_bytes, "page_size", (json_int_t)plan->settings.page_size,
+        "nudge", (json_int_t)plan->settings.nudge, "seed", (json_int_t)plan->settings.seed,
+        "recorder", plan->settings.no_fuse == NULL ? "fuse" : "backend", "recorder_reason",
+        plan->settings.no_fuse == NULL ? "" : plan->settings.no_fuse);
     json_t *engines = json_array();
     for (unsigned i = 0; i < ENGINES; i++) {
-        const struct result *result = &plan->results[i];
+        const struct order_result *result = &plan->results[i];
         const struct order_counts *counts = &result->counts;
         if (result->skipped[0] != '\0')
-            json_array_append_new(engines, json_pack("{s:s,s:s}", "engine", engine_choices[i].name,
+            json_array_append_new(engines, json_pack("{s:s,s:s}", "engine", order_engines[i].name,
                                                      "skipped", result->skipped));
         if (!result->measured)
             continue;
         json_array_append_new(
             engines,
-            json_pack("{s:s,s:I,s:I,s:f,s:I,s:I,s:I,s:I,s:b,s:f}", "engine", engine_choices[i].name,
+            json_pack("{s:s,s:I,s:I,s:f,s:I,s:I,s:I,s:I,s:b,s:f}", "engine", order_engines[i].name,
                       "page_writes", (json_int_t)counts->page_writes, "ahead_of_log",
                       (json_int_t)counts->ahead_of_log, "share", share_of(counts), "max_lag_bytes",
                       (json_int_t)counts->max_lag_bytes, "unsealed", (json_int_t)counts->unsealed,
@@ -413,13 +329,7 @@ int bench_order_main(int argc, char **argv)
 {
     static struct order_plan plan = {
         .chosen = {true, true, true},
-        .size_bytes = UINT64_C(16) << 20,
-        .mem_bytes = UINT64_C(4) << 20,
-        .page_size = 4096,
-        .transactions = 5000,
-        .group = 1024,
-        .nudge = 256,
-        .seed = 1,
+        .settings = ORDER_SETTINGS_DEFAULT,
     };
     int code = parse(&plan, argc, argv);
     if (code != 0)
@@ -428,7 +338,7 @@ int bench_order_main(int argc, char **argv)
         fputs(help_text, stdout);
         return 0;
     }
-    plan.no_fuse = crash_fuse_unavailable();
+    plan.settings.no_fuse = crash_fuse_unavailable();
     if (measure_all(&plan) != 0)
         return 2;
     if (plan.json == NULL || strcmp(plan.json, "-") != 0)

@@ -35,6 +35,11 @@ static const char help_text[] =
     "  --threads LIST     threads, 1 to 256 (1,8)\n"
     "  --depth LIST       reads one thread keeps in flight, 1 to 1024 (1,32). Engines that cannot\n"
     "                     (mmap, lmdb) run at depth 1\n"
+    "  --rate LIST        open loop: operations arrive at this rate, per second, of all threads, "
+    "and\n"
+    "                     latency counts from when each was due; each thread does one at a time.\n"
+    "                     Not for read-scan and recover (none: a thread that is done asks for "
+    "more)\n"
     "  --access LIST      how pages are accessed: optimistic | fix | batch (optimistic)\n"
     "  --write-share X    mixed: this share of the operations commits, 0 to 1 (0.2)\n"
     "  --log-size LIST    recover: bytes of log at the time of the kill (64M)\n"
@@ -64,6 +69,7 @@ static const char help_text[] =
     "  clockpool-bench run --size 1G --mem 2G --dist uniform,zipf:0.99 --access optimistic,fix\n"
     "  clockpool-bench run --workload read-scan --size 512M,1G,4G --mem 1G --json scan.json\n"
     "  clockpool-bench run --workload commit --engines all --size 512M --mem 1G --threads 1,8,32\n"
+    "  clockpool-bench run --size 2G --mem 256M --threads 16 --rate 10000,20000 --seconds 10\n"
     "  clockpool-bench run --workload recover --log-size 64M,256M,1G --size 4G --mem 1G\n";
 
 enum option_id {
@@ -75,6 +81,7 @@ enum option_id {
     OPT_PAGE_SIZE,
     OPT_THREADS,
     OPT_DEPTH,
+    OPT_RATE,
     OPT_ACCESS,
     OPT_WRITE_SHARE,
     OPT_LOG_SIZE,
@@ -100,6 +107,7 @@ static const struct option options[] = {
     {"page-size", required_argument, NULL, OPT_PAGE_SIZE},
     {"threads", required_argument, NULL, OPT_THREADS},
     {"depth", required_argument, NULL, OPT_DEPTH},
+    {"rate", required_argument, NULL, OPT_RATE},
     {"access", required_argument, NULL, OPT_ACCESS},
     {"write-share", required_argument, NULL, OPT_WRITE_SHARE},
     {"log-size", required_argument, NULL, OPT_LOG_SIZE},
@@ -247,6 +255,16 @@ static int parse_numbers(const char *option, unsigned max, unsigned *numbers, un
     return 0;
 }
 
+static int parse_rates(struct bench_plan *plan, char **items, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (!bench_parse_number(items[i], 1, BENCH_RATE_MAX, &plan->rates[i]))
+            return usage_error("rate", items[i], "use whole numbers from 1 to %u per second",
+                               BENCH_RATE_MAX);
+    plan->rate_count = count;
+    return 0;
+}
+
 static int parse_enums(const char *option, const char *const *names, unsigned name_count,
                        unsigned *values, unsigned *out_count, char **items, unsigned count)
 {
@@ -291,6 +309,8 @@ static int parse_list(struct bench_plan *plan, int id, const char *option, char 
     case OPT_DEPTH:
         return parse_numbers(option, BENCH_DEPTH_MAX, plan->depths, &plan->depth_count, items,
                              count);
+    case OPT_RATE:
+        return parse_rates(plan, items, count);
     case OPT_LOG_SIZE:
         return parse_sizes(option, plan->log_sizes, &plan->log_size_count, items, count);
     case OPT_WORKLOAD:
@@ -398,6 +418,25 @@ static int settle_sizes(struct bench_plan *plan, unsigned mem_count)
     return 0;
 }
 
+/* Operations arrive one by one: what knows no single operations has no rate. */
+static int settle_rates(const struct bench_plan *plan)
+{
+    char text[32];
+    if (plan->rate_count == 0)
+        return 0;
+    snprintf(text, sizeof text, "%llu", (unsigned long long)plan->rates[0]);
+    for (unsigned i = 0; i < plan->workload_count; i++)
+        if (plan->workloads[i] == BENCH_READ_SCAN || plan->workloads[i] == BENCH_RECOVER)
+            return usage_error("rate", text, "the workload %s has none",
+                               bench_workload_names[plan->workloads[i]]);
+    for (unsigned i = 0; i < plan->access_count; i++)
+        if (plan->accesses[i] == BENCH_BATCH)
+            return usage_error("rate", text,
+                               "pages arrive one by one: use --access optimistic or "
+                               "fix");
+    return 0;
+}
+
 int bench_plan_parse(struct bench_plan *plan, int argc, char **argv)
 {
     unsigned mem_count = 0;
@@ -427,6 +466,7 @@ int bench_plan_parse(struct bench_plan *plan, int argc, char **argv)
         case OPT_MEM:
         case OPT_THREADS:
         case OPT_DEPTH:
+        case OPT_RATE:
         case OPT_ACCESS:
         case OPT_LOG_SIZE:
             sized = sized || id == OPT_SIZE;
@@ -454,7 +494,9 @@ int bench_plan_parse(struct bench_plan *plan, int argc, char **argv)
     if (mem_count == 0) { /* --size alone: as much memory for each as the first default has */
         mem_count = sized ? 1 : plan->size_count;
     }
-    return code != 0 ? code : settle_sizes(plan, mem_count);
+    if (code == 0)
+        code = settle_sizes(plan, mem_count);
+    return code != 0 ? code : settle_rates(plan);
 }
 
 /* ---- cells
@@ -504,11 +546,11 @@ static unsigned recover_cells(const struct bench_plan *plan, const struct bench_
                               struct bench_cell *out_cells)
 {
     if (engine->log_bytes == NULL && engine != &bench_engine_raw) {
-        out_cells[0] = (struct bench_cell){BENCH_FIX, 1, 1, 0};
+        out_cells[0] = (struct bench_cell){BENCH_FIX, 1, 1, 0, 0};
         return 1;
     }
     for (unsigned i = 0; i < plan->log_size_count; i++)
-        out_cells[i] = (struct bench_cell){BENCH_FIX, 1, 1, plan->log_sizes[i]};
+        out_cells[i] = (struct bench_cell){BENCH_FIX, 1, 1, plan->log_sizes[i], 0};
     return plan->log_size_count;
 }
 
@@ -520,15 +562,21 @@ unsigned bench_plan_cells(const struct bench_plan *plan, const struct bench_engi
     unsigned count = 0;
     if (bench_workload_commits(workload) && engine->commit == NULL)
         return 0;
+    if (workload == BENCH_UPDATE_RANDOM && engine->update == NULL)
+        return 0;
     if (workload == BENCH_RECOVER)
         return recover_cells(plan, engine, out_cells);
+    bool open =
+        plan->rate_count > 0; /* then one operation at a time, and rates instead of depths */
+    unsigned choices = open ? plan->rate_count : deep ? plan->depth_count : 1;
     for (unsigned a = 0; a < (many_ways ? plan->access_count : 1); a++)
         for (unsigned t = 0; t < plan->thread_list_count; t++)
-            for (unsigned d = 0; d < (deep ? plan->depth_count : 1); d++)
+            for (unsigned c = 0; c < choices; c++)
                 if (count < BENCH_CELLS_MAX)
                     out_cells[count++] =
                         (struct bench_cell){.access = many_ways ? plan->accesses[a] : BENCH_FIX,
                                             .threads = plan->threads[t],
-                                            .depth = deep ? plan->depths[d] : 1};
+                                            .depth = deep && !open ? plan->depths[c] : 1,
+                                            .rate = open ? plan->rates[c] : 0};
     return count;
 }

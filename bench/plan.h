@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "job.h"
+#include "openloop.h"
 #include "units.h"
 
 #define BENCH_REPEAT_MAX 1000u
@@ -31,7 +32,9 @@ struct bench_plan {
     unsigned depths[BENCH_LIST_MAX], depth_count;
     uint64_t log_sizes[BENCH_LIST_MAX]; /* recover */
     unsigned log_size_count;
-    double write_share; /* mixed */
+    uint64_t rates[BENCH_LIST_MAX]; /* open loop: arrivals per second */
+    unsigned rate_count;            /* 0: closed loop */
+    double write_share;             /* mixed */
     uint32_t page_size;
     unsigned batch, repeat;
     bool advice_given; /* else what suits the workload best: see bench_plan_advice */

@@ -19,8 +19,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define LINE_MAX_BYTES 32768u /* a result with its series */
-#define POLL_MS        100    /* how soon a signal is noticed */
+#define LINE_MAX_BYTES 131072u /* a result with its series: 600 times 5 numbers of 20 digits */
+#define POLL_MS        100     /* how soon a signal is noticed */
 
 struct listener {
     const struct bench_process_events *events;
@@ -56,17 +56,31 @@ static void become_child(const char *join_file, int in_fd, int out_fd)
     _exit(127);
 }
 
-static void take_series(const json_t *figures, struct bench_cell_result *result)
+static double number_at(const json_t *array, size_t index)
 {
-    const json_t *series = json_object_get(figures, "series"), *value;
+    return json_number_value(json_array_get(array, index));
+}
+
+static void take_series(const json_t *figures, struct bench_series *series)
+{
+    const json_t *points = json_object_get(figures, "series"), *point;
     size_t i;
-    json_array_foreach(series, i, value)
+    series->count = 0;
+    json_array_foreach(points, i, point)
     {
         if (i < BENCH_SERIES_MAX)
-            result->series_ops_per_s[result->series_count++] = json_number_value(value);
+            series->points[series->count++] =
+                (struct bench_point){number_at(point, 0), number_at(point, 1), number_at(point, 2),
+                                     number_at(point, 3), number_at(point, 4)};
     }
-    result->series_interval_s = json_number_value(json_object_get(figures, "series_interval_s"));
-    result->series_variation = json_number_value(json_object_get(figures, "series_variation"));
+}
+
+static void take_footprint(const json_t *figures, struct bench_footprint *footprint)
+{
+    const json_t *array = json_object_get(figures, "footprint");
+    *footprint =
+        (struct bench_footprint){number_at(array, 0), number_at(array, 1), number_at(array, 2),
+                                 number_at(array, 3), number_at(array, 4)};
 }
 
 static void take_cell(struct listener *listener, unsigned index, const json_t *object)
@@ -92,9 +106,13 @@ static void take_cell(struct listener *listener, unsigned index, const json_t *o
     result.timed_count = (uint64_t)json_integer_value(json_object_get(figures, "timed"));
     result.verified_count = (uint64_t)json_integer_value(json_object_get(figures, "verified"));
     result.seconds = json_number_value(json_object_get(figures, "seconds"));
+    result.due_count = json_number_value(json_object_get(figures, "due"));
+    result.major_faults_per_op = json_number_value(json_object_get(figures, "major_faults_per_op"));
     result.log_bytes = json_number_value(json_object_get(figures, "log_bytes"));
     result.recovered_pages = json_number_value(json_object_get(figures, "recovered_pages"));
-    take_series(figures, &result);
+    result.ops_per_s_cv = json_number_value(json_object_get(figures, "ops_per_s_cv"));
+    take_series(figures, &result.series);
+    take_footprint(figures, &result.footprint);
     listener->events->cell(listener->events->ctx, index, &result);
 }
 

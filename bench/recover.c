@@ -3,6 +3,7 @@
 #include "recover.h"
 
 #include "tracker.h"
+#include "usage.h"
 
 #include <clockpool/base/bits.h>
 #include <clockpool/base/thread.h>

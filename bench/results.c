@@ -86,11 +86,15 @@ static void summarize(struct bench_row *row)
         offsetof(struct bench_cell_result, seconds),
         offsetof(struct bench_cell_result, log_bytes),
         offsetof(struct bench_cell_result, recovered_pages),
-        offsetof(struct bench_cell_result, series_variation),
+        offsetof(struct bench_cell_result, ops_per_s_cv),
+        offsetof(struct bench_cell_result, major_faults_per_op),
     };
     double values[BENCH_REPEAT_MAX];
     for (unsigned i = 0; i < row->run_count; i++) {
         values[i] = row->runs[i].ops_per_s;
+        if (row->cell.rate > 0 && !bench_rate_reached((uint64_t)row->runs[i].due_count,
+                                                      row->runs[i].op_count, row->cell.threads))
+            row->rate_missed = true;
         if (row->runs[i].max_us > row->max_us)
             row->max_us = row->runs[i].max_us;
     }
@@ -107,7 +111,7 @@ static bool same_place(const struct bench_row *a, const struct bench_row *b)
     return a->workload == b->workload && a->dist_index == b->dist_index &&
            a->size_index == b->size_index && a->cell.threads == b->cell.threads &&
            a->cell.depth == b->cell.depth && a->cell.log_bytes == b->cell.log_bytes &&
-           a->durability == b->durability;
+           a->cell.rate == b->cell.rate && a->durability == b->durability;
 }
 
 /* What rows are compared by: operations, or log gone through, per second. */
@@ -151,8 +155,8 @@ static json_t *notes_json(const struct bench_row *row, const struct bench_plan *
     bool deep_asked = false;
     for (unsigned i = 0; i < plan->depth_count; i++)
         deep_asked = deep_asked || plan->depths[i] > 1;
-    if (!row->engine->deep && deep_asked && row->workload != BENCH_READ_SCAN &&
-        !bench_workload_commits(row->workload))
+    if (!row->engine->deep && deep_asked && row->cell.rate == 0 &&
+        row->workload != BENCH_READ_SCAN && !bench_workload_commits(row->workload))
         json_array_append_new(
             notes, json_string("this engine cannot keep several reads in flight: depth 1 only"));
     if (row->workload == BENCH_UPDATE_RANDOM)
@@ -160,7 +164,10 @@ static json_t *notes_json(const struct bench_row *row, const struct bench_plan *
     if (!equal_memory && row->engine->uses_page_cache)
         json_array_append_new(
             notes, json_string("no memory cgroup: this engine could use all the machine's memory"));
-    if (row->fits && row->cell.depth == 1 &&
+    if (row->cell.rate > 0)
+        json_array_append_new(
+            notes, json_string("open loop: latency counts from when an operation was due"));
+    if (row->fits && row->cell.depth == 1 && row->cell.rate == 0 &&
         (row->workload == BENCH_READ_RANDOM || row->workload == BENCH_UPDATE_RANDOM))
         json_array_append_new(notes, json_string("latency is sampled, one operation in 257"));
     return notes;
@@ -182,18 +189,35 @@ static void set_integer(json_t *object, const char *name, uint64_t value)
     json_object_set_new(object, name, json_integer((json_int_t)value));
 }
 
-/* How the rate went over time, in the run that is the median. */
+json_t *bench_series_json(const struct bench_series *series)
+{
+    json_t *points = json_array();
+    for (unsigned i = 0; i < series->count; i++) {
+        const struct bench_point *point = &series->points[i];
+        json_array_append_new(points, json_pack("{s:f,s:f,s:f,s:f}", "t_s", point->t_s, "ops_per_s",
+                                                point->ops_per_s, "p99_us", point->p99_us, "max_us",
+                                                point->max_us));
+    }
+    return points;
+}
+
+/* How it went over time, in the run that is the median. */
 static void set_series(json_t *object, const struct bench_row *row)
 {
-    json_t *series = json_array();
-    if (row->failed[0] == '\0') {
-        const struct bench_cell_result *run = &row->runs[row->typical_run];
-        for (unsigned i = 0; i < run->series_count; i++)
-            json_array_append_new(series, json_real(run->series_ops_per_s[i]));
-        set_real(object, row, "series_interval_s", run->series_interval_s);
-    }
-    json_object_set_new(object, "series_ops_per_s", series);
-    set_real(object, row, "ops_per_s_cv", row->median.series_variation);
+    json_object_set_new(object, "series",
+                        row->failed[0] == '\0'
+                            ? bench_series_json(&row->runs[row->typical_run].series)
+                            : json_array());
+    set_real(object, row, "ops_per_s_cv", row->median.ops_per_s_cv);
+}
+
+static void set_rate(json_t *object, const struct bench_row *row)
+{
+    bool open = row->cell.rate > 0, measured = open && row->failed[0] == '\0';
+    json_object_set_new(object, "rate",
+                        open ? json_integer((json_int_t)row->cell.rate) : json_null());
+    json_object_set_new(object, "rate_reached",
+                        measured ? json_boolean(!row->rate_missed) : json_null());
 }
 
 static void set_recovery(json_t *object, const struct bench_row *row)
@@ -257,6 +281,8 @@ static json_t *row_json(const struct bench_row *row, const struct bench_plan *pl
                         row->has_durability ? json_string(bench_durability_names[row->durability])
                                             : json_null());
     set_series(object, row);
+    set_rate(object, row);
+    set_real(object, row, "major_faults_per_op", median->major_faults_per_op);
     if (row->workload == BENCH_MIXED)
         json_object_set_new(object, "write_share", json_real(plan->write_share));
     if (row->workload == BENCH_RECOVER)

@@ -30,6 +30,7 @@ struct bench_row {
     struct bench_summary ops_per_s;
     struct bench_cell_result median; /* each figure's own median */
     double max_us;                   /* of all repetitions */
+    bool rate_missed;                /* open loop: in a repetition the rate was not kept */
     double ratio_to_raw;             /* 0: there is no such row of raw, of this class */
     unsigned typical_run;            /* index of the run whose rate is the (lower) median */
 };
@@ -51,6 +52,9 @@ void bench_results_fail(struct bench_row *row, const char *text);
 
 /* Compute medians and ratios. A row without measurements is failed. */
 void bench_results_finish(struct bench_results *results);
+
+/* A series as an array of objects; the caller owns it. */
+json_t *bench_series_json(const struct bench_series *series);
 
 /* The array results[] of the JSON output; the caller owns it. NULL when out of memory. */
 json_t *bench_results_json(const struct bench_results *results, const struct bench_plan *plan,

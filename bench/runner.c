@@ -14,6 +14,7 @@
 
 #include "cgroup.h"
 #include "environment.h"
+#include "json_file.h"
 #include "process.h"
 #include "progress.h"
 #include "recover.h"
@@ -30,7 +31,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 /* For the estimate of the time left only. */
 #define CREATE_BYTES_PER_S 700e6
@@ -297,6 +297,7 @@ static uint64_t stream_of(const struct bench_row *row, unsigned repeat)
     stream = bench_mix(stream * 31 + row->cell.threads);
     stream = bench_mix(stream * 31 + row->cell.depth);
     stream = bench_mix(stream * 31 + row->cell.log_bytes);
+    stream = bench_mix(stream * 31 + row->cell.rate);
     return bench_mix(stream * 31 + repeat) >> 16;
 }
 
@@ -506,41 +507,17 @@ static void run_size(struct runner *runner, unsigned size, unsigned *first_row)
 /* ---- the report
  * ------------------------------------------------------------------------------------------ */
 
-static json_t *command_json(int argc, char **argv)
-{
-    json_t *words = json_array();
-    for (int i = 0; i < argc; i++)
-        json_array_append_new(words, json_string(argv[i]));
-    return words;
-}
-
-/* Written beside its place and renamed, so that a reader never finds half of it. */
 static int write_json(struct runner *runner, int argc, char **argv)
 {
-    const char *path = runner->plan->json_path;
-    char temporary[PATH_MAX];
     json_t *root =
         json_pack("{s:i,s:s,s:o,s:o,s:b,s:s,s:I,s:I,s:i,s:f,s:o}", "format", 1, "version",
                   cp_version(), "environment", bench_environment_json(&runner->place), "command",
-                  command_json(argc, argv), "equal_memory", runner->equal_memory,
+                  bench_command_json(argc, argv), "equal_memory", runner->equal_memory,
                   "equal_memory_reason", runner->equal_reason, "slack_bytes",
                   (json_int_t)runner->plan->slack_bytes, "seed", (json_int_t)runner->plan->seed,
                   "repeat", (int)runner->plan->repeat, "seconds", runner->plan->seconds, "results",
                   bench_results_json(&runner->results, runner->plan, runner->equal_memory));
-    if (root == NULL)
-        return bench_fail(&runner->error, "out of memory while writing JSON");
-    int result = 0;
-    if (strcmp(path, "-") == 0) {
-        if (json_dumpf(root, stdout, JSON_INDENT(2)) != 0 || printf("\n") < 0)
-            result = bench_fail(&runner->error, "cannot write JSON to standard output");
-    } else if (snprintf(temporary, sizeof temporary, "%s.%d.tmp", path, (int)getpid()) >=
-               (int)sizeof temporary) {
-        result = bench_fail(&runner->error, "the path %s is too long", path);
-    } else if (json_dump_file(root, temporary, JSON_INDENT(2)) != 0 ||
-               rename(temporary, path) != 0) {
-        result = bench_fail_errno(&runner->error, errno, "cannot write %s", path);
-        unlink(temporary);
-    }
+    int result = bench_json_write(runner->plan->json_path, root, &runner->error);
     json_decref(root);
     return result;
 }

@@ -52,12 +52,12 @@ static void row_notes(const struct bench_row *row, const struct bench_plan *plan
     bool fetches = random || row->workload == BENCH_UPDATE_RANDOM;
     bool raw = row->engine == &bench_engine_raw, recover = row->workload == BENCH_RECOVER;
     bool has[NOTE_COUNT] = {
-        [NOTE_DEPTH] = !row->engine->deep && deep_asked(plan) && fetches,
+        [NOTE_DEPTH] = !row->engine->deep && deep_asked(plan) && fetches && row->cell.rate == 0,
         [NOTE_GET] =
             random && row->engine->access != NULL && strcmp(row->engine->access, "get") == 0,
         [NOTE_NOT_DURABLE] = row->workload == BENCH_UPDATE_RANDOM,
         [NOTE_NOT_EQUAL] = !facts->equal_memory && row->engine->uses_page_cache,
-        [NOTE_SAMPLED] = row->fits && fetches && row->cell.depth == 1,
+        [NOTE_SAMPLED] = row->fits && fetches && row->cell.depth == 1 && row->cell.rate == 0,
         [NOTE_NO_CACHE] = !row->fits && !row->engine->keeps_cache && !row->has_durability,
         [NOTE_BATCH] = random && row->engine->access == NULL && row->cell.access == BENCH_BATCH,
         [NOTE_SCAN] = row->workload == BENCH_READ_SCAN,
@@ -86,14 +86,17 @@ static void print_heading(FILE *out, const struct bench_row *row, const struct b
             : row->size_bytes <= row->mem_bytes ? "just does not fit with its metadata"
                                                 : "does not fit",
             bench_format_size(page, sizeof page, plan->page_size));
+    if (plan->rate_count > 0)
+        fprintf(out, "open loop: operations arrive at a fixed rate; latency is counted from the "
+                     "intended start of each\n\n");
     if (row->workload == BENCH_RECOVER)
         fprintf(out, "%-10s %10s %10s %4s %10s %10s %6s %10s %6s\n", "engine", "asked for",
                 "log MiB", "±%", " open s", "log MB/s", "of raw", "pages", "peak M");
     else
         fprintf(out, "%-10s %-10s %3s %5s %11s %4s %6s %8s %8s %8s %8s %7s %6s %5s %6s\n", "engine",
-                "access", "thr", "depth", row->workload == BENCH_READ_SCAN ? "pages/s" : "ops/s",
-                "±%", "of raw", "p50 µs", " p99 µs", "p99.9 µs", " max µs", "CPU µs", "read B",
-                "hit %", "peak M");
+                "access", "thr", bench_workload_commits(row->workload) ? "cv %" : "depth",
+                row->workload == BENCH_READ_SCAN ? "pages/s" : "ops/s", "±%", "of raw", "p50 µs",
+                " p99 µs", "p99.9 µs", " max µs", "CPU µs", "read B", "hit %", "peak M");
 }
 
 static void format_ratio(char *text, size_t capacity, double ratio)
@@ -125,8 +128,11 @@ static void print_row(FILE *out, const struct bench_row *row, const char *letter
 {
     char rate[32], ratio[32], p50[32], p99[32], p999[32], max[32], cpu[32], bytes[32];
     const struct bench_cell_result *m = &row->median;
-    fprintf(out, "%-10s %-10s %3u %5u ", row->engine->name, row->access, row->cell.threads,
-            row->cell.depth);
+    fprintf(out, "%-10s %-10s %3u ", row->engine->name, row->access, row->cell.threads);
+    if (!bench_workload_commits(row->workload))
+        fprintf(out, "%5u ", row->cell.depth);
+    else /* one commit at a time: how even their rate is says more */
+        fprintf(out, "%5.1f ", m->ops_per_s_cv * 100);
     if (row->failed[0] != '\0') {
         fprintf(out, "FAILED: %s\n", row->failed);
         return;
@@ -150,6 +156,21 @@ static void print_scan_rate(FILE *out, const struct bench_row *row, const struct
         fprintf(out, "%-8s %-10s %4u       = %s MB/s\n", "", "", row->cell.threads,
                 bench_format_thousands(rate, sizeof rate,
                                        row->ops_per_s.median * plan->page_size / 1e6));
+}
+
+/* Open loop: what was offered. */
+static void print_rate(FILE *out, const struct bench_row *row)
+{
+    char offered[32], done[32];
+    if (row->cell.rate == 0 || row->failed[0] != '\0')
+        return;
+    bench_format_thousands(offered, sizeof offered, (double)row->cell.rate);
+    bench_format_thousands(done, sizeof done, row->ops_per_s.median);
+    if (row->rate_missed)
+        fprintf(out, "%-21s rate not reached: %s of %s; latency is that of a queue that grows\n",
+                "", done, offered);
+    else
+        fprintf(out, "%-21s at a rate of %s\n", "", offered);
 }
 
 static bool same_group(const struct bench_row *a, const struct bench_row *b)
@@ -179,6 +200,7 @@ static void print_class(FILE *out, const struct bench_results *results, unsigned
         else
             print_row(out, row, letters);
         print_scan_rate(out, row, plan);
+        print_rate(out, row);
     }
 }
 
@@ -199,15 +221,21 @@ static void print_groups(FILE *out, const struct bench_results *results,
 void bench_table_print(FILE *out, const struct bench_results *results,
                        const struct bench_plan *plan, const struct bench_table_facts *facts)
 {
-    bool used[NOTE_COUNT] = {false}, written = false;
+    bool used[NOTE_COUNT] = {false}, written = false, committed = false;
     print_groups(out, results, plan, facts, used);
     for (unsigned i = 0; i < results->count; i++)
         written = written || results->rows[i].has_durability;
+    for (unsigned i = 0; i < results->count; i++)
+        committed = committed || (bench_workload_commits(results->rows[i].workload) &&
+                                  results->rows[i].workload != BENCH_RECOVER);
     fprintf(out,
             "\nMedians of %u; ±%% is half the range over the median. of raw: against raw at the "
             "same threads and depth.\nCPU, read: per operation. hit: pages found in memory. "
             "peak: memory of the process with its page cache, MiB.\n",
             plan->repeat);
+    if (committed)
+        fprintf(out, "cv: standard deviation over mean of ops/s, interval by interval of a "
+                     "measurement.\n");
     if (written)
         fprintf(out, "Engines of different durability are in tables of their own: compare within a "
                      "table only.\n");

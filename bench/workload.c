@@ -2,30 +2,30 @@
 /*
  * The workloads: choose pages, have the engine fetch them, verify, time. See workload.h.
  *
- * Threads: each worker owns its struct worker; main reads `op_count` (relaxed, for progress) while
- * it runs and everything after the join. `gate` holds the workers back until all have begun.
+ * Threads: each worker owns its struct worker; main reads `op_count` and `histogram` (relaxed, for
+ * the series and progress) while it runs and everything after the join. `gate` holds the workers
+ * back until all have begun.
  */
 #include "workload.h"
 
+#include "openloop.h"
 #include "tracker.h"
+#include "usage.h"
 
 #include <clockpool/base/thread.h>
 
 #include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #define REPORT_PERIOD_NS     (BENCH_SYNC_MS * UINT64_C(1000000))
-#define SERIES_LONG_S        10.0 /* a measurement so long has a value each second, else ten */
-#define SCAN_SAMPLE_RESIDENT 64u  /* of resident pages scanned, one in so many is timed */
+#define SCAN_SAMPLE_RESIDENT 64u /* of resident pages scanned, one in so many is timed */
 #define GATE_WAIT            0u
 #define GATE_GO              1u
 #define GATE_LEAVE           2u
@@ -36,6 +36,8 @@ struct run {
     uint32_t gate; /* futex word */
     _Atomic uint32_t begun;
     uint64_t clock_ns; /* what reading the clock twice costs */
+    uint64_t begin_ns; /* of the arrivals, when there is a rate; set before the gate is opened */
+    uint64_t end_ns;   /* when the workers were told to stop */
     struct bench_error sync_error;
     bool sync_failed;
 };
@@ -49,39 +51,17 @@ struct worker {
     struct bench_check check;
     struct bench_random random;
     void *driver;
-    bool wrote;                /* the operation fetched last was an update or a commit */
-    _Atomic uint64_t op_count; /* one writer */
-    uint64_t busy_ns;          /* what the rate is counted over */
-    uint64_t page_time_ns;     /* scan: when the last page came */
-    struct bench_histogram histogram;
+    bool wrote;                           /* the operation fetched last was an update or a commit */
+    _Atomic uint64_t op_count;            /* one writer */
+    uint64_t busy_ns;                     /* what the rate is counted over */
+    uint64_t page_time_ns;                /* scan: when the last page came */
+    struct bench_histogram histogram;     /* one writer */
     struct bench_op ops[BENCH_DEPTH_MAX]; /* a round or a batch; with slots: the ops to come */
     struct bench_op slots[BENCH_DEPTH_MAX];
     uint64_t started_ns[BENCH_DEPTH_MAX];
     unsigned free_slots[BENCH_DEPTH_MAX];
     unsigned finished[BENCH_DEPTH_MAX];
 };
-
-void bench_process_io(uint64_t *out_read_bytes, uint64_t *out_written_bytes)
-{
-    char line[128];
-    *out_read_bytes = *out_written_bytes = 0;
-    FILE *file = fopen("/proc/self/io", "re");
-    if (file == NULL)
-        return;
-    while (fgets(line, sizeof line, file) != NULL) {
-        sscanf(line, "read_bytes: %" SCNu64, out_read_bytes);
-        sscanf(line, "write_bytes: %" SCNu64, out_written_bytes);
-    }
-    fclose(file);
-}
-
-static double cpu_seconds(void)
-{
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1e-6;
-}
 
 static uint64_t clock_cost_ns(void)
 {
@@ -102,7 +82,7 @@ static bool stopping(const struct worker *worker)
 
 static void count_ops(struct worker *worker, uint64_t count)
 {
-    /* relaxed: main reads it for progress only until the thread is joined */
+    /* relaxed: main reads it for the series and progress only, until the join */
     uint64_t so_far = atomic_load_explicit(&worker->op_count, memory_order_relaxed);
     atomic_store_explicit(&worker->op_count, so_far + count, memory_order_relaxed);
 }
@@ -243,6 +223,27 @@ static int run_singles(struct worker *worker)
     return 0;
 }
 
+/* Open loop: operations have a time to begin at, and are late if the one before still runs. */
+static int run_arrivals(struct worker *worker)
+{
+    const struct bench_cell *cell = &worker->run->input->cell;
+    const struct bench_schedule schedule = {worker->run->begin_ns, cell->rate, cell->threads,
+                                            worker->index};
+    bench_wait_punctually();
+    for (uint64_t turn = 0;; turn++) { /* ends: waiting tells when to stop */
+        const uint64_t due_ns = bench_schedule_ns(&schedule, turn);
+        make_ops(worker, worker->ops, 1);
+        if (!bench_wait_until(due_ns, &worker->run->stop))
+            return 0;
+        if (fetch(worker, worker->ops, 1) != 0)
+            return -1;
+        record(worker, cp_now_ns() - due_ns);
+        if (!check_ops(worker, worker->ops, 1))
+            return 0;
+        count_ops(worker, 1);
+    }
+}
+
 /* ---- many in flight
  * ------------------------------------------------------------------------------- */
 
@@ -378,6 +379,8 @@ static int run_worker(struct worker *worker)
     const struct bench_cell_input *input = worker->run->input;
     if (input->setup->workload == BENCH_READ_SCAN)
         return run_scan(worker, false);
+    if (input->cell.rate > 0)
+        return run_arrivals(worker);
     bool batch = input->cell.access == BENCH_BATCH && input->engine->access == NULL;
     if (input->cell.depth > 1 && input->engine->deep && !batch)
         return run_slots(worker);
@@ -444,44 +447,16 @@ static uint64_t total_ops(struct worker *const *workers, unsigned count)
 /* ---- watching
  * --------------------------------------------------------------------------------------- */
 
-/* Rates over time, as long as the workers run. */
-struct series {
-    struct bench_cell_result *result;
-    uint64_t interval_ns, last_ns, last_ops;
-};
-
-static void series_begin(struct series *series, const struct bench_cell_input *input,
-                         struct bench_cell_result *result)
+/* What the workers have so far. */
+static void take_sample(struct worker *const *workers, unsigned count, struct bench_sample *out)
 {
-    double interval = input->seconds >= SERIES_LONG_S ? 1.0 : 0.1;
-    if (interval * BENCH_SERIES_MAX < input->seconds)
-        interval = ceil(input->seconds / BENCH_SERIES_MAX);
-    result->series_interval_s = interval;
-    *series = (struct series){result, (uint64_t)(interval * 1e9), cp_now_ns(), 0};
-}
-
-static void series_add(struct series *series, uint64_t now, uint64_t ops)
-{
-    struct bench_cell_result *result = series->result;
-    uint64_t elapsed = now - series->last_ns;
-    if (elapsed + REPORT_PERIOD_NS / 20 < series->interval_ns ||
-        result->series_count == BENCH_SERIES_MAX)
-        return;
-    result->series_ops_per_s[result->series_count++] =
-        (double)(ops - series->last_ops) * 1e9 / (double)elapsed;
-    series->last_ns = now;
-    series->last_ops = ops;
-}
-
-static double coefficient_of_variation(const double *values, unsigned count)
-{
-    double sum = 0, squares = 0;
+    uint64_t ignored;
+    memset(out, 0, sizeof *out);
     for (unsigned i = 0; i < count; i++)
-        sum += values[i];
-    double mean = count > 0 ? sum / count : 0;
-    for (unsigned i = 0; i < count; i++)
-        squares += (values[i] - mean) * (values[i] - mean);
-    return count > 1 && mean > 0 ? sqrt(squares / (count - 1)) / mean : 0;
+        bench_histogram_merge(&out->times, &workers[i]->histogram);
+    out->ops = total_ops(workers, count);
+    bench_process_io(&out->read_bytes, &ignored);
+    out->now_ns = cp_now_ns();
 }
 
 /* Relaxed commits become durable within BENCH_SYNC_MS in every engine. False: it failed. */
@@ -494,41 +469,68 @@ static bool sync_relaxed(struct run *run)
     return !run->sync_failed;
 }
 
-/* Sleep until the time is over, or enough was read, or somebody stops. */
+static void sleep_until(uint64_t until_ns)
+{
+    uint64_t now = cp_now_ns();
+    if (until_ns <= now)
+        return;
+    struct timespec pause = {.tv_sec = (time_t)((until_ns - now) / UINT64_C(1000000000)),
+                             .tv_nsec = (long)((until_ns - now) % UINT64_C(1000000000))};
+    nanosleep(&pause, NULL);
+}
+
+/* What is due every REPORT_PERIOD_NS. False: stop. */
+static bool report_period(struct run *run, struct worker *const *workers, uint64_t begin_ns,
+                          uint64_t read_before)
+{
+    const struct bench_cell_input *input = run->input;
+    double elapsed_s = (double)(cp_now_ns() - begin_ns) * 1e-9;
+    double ops = (double)total_ops(workers, input->cell.threads);
+    if (input->report != NULL &&
+        input->report(input->ctx, elapsed_s / input->seconds, ops / elapsed_s) != 0)
+        return false;
+    if (!input->engine->syncs_itself && !sync_relaxed(run))
+        return false;
+    if (input->until_read_bytes == 0)
+        return true;
+    uint64_t read_now, ignored;
+    bench_process_io(&read_now, &ignored);
+    return read_now - read_before < input->until_read_bytes;
+}
+
+/* Sleep until the time is over, or enough was read, or somebody stops. Samples on the way. */
 static void supervise(struct run *run, struct worker *const *workers,
                       struct bench_cell_result *result)
 {
     const struct bench_cell_input *input = run->input;
-    uint64_t begin = cp_now_ns(), length_ns = (uint64_t)(input->seconds * 1e9);
-    uint64_t read_before, read_now, written;
-    struct series series;
-    bench_process_io(&read_before, &written);
-    series_begin(&series, input, result);
+    struct bench_sampler sampler;
+    struct bench_sample sample;
+    take_sample(workers, input->cell.threads, &sample);
+    const uint64_t begin = sample.now_ns, end = begin + (uint64_t)(input->seconds * 1e9);
+    const uint64_t read_before = sample.read_bytes;
+    uint64_t report_ns = begin + REPORT_PERIOD_NS;
+    bench_sampler_begin(&sampler, input->seconds, &sample, &result->series);
     while (atomic_load_explicit(&run->stop, memory_order_relaxed) == 0) {
-        uint64_t elapsed = cp_now_ns() - begin;
-        if (elapsed >= length_ns)
+        uint64_t until = cp_min_u64(report_ns, bench_sampler_due_ns(&sampler));
+        sleep_until(cp_min_u64(until, end));
+        uint64_t now = cp_now_ns();
+        if (now >= end)
             break;
-        uint64_t left = length_ns - elapsed;
-        struct timespec pause = {.tv_nsec =
-                                     (long)(left < REPORT_PERIOD_NS ? left : REPORT_PERIOD_NS)};
-        nanosleep(&pause, NULL);
-        elapsed = cp_now_ns() - begin;
-        uint64_t ops = total_ops(workers, input->cell.threads);
-        series_add(&series, begin + elapsed, ops);
-        if (input->report != NULL && input->report(input->ctx, (double)elapsed / (double)length_ns,
-                                                   (double)ops * 1e9 / (double)elapsed) != 0)
-            break;
-        if (!input->engine->syncs_itself && !sync_relaxed(run))
-            break;
-        if (input->until_read_bytes > 0) {
-            bench_process_io(&read_now, &written);
-            if (read_now - read_before >= input->until_read_bytes)
-                break;
+        if (now >= bench_sampler_due_ns(&sampler)) {
+            take_sample(workers, input->cell.threads, &sample);
+            bench_sampler_add(&sampler, &sample);
         }
+        if (now < report_ns)
+            continue;
+        report_ns = now + REPORT_PERIOD_NS;
+        if (!report_period(run, workers, begin, read_before))
+            break;
     }
+    take_sample(workers, input->cell.threads, &sample);
+    bench_sampler_end(&sampler, &sample);
+    run->end_ns = cp_now_ns();
     atomic_store_explicit(&run->stop, 1, memory_order_relaxed);
-    result->series_variation =
-        coefficient_of_variation(result->series_ops_per_s, result->series_count);
+    result->ops_per_s_cv = bench_series_variation(&result->series, 0);
 }
 
 static int first_failure(const struct bench_cell_input *input, struct worker *const *workers,
@@ -572,6 +574,7 @@ static void add_up(struct worker *const *workers, unsigned count, uint32_t page_
     result->cpu_us_per_op /= (double)result->op_count;
     result->read_bytes_per_op /= (double)result->op_count;
     result->written_bytes_per_op /= (double)result->op_count;
+    result->major_faults_per_op /= (double)result->op_count;
     double missed = result->read_bytes_per_op / page_size;
     result->hit_ratio = missed < 1.0 ? 1.0 - missed : 0.0;
 }
@@ -599,7 +602,9 @@ static int run_workers(const struct bench_cell_input *input, struct worker **wor
     await_workers(&run, started);
     uint64_t read_before, written_before, read_after, written_after, begin = cp_now_ns();
     bench_process_io(&read_before, &written_before);
-    double cpu_before = cpu_seconds();
+    double cpu_before = bench_process_cpu_s();
+    uint64_t faults_before = bench_process_major_faults();
+    run.begin_ns = run.end_ns = cp_now_ns();
     open_gate(&run, started, started == input->cell.threads ? GATE_GO : GATE_LEAVE);
     if (code == 0 && input->seconds > 0)
         supervise(&run, workers, result);
@@ -610,7 +615,13 @@ static int run_workers(const struct bench_cell_input *input, struct worker **wor
         sync_relaxed(&run);
     for (unsigned i = 0; i < started; i++)
         workers[i]->busy_ns += cp_now_ns() - joined;
-    result->cpu_us_per_op = (cpu_seconds() - cpu_before) * 1e6;
+    if (input->cell.rate > 0) { /* the time is given, however much of it was spent waiting */
+        for (unsigned i = 0; i < started; i++)
+            workers[i]->busy_ns = run.end_ns - run.begin_ns;
+        result->due_count = (double)bench_arrivals_due(input->cell.rate, run.end_ns - run.begin_ns);
+    }
+    result->cpu_us_per_op = (bench_process_cpu_s() - cpu_before) * 1e6;
+    result->major_faults_per_op = (double)(bench_process_major_faults() - faults_before);
     bench_process_io(&read_after, &written_after);
     result->read_bytes_per_op = (double)(read_after - read_before);
     result->written_bytes_per_op = (double)(written_after - written_before);

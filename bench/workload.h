@@ -7,12 +7,15 @@
  * the clock, so operations are run in rounds of BENCH_ROUND and only one after each round is timed
  * on its own; the rate counts the rounds' time alone, without making page numbers and checking
  * bytes.
+ *
+ * With a rate (open loop) every operation is timed, from the time it was due: see openloop.h.
  */
 #ifndef BENCH_WORKLOAD_H
 #define BENCH_WORKLOAD_H
 
 #include "engine.h"
-#include "histogram.h"
+#include "footprint.h"
+#include "sampler.h"
 
 #define BENCH_ROUND 256u
 
@@ -20,6 +23,7 @@ struct bench_cell {
     enum bench_access access;
     unsigned threads, depth;
     uint64_t log_bytes; /* recover: of log to go through; 0 otherwise */
+    uint64_t rate;      /* open loop: arrivals per second, of all threads; 0: closed loop */
 };
 
 struct bench_cell_input {
@@ -38,21 +42,20 @@ struct bench_cell_input {
     void *ctx;
 };
 
-#define BENCH_SERIES_MAX 600u
-
 struct bench_cell_result {
     double ops_per_s;
     double p50_us, p99_us, p999_us, max_us;
     double cpu_us_per_op, read_bytes_per_op, written_bytes_per_op, hit_ratio;
+    double major_faults_per_op; /* faults that waited for the device */
     uint64_t op_count, timed_count, verified_count;
     double seconds;
-    double series_ops_per_s[BENCH_SERIES_MAX]; /* the rate over time */
-    unsigned series_count;
-    double series_interval_s;
+    struct bench_series series;
+    double due_count;                 /* open loop: arrivals in the time measured; 0: closed loop */
+    double ops_per_s_cv;              /* the series' coefficient of variation */
+    struct bench_footprint footprint; /* at the end, if the job asked; tlb_shootdowns: in all */
     /* recover: seconds is the time that opening took */
-    double log_bytes;        /* that it had to go through, as the engine counts them */
-    double recovered_pages;  /* -1: the engine does not say */
-    double series_variation; /* standard deviation over mean; 0: fewer than two values */
+    double log_bytes;       /* that it had to go through, as the engine counts them */
+    double recovered_pages; /* -1: the engine does not say */
 };
 
 /* 0, or -1 with a description: an engine's error, or wrong bytes with page, offset and values. */
@@ -68,8 +71,5 @@ int bench_verify_updates(const struct bench_cell_input *input, uint64_t limit, u
 
 /* Read every page once with several threads, for warming up. */
 int bench_scan_once(const struct bench_cell_input *input, struct bench_error *error);
-
-/* Bytes this process has had read from and written to devices so far (/proc/self/io). */
-void bench_process_io(uint64_t *out_read_bytes, uint64_t *out_written_bytes);
 
 #endif

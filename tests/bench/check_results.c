@@ -2,7 +2,8 @@
 /*
  * check_results FILE ROWS [failed]: is FILE what `clockpool-bench run --json` promises? Every field
  * present, of its type, and plausible. With "failed" some rows must say that they failed, without
- * it none may. Exit status 0 when all is well.
+ * it none may. check_results FILE claims: the same of `clockpool-bench claims --json`. Exit status
+ * 0 when all is well.
  */
 #include <jansson.h>
 #include <stdbool.h>
@@ -53,6 +54,41 @@ static void check_recovery(const json_t *row, size_t index)
                "no rate");
 }
 
+/* Intervals that follow each other, with work in them. */
+static void check_series(const json_t *row, size_t index)
+{
+    const json_t *series = json_object_get(row, "series"), *point;
+    double before = 0, ops = 0;
+    size_t i;
+    expect(json_array_size(series) > 0, index, "no series");
+    json_array_foreach(series, i, point)
+    {
+        double end = number(point, "t_s"), p99 = number(point, "p99_us");
+        expect(end > before, index, "the series does not go on");
+        expect(p99 >= 0 && p99 <= number(point, "max_us"), index, "an interval's percentiles");
+        ops += number(point, "ops_per_s") * (end - before);
+        before = end;
+    }
+    /* On a busy device the few operations of a short measurement may all end after its last
+     * interval. */
+    expect(ops > 0 || number(row, "ops") < 1000, index, "a series without work");
+    expect(number(row, "ops_per_s_cv") >= 0, index, "ops_per_s_cv");
+}
+
+/* Nothing of speed: a rate that was not reached is no error. */
+static void check_rate(const json_t *row, size_t index)
+{
+    const json_t *rate = json_object_get(row, "rate"), *reached;
+    reached = json_object_get(row, "rate_reached");
+    expect(number(row, "major_faults_per_op") >= 0, index, "major_faults_per_op");
+    if (json_is_null(rate)) {
+        expect(json_is_null(reached), index, "rate_reached without a rate");
+        return;
+    }
+    expect(number(row, "rate") >= 1 && json_is_boolean(reached), index, "rate and rate_reached");
+    expect(number(row, "depth") == 1, index, "an open loop deeper than 1");
+}
+
 static void check_row(const json_t *row, size_t index)
 {
     const char *workload = json_string_value(json_object_get(row, "workload"));
@@ -93,8 +129,8 @@ static void check_row(const json_t *row, size_t index)
            "not all ops were verified");
     expect(number(row, "verified_words") > 0, index, "nothing was verified");
     expect((class == NULL) == (strncmp(workload, "read", 4) == 0), index, "durability");
-    expect(json_is_array(json_object_get(row, "series_ops_per_s")), index, "no series");
-    number(row, "ops_per_s_cv");
+    check_series(row, index);
+    check_rate(row, index);
 }
 
 static void check_environment(const json_t *root)
@@ -115,6 +151,39 @@ static void check_environment(const json_t *root)
     expect(json_is_boolean(json_object_get(root, "equal_memory")), 0, "equal_memory is missing");
 }
 
+/* A claim: one of the verdicts, why, and figures unless it was not measured. Which verdict is the
+ * machine's business. */
+static void check_claim(const json_t *claim, size_t index)
+{
+    static const char *const texts[] = {"claim", "rule", "verdict", "reason"};
+    const json_t *figures = json_object_get(claim, "figures"), *figure;
+    size_t i;
+    for (unsigned t = 0; t < 4; t++)
+        check_text(claim, texts[t]);
+    const char *verdict = json_string_value(json_object_get(claim, "verdict"));
+    bool measured = verdict != NULL && strcmp(verdict, "not measured") != 0;
+    expect(number(claim, "id") == (double)(index + 1), index, "id");
+    expect(!measured || strcmp(verdict, "supported") == 0 ||
+               strcmp(verdict, "not supported here") == 0,
+           index, "no such verdict");
+    expect(json_is_array(figures) && (!measured || json_array_size(figures) > 0), index, "figures");
+    json_array_foreach(figures, i, figure)
+    {
+        check_text(figure, "name");
+        check_text(figure, "engine");
+        expect(number(figure, "value") >= 0, index, "a figure below 0");
+        expect(json_is_string(json_object_get(figure, "unit")), index, "unit");
+    }
+}
+
+static void check_claims(const json_t *root)
+{
+    const json_t *claims = json_object_get(root, "claims"), *claim;
+    size_t i;
+    expect(json_array_size(claims) == 4, json_array_size(claims), "is the number of claims");
+    json_array_foreach(claims, i, claim) check_claim(claim, i);
+}
+
 int main(int argc, char **argv)
 {
     static const char *const texts[] = {"engine", "workload", "dist", "access"};
@@ -129,6 +198,11 @@ int main(int argc, char **argv)
     const json_t *results = json_object_get(root, "results"), *row;
     size_t i, failed = 0, wanted = strtoul(argv[2], NULL, 10);
     check_environment(root);
+    if (strcmp(argv[2], "claims") == 0) {
+        check_claims(root);
+        json_decref(root);
+        return errors == 0 ? 0 : 1;
+    }
     expect(json_array_size(results) == wanted, json_array_size(results), "is the number of rows");
     json_array_foreach(results, i, row)
     {

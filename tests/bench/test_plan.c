@@ -97,6 +97,11 @@ static void parse_bad_values_name_option_and_value(void **state)
         {"run --advice never", "--advice", "never"},
         {"run --repeat 0", "--repeat", "0"},
         {"run --seconds 0", "--seconds", "0"},
+        {"run --rate 0", "--rate", "from 1 to 1000000000"},
+        {"run --rate 5,1e3", "--rate", "1e3"},
+        {"run --rate 5 --workload commit,read-scan", "--rate", "read-scan has none"},
+        {"run --workload recover --rate 5", "--rate", "recover has none"},
+        {"run --rate 5 --access fix,batch", "--rate", "one by one"},
         {"run --seed -1", "--seed", "-1"},
         {"run --nonsense 1", "--nonsense", "unknown"},
         {"run --size", "--size", "needs a value"},
@@ -166,6 +171,24 @@ static void cells_commits_have_threads_and_recovery_has_logs(void **state)
     struct bench_engine without_commits = bench_engine_pool;
     without_commits.commit = NULL;
     assert_int_equal(bench_plan_cells(&plan, &without_commits, BENCH_MIXED, cells), 0);
+    without_commits.update = NULL;
+    assert_int_equal(bench_plan_cells(&plan, &without_commits, BENCH_UPDATE_RANDOM, cells), 0);
+}
+
+static void cells_rates_take_the_place_of_depths(void **state)
+{
+    (void)state;
+    struct bench_cell cells[BENCH_CELLS_MAX];
+    assert_int_equal(parse("run --threads 1,8 --depth 1,8,32"), 0);
+    assert_int_equal(bench_plan_cells(&plan, &bench_engine_pool, BENCH_READ_RANDOM, cells), 6);
+    assert_int_equal(cells[5].rate, 0);
+    assert_int_equal(parse("run --threads 1,8 --depth 1,8,32 --rate 100,20000"), 0);
+    assert_int_equal(bench_plan_cells(&plan, &bench_engine_pool, BENCH_READ_RANDOM, cells), 4);
+    assert_int_equal(cells[2].threads, 8);
+    assert_int_equal(cells[2].rate, 100);
+    assert_int_equal(cells[3].rate, 20000);
+    assert_int_equal(cells[3].depth, 1);
+    assert_int_equal(bench_plan_cells(&plan, &bench_engine_mmap, BENCH_COMMIT, cells), 4);
 }
 
 static void durability_is_the_engines_own_when_relaxed(void **state)
@@ -190,6 +213,7 @@ int main(void)
         cmocka_unit_test(cells_depth_and_access_only_where_they_mean_something),
         cmocka_unit_test(parse_durable_workloads_fill_the_plan),
         cmocka_unit_test(cells_commits_have_threads_and_recovery_has_logs),
+        cmocka_unit_test(cells_rates_take_the_place_of_depths),
         cmocka_unit_test(durability_is_the_engines_own_when_relaxed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

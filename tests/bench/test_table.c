@@ -22,7 +22,7 @@ static struct bench_row *add(const struct bench_engine *engine, unsigned depth, 
                             .dist = "uniform",
                             .size_bytes = UINT64_C(8) << 30,
                             .mem_bytes = UINT64_C(1) << 30,
-                            .cell = {BENCH_OPTIMISTIC, 32, depth, 0},
+                            .cell = {BENCH_OPTIMISTIC, 32, depth, 0, 0},
                             .access = engine->access != NULL ? engine->access : "optimistic"};
     int index = bench_results_add(&results, &row);
     assert_true(index >= 0);
@@ -162,10 +162,10 @@ static void add_classes(void)
         row->has_durability = true;
         row->durability = i < 2 ? BENCH_DURABILITY_RELAXED : BENCH_DURABILITY_NONE;
         for (unsigned r = 0; r < 3; r++) {
-            row->runs[r].series_count = 2;
-            row->runs[r].series_ops_per_s[0] = 10 * r;
-            row->runs[r].series_ops_per_s[1] = 10 * r + 1;
-            row->runs[r].series_variation = 0.1 * r;
+            row->runs[r].series.count = 2;
+            row->runs[r].series.points[0] = (struct bench_point){0.5, 10 * r, 20, 30, 0};
+            row->runs[r].series.points[1] = (struct bench_point){1.0, 10 * r + 1, 21, 31, 0};
+            row->runs[r].ops_per_s_cv = 0.1 * r;
         }
     }
 }
@@ -204,10 +204,55 @@ static void json_classes_and_the_series_of_the_median_run(void **state)
     assert_string_equal(json_string_value(json_object_get(pool, "durability")), "relaxed, bounded");
     assert_string_equal(json_string_value(json_object_get(lmdb, "durability")), "none");
     assert_true(json_is_null(json_object_get(json_array_get(array, 0), "durability")));
-    const json_t *series = json_object_get(pool, "series_ops_per_s");
+    const json_t *series = json_object_get(pool, "series");
     assert_int_equal(json_array_size(series), 2);
-    assert_true(json_real_value(json_array_get(series, 1)) == 11); /* of run 1 of 0 to 2 */
+    const json_t *point = json_array_get(series, 1); /* of run 1 of 0 to 2 */
+    assert_true(json_real_value(json_object_get(point, "t_s")) == 1.0);
+    assert_true(json_real_value(json_object_get(point, "ops_per_s")) == 11);
+    assert_true(json_real_value(json_object_get(point, "p99_us")) == 21);
+    assert_true(json_real_value(json_object_get(point, "max_us")) == 31);
     assert_true(json_real_value(json_object_get(pool, "ops_per_s_cv")) > 0.09);
+    json_decref(array);
+}
+
+static void table_commits_show_their_variation(void **state)
+{
+    (void)state;
+    print(true);
+    assert_null(strstr(text, "cv %"));
+    free(text);
+    add_classes();
+    print(true);
+    const char *relaxed = strstr(text, "commit-relaxed ");
+    assert_non_null(relaxed);
+    assert_non_null(strstr(relaxed, "cv %"));
+    assert_non_null(strstr(relaxed, " 32  10.0 ")); /* threads, and cv of run 1 */
+}
+
+/* One that kept its rate of 500/s for two seconds, and one that was at half of it in the end. */
+static void table_and_json_say_whether_the_rate_was_reached(void **state)
+{
+    (void)state;
+    plan.rates[0] = 50000;
+    plan.rate_count = 1;
+    for (unsigned i = 0; i < 2; i++) {
+        struct bench_row *row = add(&bench_engine_pool, 1, i == 0 ? 50000 : 25000, 3);
+        row->cell.rate = 50000;
+        for (unsigned r = 0; r < 3; r++) {
+            row->runs[r].due_count = 100000;
+            row->runs[r].op_count = i == 1 && r == 2 ? 50000 : 99990;
+        }
+    }
+    print(true);
+    assert_non_null(strstr(text, "latency is counted from the intended start"));
+    assert_non_null(strstr(text, "at a rate of 50,000"));
+    assert_non_null(strstr(text, "rate not reached: 25,000 of 50,000"));
+    json_t *array = bench_results_json(&results, &plan, true);
+    const json_t *kept = json_array_get(array, 5), *missed = json_array_get(array, 6);
+    assert_int_equal(json_integer_value(json_object_get(kept, "rate")), 50000);
+    assert_true(json_is_true(json_object_get(kept, "rate_reached")));
+    assert_true(json_is_false(json_object_get(missed, "rate_reached")));
+    assert_true(json_is_null(json_object_get(json_array_get(array, 0), "rate")));
     json_decref(array);
 }
 
@@ -246,6 +291,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(table_classes_stand_apart, setup, teardown),
         cmocka_unit_test_setup_teardown(finish_other_class_no_ratio, setup, teardown),
         cmocka_unit_test_setup_teardown(json_classes_and_the_series_of_the_median_run, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(table_commits_show_their_variation, setup, teardown),
+        cmocka_unit_test_setup_teardown(table_and_json_say_whether_the_rate_was_reached, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(table_recovery_shows_seconds_and_rates, setup, teardown),
         cmocka_unit_test_setup_teardown(json_failed_row_has_nulls_and_a_reason, setup, teardown),

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* Writing what was measured to a file. */
+#ifndef BENCH_JSON_FILE_H
+#define BENCH_JSON_FILE_H
+
+#include <jansson.h>
+#include "engine.h"
+
+/*
+ * Write root to path; "-" is standard output. A file is written beside its place and renamed, so
+ * that a reader never finds half of it. root: borrowed; NULL counts as out of memory. 0, or -1 with
+ * a description.
+ */
+int bench_json_write(const char *path, const json_t *root, struct bench_error *error);
+
+/* The words of a command line, for the record; the caller owns it. */
+json_t *bench_command_json(int argc, char **argv);
+
+#endif
