@@ -17,6 +17,7 @@
 #include "process.h"
 #include "progress.h"
 #include "recover.h"
+#include "report/page.h"
 #include "results.h"
 #include "scratch.h"
 #include "table.h"
@@ -514,11 +515,9 @@ static json_t *command_json(int argc, char **argv)
     return words;
 }
 
-/* Written beside its place and renamed, so that a reader never finds half of it. */
-static int write_json(struct runner *runner, int argc, char **argv)
+/* All that is known about the run; the caller owns it. NULL after a description of why not. */
+static json_t *root_json(struct runner *runner, int argc, char **argv)
 {
-    const char *path = runner->plan->json_path;
-    char temporary[PATH_MAX];
     json_t *root =
         json_pack("{s:i,s:s,s:o,s:o,s:b,s:s,s:I,s:I,s:i,s:f,s:o}", "format", 1, "version",
                   cp_version(), "environment", bench_environment_json(&runner->place), "command",
@@ -528,7 +527,15 @@ static int write_json(struct runner *runner, int argc, char **argv)
                   "repeat", (int)runner->plan->repeat, "seconds", runner->plan->seconds, "results",
                   bench_results_json(&runner->results, runner->plan, runner->equal_memory));
     if (root == NULL)
-        return bench_fail(&runner->error, "out of memory while writing JSON");
+        bench_fail(&runner->error, "out of memory while writing JSON");
+    return root;
+}
+
+/* Written beside its place and renamed, so that a reader never finds half of it. */
+static int write_json(struct runner *runner, const json_t *root)
+{
+    const char *path = runner->plan->json_path;
+    char temporary[PATH_MAX];
     int result = 0;
     if (strcmp(path, "-") == 0) {
         if (json_dumpf(root, stdout, JSON_INDENT(2)) != 0 || printf("\n") < 0)
@@ -541,21 +548,45 @@ static int write_json(struct runner *runner, int argc, char **argv)
         result = bench_fail_errno(&runner->error, errno, "cannot write %s", path);
         unlink(temporary);
     }
+    return result;
+}
+
+/* The files that were asked for. */
+static int write_files(struct runner *runner, int argc, char **argv)
+{
+    const struct bench_plan *plan = runner->plan;
+    if (plan->json_path == NULL && plan->html_path == NULL)
+        return 0;
+    json_t *root = root_json(runner, argc, argv);
+    int result = root == NULL ? -1 : 0;
+    if (result == 0 && plan->json_path != NULL)
+        result = write_json(runner, root);
+    if (result == 0 && plan->html_path != NULL) {
+        const struct report_part part = {"clockpool-bench run", root};
+        result = report_write(plan->html_path, &part, 1, &runner->error);
+    }
     json_decref(root);
     return result;
+}
+
+static bool is_stdout(const char *path)
+{
+    return path != NULL && strcmp(path, "-") == 0;
 }
 
 static int report(struct runner *runner, int argc, char **argv)
 {
     struct bench_table_facts facts = {runner->equal_memory, runner->equal_reason};
-    bool json_only = runner->plan->json_path != NULL && strcmp(runner->plan->json_path, "-") == 0;
+    const struct bench_plan *plan = runner->plan;
     bench_results_finish(&runner->results);
-    if (!json_only)
-        bench_table_print(stdout, &runner->results, runner->plan, &facts);
-    if (runner->plan->json_path != NULL && write_json(runner, argc, argv) != 0) {
+    if (!is_stdout(plan->json_path) && !is_stdout(plan->html_path))
+        bench_table_print(stdout, &runner->results, plan, &facts);
+    if (write_files(runner, argc, argv) != 0) {
         fprintf(stderr, "clockpool-bench: %s\n", runner->error.text);
         return 1;
     }
+    if (plan->html_path != NULL && !is_stdout(plan->html_path))
+        bench_progress_note(&runner->progress, "Report: %s", plan->html_path);
     if (runner->results.failed_count > 0) {
         fprintf(stderr, "clockpool-bench: %u of %u configurations failed\n",
                 runner->results.failed_count, runner->results.count);
