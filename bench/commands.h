@@ -3,6 +3,7 @@
 #ifndef BENCH_COMMANDS_H
 #define BENCH_COMMANDS_H
 
+int bench_compare_main(int argc, char **argv);
 int bench_crash_main(int argc, char **argv);
 int bench_doctor_main(int argc, char **argv);
 int bench_list_main(int argc, char **argv);
