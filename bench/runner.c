@@ -585,6 +585,8 @@ static int report(struct runner *runner, int argc, char **argv)
         fprintf(stderr, "clockpool-bench: %s\n", runner->error.text);
         return 1;
     }
+    if (plan->json_path != NULL && !is_stdout(plan->json_path))
+        bench_progress_note(&runner->progress, "Results: %s", plan->json_path);
     if (plan->html_path != NULL && !is_stdout(plan->html_path))
         bench_progress_note(&runner->progress, "Report: %s", plan->html_path);
     if (runner->results.failed_count > 0) {
