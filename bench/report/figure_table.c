@@ -67,7 +67,7 @@ static void bars_table(struct html *html, const json_t *figure)
     bool spread = any_has(rows, "low");
     size_t i;
     column(html, "engine");
-    column(html, text_of(figure, "label"));
+    column(html, "value"); /* of what, the caption says */
     if (spread) {
         column(html, "smallest");
         column(html, "largest");

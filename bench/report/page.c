@@ -63,7 +63,7 @@ static unsigned add_figure_of(struct html *html, const struct report_source *sou
     html_raw(html, "</h3>\n<div class=\"plot\"></div>\n<figcaption>");
     html_text(html, json_string_value(json_object_get(figure, "caption")));
     /* Open, for readers without JavaScript; page.js closes it once the chart is there. */
-    html_raw(html, "</figcaption>\n<details open><summary>The same as a table</summary>\n");
+    html_raw(html, "</figcaption>\n<details open><summary>As a table</summary>\n");
     report_figure_table(html, figure);
     html_raw(html, "</details>\n<script type=\"application/json\">");
     html_json(html, figure);

@@ -463,7 +463,6 @@
             ? new uPlot(linesOptions(figure, width, colors, output),
                         [figure.x.values].concat(figure.series.map((series) => series.values)), chart.place)
             : new uPlot(rowsOptions(figure, width, colors), rowsData(figure), chart.place);
-        chart.plot.batch(() => {}); // draws now: left to itself it would after the page was printed
         if (lines) chart.place.append(linesLegend(chart));
         if (figure.kind === "dots") chart.place.append(dotsLegend(chart));
     }
