@@ -2,6 +2,7 @@
 /* A comparison as a table and as JSON. */
 #include "compare.h"
 
+#include "figure.h"
 #include "units.h"
 
 #include <math.h>
@@ -55,8 +56,8 @@ static void print_pair(FILE *out, const struct report_pair *pair)
         return;
     }
     fprintf(out, " %12s %12s %8s",
-            bench_format_short(old, sizeof old, pair->old->values[first].value),
-            bench_format_short(new, sizeof new, pair->new->values[first].value),
+            report_format(old, sizeof old, "us", pair->old->values[first].value),
+            report_format(new, sizeof new, "us", pair->new->values[first].value),
             ratio_text(ratio, sizeof ratio, &pair->differences[first]));
     for (unsigned i = 0; i < OTHERS; i++)
         fprintf(out, " %8s", ratio_text(ratio, sizeof ratio, &pair->differences[others[i]]));
@@ -92,15 +93,10 @@ void report_compare_print(FILE *out, const struct report_comparison *comparison)
                 report_pair_name(name, sizeof name, comparison->lonely[i]));
 }
 
-static json_t *number(double value)
-{
-    return isfinite(value) ? json_real(value) : json_null();
-}
-
 static json_t *value_json(const struct report_value *value)
 {
-    return json_pack("{s:o,s:o,s:o}", "value", number(value->value), "min", number(value->min),
-                     "max", number(value->max));
+    return json_pack("{s:o,s:o,s:o}", "value", report_number(value->value), "min",
+                     report_number(value->min), "max", report_number(value->max));
 }
 
 static json_t *row_json(const struct report_row *row)
@@ -124,7 +120,7 @@ static json_t *pair_json(const struct report_pair *pair)
         json_object_set_new(
             metrics, report_metrics[m].field,
             json_pack("{s:o,s:o,s:o,s:o}", "old", value_json(&pair->old->values[m]), "new",
-                      value_json(&pair->new->values[m]), "ratio", number(difference->ratio),
+                      value_json(&pair->new->values[m]), "ratio", report_number(difference->ratio),
                       "resolved",
                       difference->resolution == REPORT_UNKNOWN
                           ? json_null()

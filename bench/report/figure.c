@@ -102,6 +102,8 @@ char *report_format(char *text, size_t capacity, const char *format, double valu
 {
     if (!isfinite(value))
         snprintf(text, capacity, "–");
+    else if (value < 0 || value >= 1e15) /* a file may say anything */
+        snprintf(text, capacity, "%.3g", value);
     else if (strcmp(format, "ratio") == 0)
         snprintf(text, capacity, "%.4f", value);
     else if (strcmp(format, "count") == 0 && value == floor(value))

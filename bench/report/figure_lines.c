@@ -32,6 +32,8 @@ static bool places_add(struct places *places, double value)
 static void places_sort(struct places *places)
 {
     size_t kept = 0;
+    if (places->count == 0)
+        return; /* values is NULL, which qsort must not be given */
     qsort(places->values, places->count, sizeof *places->values, compare_numbers);
     for (size_t i = 0; i < places->count; i++)
         if (kept == 0 || places->values[i] != places->values[kept - 1])
@@ -304,7 +306,8 @@ json_t *report_figure_curves(const json_t *curves, const char *trace)
             continue;
         json_array_foreach(json_object_get(curve, "points"), p, point)
         {
-            if (!places_add(&places, json_number_value(json_object_get(point, "frames"))))
+            double frames = json_number_value(json_object_get(point, "frames"));
+            if (frames > 0 && !places_add(&places, frames)) /* 0 is nowhere on a log scale */
                 goto done;
         }
     }
@@ -322,9 +325,10 @@ json_t *report_figure_curves(const json_t *curves, const char *trace)
         json_array_foreach(json_object_get(curve, "points"), p, point)
         {
             double frames = json_number_value(json_object_get(point, "frames"));
-            set_at(series_of(figure, policy, policy, 0, places.count, false), "values",
-                   places_find(&places, frames),
-                   json_number_value(json_object_get(point, "miss_ratio")));
+            if (frames > 0)
+                set_at(series_of(figure, policy, policy, 0, places.count, false), "values",
+                       places_find(&places, frames),
+                       json_number_value(json_object_get(point, "miss_ratio")));
         }
     }
 done:

@@ -30,13 +30,16 @@ static bool has_type(const json_t *value, enum type type)
 }
 
 /* where: "results[3]" */
-static int check_fields(const char *name, const char *where, const json_t *object,
-                        const struct field *fields, unsigned count, struct bench_error *error)
+static int check_types(const char *name, const char *where, const json_t *object,
+                       const struct field *fields, unsigned count, bool needed,
+                       struct bench_error *error)
 {
     if (!json_is_object(object))
         return bench_fail(error, "%s: %s is not an object", name, where);
     for (unsigned i = 0; i < count; i++) {
         const json_t *value = json_object_get(object, fields[i].name);
+        if (value == NULL && !needed)
+            continue;
         if (value == NULL)
             return bench_fail(error, "%s: %s has no field \"%s\"", name, where, fields[i].name);
         if (!has_type(value, fields[i].type))
@@ -44,6 +47,12 @@ static int check_fields(const char *name, const char *where, const json_t *objec
                               type_names[fields[i].type]);
     }
     return 0;
+}
+
+static int check_fields(const char *name, const char *where, const json_t *object,
+                        const struct field *fields, unsigned count, struct bench_error *error)
+{
+    return check_types(name, where, object, fields, count, true, error);
 }
 
 #define FIELDS(array) array, sizeof array / sizeof *array
@@ -62,9 +71,11 @@ static int check_result(const char *name, size_t index, const json_t *row,
         {"p50_us", NUMBER},    {"p99_us", NUMBER},        {"p999_us", NUMBER},
         {"max_us", NUMBER},    {"cpu_us_per_op", NUMBER},
     };
+    static const struct field optional[] = {{"page_size_bytes", COUNT}, {"log_size_bytes", COUNT}};
     char where[40];
     snprintf(where, sizeof where, "results[%zu]", index);
-    if (check_fields(name, where, row, FIELDS(what), error) != 0)
+    if (check_fields(name, where, row, FIELDS(what), error) != 0 ||
+        check_types(name, where, row, FIELDS(optional), false, error) != 0)
         return -1;
     if (json_is_string(json_object_get(row, "failed")))
         return 0; /* nothing was measured */

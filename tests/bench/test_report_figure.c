@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <math.h>
 #include <string.h>
 #include "report/figure.h"
 #include "report_rows.h"
@@ -288,6 +289,21 @@ static void table_has_every_value_and_escapes_names(void **state)
     html_fini(&html);
 }
 
+static void format_any_number_fits(void **state)
+{
+    (void)state;
+    static const char *const formats[] = {"count", "us", "mib", "s", "ratio"};
+    char text[64];
+    for (unsigned i = 0; i < sizeof formats / sizeof *formats; i++) {
+        assert_string_equal(report_format(text, sizeof text, formats[i], 1e300), "1e+300");
+        assert_string_equal(report_format(text, sizeof text, formats[i], -1.5), "-1.5");
+        assert_string_equal(report_format(text, sizeof text, formats[i], NAN), "–");
+    }
+    assert_string_equal(report_format(text, sizeof text, "count", 1234567), "1,234,567");
+    assert_string_equal(report_format(text, sizeof text, "us", 1.234), "1.23");
+    assert_string_equal(report_format(text, sizeof text, "ratio", 0.5), "0.5000");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -306,6 +322,7 @@ int main(void)
         TEST(memory_has_each_engine_once_and_the_limit),
         TEST(memory_not_measured_is_no_figure),
         TEST(curves_of_one_trace_share_their_frames),
+        TEST(format_any_number_fits),
         TEST(table_has_every_value_and_escapes_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -89,6 +89,14 @@ static void check_negative_counts_are_refused(void **state)
     assert_says(check(make_file(json_pack("[o]", row))), "\"threads\" is not a whole number");
 }
 
+static void check_sizes_that_may_be_missing_are_whole_numbers(void **state)
+{
+    (void)state;
+    json_t *row = make_row("pool", 1, 1, 10, 100);
+    json_object_set_new(row, "page_size_bytes", json_real(1e300));
+    assert_says(check(make_file(json_pack("[o]", row))), "\"page_size_bytes\" is not a whole");
+}
+
 static void check_failed_rows_need_no_figures(void **state)
 {
     (void)state;
@@ -130,6 +138,7 @@ int main(void)
         cmocka_unit_test(check_another_format_is_refused),
         cmocka_unit_test(check_every_field_of_a_result_is_needed),
         cmocka_unit_test(check_negative_counts_are_refused),
+        cmocka_unit_test(check_sizes_that_may_be_missing_are_whole_numbers),
         cmocka_unit_test(check_failed_rows_need_no_figures),
         cmocka_unit_test(check_claims_and_curves_are_looked_at),
         cmocka_unit_test(load_what_cannot_be_read_is_named),
