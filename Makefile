@@ -12,7 +12,8 @@ BENCH = build/bench/bench/clockpool-bench
 .PHONY: help build test bench asan tsan valgrind debug clang coverage fuzz format install clean
 
 help:
-	@echo 'make bench             compare the engines on this machine, two to three minutes'
+	@echo 'make bench             compare the engines on this machine, two to three minutes; writes'
+	@echo '                       build/bench/report.html'
 	@echo '                       (make bench ARGS="--size 8G --mem 1G" changes the run)'
 	@echo 'make test              build everything and run all tests'
 	@echo 'make build             the library alone, in build/library'
@@ -42,7 +43,7 @@ bench:
 	@scripts/bootstrap bench
 	cmake --preset bench
 	cmake --build --preset bench -j $(JOBS)
-	$(BENCH) run $(ARGS)
+	$(BENCH) run --json build/bench/results.json --html build/bench/report.html $(ARGS)
 
 # The other builds run the tests that make sense in them (see the test presets). clang 14's
 # ThreadSanitizer cannot place its shadow where the kernel randomises 32 bits of addresses.

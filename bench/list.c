@@ -3,6 +3,7 @@
 #include "commands.h"
 
 #include "plan.h"
+#include "report/page.h"
 
 #include <getopt.h>
 #include <jansson.h>
@@ -71,6 +72,8 @@ static void print_text(void)
     print_group("distributions", dist_names, dist_texts, 2);
     print_group("access", bench_access_names, access_texts, 3);
     print_group("advice", bench_advice_names, advice_texts, 3);
+    printf("\nreports\n  %-14s %s\n", report_charts() != NULL ? "charts" : "no charts",
+           report_charts() != NULL ? report_charts() : REPORT_NO_CHARTS);
 }
 
 static json_t *group_json(const char *const *names, const char *const *texts, unsigned count)
@@ -92,11 +95,12 @@ static void print_json(void)
                                engine->summary, "built", built, "not_built", engine->not_built,
                                "version", built ? engine->version() : NULL, "deep", engine->deep));
     }
-    json_t *root = json_pack("{s:o,s:o,s:o,s:o,s:o}", "engines", engines, "workloads",
-                             group_json(bench_workload_names, workload_texts, BENCH_WORKLOAD_COUNT),
-                             "dists", group_json(dist_names, dist_texts, 2), "accesses",
-                             group_json(bench_access_names, access_texts, 3), "advice",
-                             group_json(bench_advice_names, advice_texts, 3));
+    json_t *root =
+        json_pack("{s:o,s:o,s:o,s:o,s:o,s:s?}", "engines", engines, "workloads",
+                  group_json(bench_workload_names, workload_texts, BENCH_WORKLOAD_COUNT), "dists",
+                  group_json(dist_names, dist_texts, 2), "accesses",
+                  group_json(bench_access_names, access_texts, 3), "advice",
+                  group_json(bench_advice_names, advice_texts, 3), "charts", report_charts());
     json_dumpf(root, stdout, JSON_INDENT(2));
     printf("\n");
     json_decref(root);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* clockpool-bench: compares page engines on real files. Subcommands run, doctor, claims, crash,
- * order, list. */
+ * order, report, compare, list. */
 #include "commands.h"
 #include "job.h"
 #include "plan.h"
@@ -21,6 +21,8 @@ static const char help_text[] =
     "       clockpool-bench crash [options]    what a store still has after a crash, in many "
     "states\n"
     "       clockpool-bench order [options]    which engine writes pages ahead of the log?\n"
+    "       clockpool-bench report FILE...     charts of files that --json wrote, as one page\n"
+    "       clockpool-bench compare OLD NEW    two files of results, row by row\n"
     "       clockpool-bench list [--json]      engines, workloads, distributions, ways of access\n"
     "       clockpool-bench help [COMMAND]     this text, or that of a command\n"
     "       clockpool-bench --version\n"
@@ -55,12 +57,15 @@ static int command_main(const char *command, int argc, char **argv, int full_arg
         return bench_crash_main(argc, argv);
     if (strcmp(command, "order") == 0)
         return bench_order_main(argc, argv);
+    if (strcmp(command, "report") == 0)
+        return bench_report_main(argc, argv);
+    if (strcmp(command, "compare") == 0)
+        return bench_compare_main(argc, argv);
     if (strcmp(command, "list") == 0)
         return bench_list_main(argc, argv);
     fprintf(stderr,
             "clockpool-bench: unknown command \"%s\"; commands are run, doctor, claims, crash, "
-            "order, list "
-            "and help\n",
+            "order, report, compare, list and help\n",
             command);
     return 2;
 }

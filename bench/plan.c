@@ -53,6 +53,7 @@ static const char help_text[] =
     "  --repeat N         repetitions; the table shows medians (3)\n"
     "  --dir DIR          where to work, on a real file system ($TMPDIR, /var/tmp or .)\n"
     "  --json FILE        write results and environment to FILE; - is standard output\n"
+    "  --html FILE        write a report with charts to FILE; - is standard output\n"
     "  --seed N           of the page sequences and the content (1)\n"
     "  --slack SIZE       memory allowed beyond --mem for code and stacks, the same for every\n"
     "                     engine (48M)\n"
@@ -92,6 +93,7 @@ enum option_id {
     OPT_REPEAT,
     OPT_DIR,
     OPT_JSON,
+    OPT_HTML,
     OPT_SEED,
     OPT_SLACK,
     OPT_QUIET,
@@ -118,6 +120,7 @@ static const struct option options[] = {
     {"repeat", required_argument, NULL, OPT_REPEAT},
     {"dir", required_argument, NULL, OPT_DIR},
     {"json", required_argument, NULL, OPT_JSON},
+    {"html", required_argument, NULL, OPT_HTML},
     {"seed", required_argument, NULL, OPT_SEED},
     {"slack", required_argument, NULL, OPT_SLACK},
     {"quiet", no_argument, NULL, OPT_QUIET},
@@ -459,6 +462,9 @@ int bench_plan_parse(struct bench_plan *plan, int argc, char **argv)
         case OPT_JSON:
             plan->json_path = optarg;
             break;
+        case OPT_HTML:
+            plan->html_path = optarg;
+            break;
         case OPT_ENGINES:
         case OPT_WORKLOAD:
         case OPT_DIST:
@@ -489,6 +495,11 @@ int bench_plan_parse(struct bench_plan *plan, int argc, char **argv)
     if (code == 0 && optind < argc) {
         fprintf(stderr, "clockpool-bench run: \"%s\" is not an option; see run --help\n",
                 argv[optind]);
+        return 2;
+    }
+    if (code == 0 && plan->json_path != NULL && plan->html_path != NULL &&
+        strcmp(plan->json_path, "-") == 0 && strcmp(plan->html_path, "-") == 0) {
+        fprintf(stderr, "clockpool-bench run: --json and --html cannot both be standard output\n");
         return 2;
     }
     if (mem_count == 0) { /* --size alone: as much memory for each as the first default has */

@@ -41,7 +41,7 @@ struct bench_plan {
     enum bench_advice advice;
     double seconds, warmup_seconds;
     uint64_t seed, slack_bytes;
-    const char *dir, *json_path; /* NULL: not given */
+    const char *dir, *json_path, *html_path; /* NULL: not given */
     bool quiet;
 };
 

@@ -233,6 +233,37 @@ static void set_recovery(json_t *object, const struct bench_row *row)
                                                     : json_real(median->recovered_pages));
 }
 
+/* The smallest and the largest of the repetitions: what a comparison tells differences by. */
+static void set_extremes(json_t *object, const struct bench_row *row)
+{
+    static const struct {
+        const char *name;
+        size_t offset;
+    } figures[] = {
+        {"p50_us", offsetof(struct bench_cell_result, p50_us)},
+        {"p99_us", offsetof(struct bench_cell_result, p99_us)},
+        {"p999_us", offsetof(struct bench_cell_result, p999_us)},
+        {"max_us", offsetof(struct bench_cell_result, max_us)},
+        {"cpu_us_per_op", offsetof(struct bench_cell_result, cpu_us_per_op)},
+        {"open_s", offsetof(struct bench_cell_result, seconds)},
+    };
+    for (unsigned i = 0; i < sizeof figures / sizeof *figures; i++) {
+        double min = 0, max = 0, value;
+        char name[40];
+        if (strcmp(figures[i].name, "open_s") == 0 && row->workload != BENCH_RECOVER)
+            continue;
+        for (unsigned r = 0; r < row->run_count; r++) {
+            memcpy(&value, (const char *)&row->runs[r] + figures[i].offset, sizeof value);
+            min = r == 0 || value < min ? value : min;
+            max = r == 0 || value > max ? value : max;
+        }
+        snprintf(name, sizeof name, "%s_min", figures[i].name);
+        set_real(object, row, name, min);
+        snprintf(name, sizeof name, "%s_max", figures[i].name);
+        set_real(object, row, name, max);
+    }
+}
+
 static json_t *row_json(const struct bench_row *row, const struct bench_plan *plan,
                         bool equal_memory)
 {
@@ -280,6 +311,7 @@ static json_t *row_json(const struct bench_row *row, const struct bench_plan *pl
     json_object_set_new(object, "durability",
                         row->has_durability ? json_string(bench_durability_names[row->durability])
                                             : json_null());
+    set_extremes(object, row);
     set_series(object, row);
     set_rate(object, row);
     set_real(object, row, "major_faults_per_op", median->major_faults_per_op);

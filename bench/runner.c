@@ -18,6 +18,7 @@
 #include "process.h"
 #include "progress.h"
 #include "recover.h"
+#include "report/page.h"
 #include "results.h"
 #include "scratch.h"
 #include "table.h"
@@ -507,7 +508,8 @@ static void run_size(struct runner *runner, unsigned size, unsigned *first_row)
 /* ---- the report
  * ------------------------------------------------------------------------------------------ */
 
-static int write_json(struct runner *runner, int argc, char **argv)
+/* All that is known about the run; the caller owns it. NULL after a description of why not. */
+static json_t *root_json(struct runner *runner, int argc, char **argv)
 {
     json_t *root =
         json_pack("{s:i,s:s,s:o,s:o,s:b,s:s,s:I,s:I,s:i,s:f,s:o}", "format", 1, "version",
@@ -517,22 +519,49 @@ static int write_json(struct runner *runner, int argc, char **argv)
                   (json_int_t)runner->plan->slack_bytes, "seed", (json_int_t)runner->plan->seed,
                   "repeat", (int)runner->plan->repeat, "seconds", runner->plan->seconds, "results",
                   bench_results_json(&runner->results, runner->plan, runner->equal_memory));
-    int result = bench_json_write(runner->plan->json_path, root, &runner->error);
+    if (root == NULL)
+        bench_fail(&runner->error, "out of memory while writing JSON");
+    return root;
+}
+
+/* The files that were asked for. */
+static int write_files(struct runner *runner, int argc, char **argv)
+{
+    const struct bench_plan *plan = runner->plan;
+    if (plan->json_path == NULL && plan->html_path == NULL)
+        return 0;
+    json_t *root = root_json(runner, argc, argv);
+    int result = root == NULL ? -1 : 0;
+    if (result == 0 && plan->json_path != NULL)
+        result = bench_json_write(plan->json_path, root, &runner->error);
+    if (result == 0 && plan->html_path != NULL) {
+        const struct report_part part = {"clockpool-bench run", root};
+        result = report_write(plan->html_path, &part, 1, &runner->error);
+    }
     json_decref(root);
     return result;
+}
+
+static bool is_stdout(const char *path)
+{
+    return path != NULL && strcmp(path, "-") == 0;
 }
 
 static int report(struct runner *runner, int argc, char **argv)
 {
     struct bench_table_facts facts = {runner->equal_memory, runner->equal_reason};
-    bool json_only = runner->plan->json_path != NULL && strcmp(runner->plan->json_path, "-") == 0;
+    const struct bench_plan *plan = runner->plan;
     bench_results_finish(&runner->results);
-    if (!json_only)
-        bench_table_print(stdout, &runner->results, runner->plan, &facts);
-    if (runner->plan->json_path != NULL && write_json(runner, argc, argv) != 0) {
+    if (!is_stdout(plan->json_path) && !is_stdout(plan->html_path))
+        bench_table_print(stdout, &runner->results, plan, &facts);
+    if (write_files(runner, argc, argv) != 0) {
         fprintf(stderr, "clockpool-bench: %s\n", runner->error.text);
         return 1;
     }
+    if (plan->json_path != NULL && !is_stdout(plan->json_path))
+        bench_progress_note(&runner->progress, "Results: %s", plan->json_path);
+    if (plan->html_path != NULL && !is_stdout(plan->html_path))
+        bench_progress_note(&runner->progress, "Report: %s", plan->html_path);
     if (runner->results.failed_count > 0) {
         fprintf(stderr, "clockpool-bench: %u of %u configurations failed\n",
                 runner->results.failed_count, runner->results.count);

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT */
+/* `clockpool-bench compare`: two files of results, and whether the new one is bad enough to fail.
+ */
+#include "commands.h"
+
+#include "compare.h"
+
+#include <getopt.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char help_text[] =
+    "usage: clockpool-bench compare OLD.json NEW.json [options]\n"
+    "\n"
+    "Compare the results of two runs, row by row: those of the same engine, workload,\n"
+    "distribution, access, threads, depth, size and memory. Ratios are new over old. A difference\n"
+    "smaller than the repetitions' own range is marked as not resolved.\n"
+    "\n"
+    "  --fail-if COND   METRIC>RATIO or METRIC<RATIO, several separated by commas; may be given\n"
+    "                   repeatedly. When any row is so, the exit status is 1 and the row is\n"
+    "                   named, resolved or not. A row that failed in NEW only is so, too.\n"
+    "                   Metrics: ops, p50, p99, p999, max, cpu, mem (the peak), open (recover)\n"
+    "  --json           print JSON instead of tables\n"
+    "  --help           this text\n"
+    "\n"
+    "exit status: 0 compared; 1 a condition of --fail-if was met; 2 wrong usage, a file that\n"
+    "cannot be used, no row in common, or a condition that no row can be judged by\n"
+    "\n"
+    "examples:\n"
+    "  clockpool-bench compare old.json new.json\n"
+    "  clockpool-bench compare old.json new.json --fail-if 'p99>1.10,ops<0.95'\n";
+
+struct compare_options {
+    struct report_conditions conditions;
+    bool json;
+    const char *paths[2];
+};
+
+/* 0; 1 when help was printed; 2 after a message. */
+static int parse(int argc, char **argv, struct compare_options *options)
+{
+    static const struct option list[] = {{"fail-if", required_argument, NULL, 'f'},
+                                         {"json", no_argument, NULL, 'j'},
+                                         {"help", no_argument, NULL, 'h'},
+                                         {NULL, 0, NULL, 0}};
+    struct bench_error error = {""};
+    int id;
+    optind = 1;
+    opterr = 0;
+    while ((id = getopt_long(argc, argv, ":", list, NULL)) != -1) {
+        switch (id) {
+        case 'h':
+            fputs(help_text, stdout);
+            return 1;
+        case 'j':
+            options->json = true;
+            break;
+        case 'f':
+            if (report_conditions_add(&options->conditions, optarg, &error) == 0)
+                break;
+            fprintf(stderr, "clockpool-bench compare: option --fail-if: %s\n", error.text);
+            return 2;
+        default:
+            fprintf(stderr,
+                    id == ':' ? "clockpool-bench compare: option %s needs a value\n"
+                              : "clockpool-bench compare: unknown option %s; accepted: --fail-if, "
+                                "--json, --help\n",
+                    argv[optind - 1]);
+            return 2;
+        }
+    }
+    if (argc - optind != 2) {
+        fprintf(stderr,
+                "clockpool-bench compare: two files are compared, %d given; see compare "
+                "--help\n",
+                argc - optind);
+        return 2;
+    }
+    options->paths[0] = argv[optind];
+    options->paths[1] = argv[optind + 1];
+    return 0;
+}
+
+/* Figures of different machines, or without limits, say little about a change of the program. */
+static void warn(const struct report_part *parts)
+{
+    const json_t *machines[2];
+    for (unsigned i = 0; i < 2; i++) {
+        machines[i] = json_object_get(json_object_get(parts[i].root, "environment"), "machine");
+        if (json_is_false(json_object_get(parts[i].root, "equal_memory")))
+            fprintf(stderr, "warning: %s: engines had no equal memory limit\n", parts[i].name);
+    }
+    if (!json_equal(json_object_get(machines[0], "cpu"), json_object_get(machines[1], "cpu")) ||
+        !json_equal(json_object_get(machines[0], "kernel"), json_object_get(machines[1], "kernel")))
+        fprintf(stderr, "warning: the two files were measured on different processors or "
+                        "kernels\n");
+}
+
+/* One condition on all rows. Returns the exit status for it. */
+static int check_condition(const struct report_comparison *comparison,
+                           const struct report_condition *condition)
+{
+    char text[64], name[400];
+    unsigned judged = 0, broken = 0;
+    report_condition_format(text, sizeof text, condition);
+    for (unsigned i = 0; i < comparison->pair_count; i++) {
+        const struct report_pair *pair = &comparison->pairs[i];
+        const struct report_difference *difference = &pair->differences[condition->metric];
+        enum report_outcome outcome = report_judge(pair, condition);
+        judged += outcome != REPORT_CANNOT_TELL;
+        if (outcome != REPORT_BREAKS)
+            continue;
+        broken++;
+        report_pair_name(name, sizeof name, pair->new);
+        if (isnan(difference->ratio))
+            fprintf(stderr, "%s: %s: failed in the new file: %s\n", text, name, pair->new->failed);
+        else
+            fprintf(stderr, "%s: %s: %s is %.3f times the old%s\n", text, name,
+                    report_metrics[condition->metric].name, difference->ratio,
+                    difference->resolution == REPORT_NOT_RESOLVED
+                        ? " (not resolved: the repetitions' ranges overlap)"
+                        : "");
+    }
+    if (judged == 0) {
+        fprintf(stderr,
+                "clockpool-bench compare: %s: no row has %s in both files, so this can never "
+                "fail\n",
+                text, report_metrics[condition->metric].name);
+        return 2;
+    }
+    return broken > 0 ? 1 : 0;
+}
+
+static int compare(const struct compare_options *options, const struct report_part *parts)
+{
+    struct report_comparison comparison;
+    struct bench_error error = {""};
+    int status = 0;
+    if (report_compare(&parts[0], &parts[1], &comparison, &error) != 0) {
+        fprintf(stderr, "clockpool-bench compare: %s\n", error.text);
+        return 2;
+    }
+    warn(parts);
+    if (options->json) {
+        json_t *json = report_compare_json(&comparison, &parts[0], &parts[1]);
+        if (json == NULL || json_dumpf(json, stdout, JSON_INDENT(2)) != 0 || printf("\n") < 0) {
+            fprintf(stderr, "clockpool-bench compare: cannot write to standard output\n");
+            status = 2;
+        }
+        json_decref(json);
+    } else {
+        report_compare_print(stdout, &comparison);
+    }
+    for (unsigned i = 0; i < options->conditions.count; i++) {
+        int found = check_condition(&comparison, &options->conditions.list[i]);
+        status = found > status ? found : status;
+    }
+    report_comparison_fini(&comparison);
+    return status;
+}
+
+int bench_compare_main(int argc, char **argv)
+{
+    struct compare_options options = {0};
+    struct report_part parts[2] = {{0}};
+    struct bench_error error = {""};
+    int status = parse(argc, argv, &options);
+    if (status != 0)
+        return status == 1 ? 0 : status;
+    for (unsigned i = 0; i < 2 && status == 0; i++) {
+        parts[i].name = options.paths[i];
+        if (report_load(parts[i].name, &parts[i].root, &error) != 0) {
+            fprintf(stderr, "clockpool-bench compare: %s\n", error.text);
+            status = 2;
+        }
+    }
+    if (status == 0)
+        status = compare(&options, parts);
+    json_decref(parts[0].root);
+    json_decref(parts[1].root);
+    return status;
+}
