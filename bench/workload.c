@@ -178,11 +178,14 @@ static unsigned unit_size(const struct bench_cell_input *input)
     return input->cell.depth > 1 ? input->cell.depth : input->setup->batch;
 }
 
-/* Resident data: rounds, and one timed operation after each. */
+/*
+ * Resident data: rounds, and one timed operation after each. At least one, here and below: on a
+ * busy machine a thread may first run when a short measurement is over already.
+ */
 static int run_rounds(struct worker *worker)
 {
     unsigned unit = unit_size(worker->run->input);
-    while (!stopping(worker)) {
+    do { /* ends: when the time is over */
         make_ops(worker, worker->ops, BENCH_ROUND);
         uint64_t begin = cp_now_ns();
         if (fetch(worker, worker->ops, BENCH_ROUND) != 0)
@@ -199,7 +202,7 @@ static int run_rounds(struct worker *worker)
         record(worker, cp_now_ns() - begin);
         if (!check_ops(worker, worker->ops, unit))
             return 0;
-    }
+    } while (!stopping(worker));
     return 0;
 }
 
@@ -208,7 +211,7 @@ static int run_singles(struct worker *worker)
 {
     unsigned unit = unit_size(worker->run->input);
     uint64_t begin = cp_now_ns(), now = begin;
-    while (!stopping(worker)) {
+    do { /* ends: when the time is over */
         make_ops(worker, worker->ops, unit);
         uint64_t asked = cp_now_ns();
         if (fetch(worker, worker->ops, unit) != 0)
@@ -218,7 +221,7 @@ static int run_singles(struct worker *worker)
         if (!check_ops(worker, worker->ops, unit))
             return 0;
         count_ops(worker, unit);
-    }
+    } while (!stopping(worker));
     worker->busy_ns = now - begin;
     return 0;
 }
@@ -307,7 +310,7 @@ static int run_slots(struct worker *worker)
         worker->free_slots[flight.free_count++] = i;
     worker->wrote = input->setup->workload == BENCH_UPDATE_RANDOM;
     uint64_t begin = cp_now_ns(), now = begin;
-    while (!stopping(worker) && !worker->check.failed) {
+    do { /* ends: when the time is over, or something was wrong */
         int done = take_off(&flight);
         if (done < 0)
             return -1;
@@ -320,7 +323,7 @@ static int run_slots(struct worker *worker)
                 land(&flight, worker->finished[i], now);
         }
         count_ops(worker, (uint64_t)done);
-    }
+    } while (!stopping(worker) && !worker->check.failed);
     now = cp_now_ns();
     worker->busy_ns = now - begin - (flight.resident ? flight.excluded_ns : 0);
     while (flight.free_count < flight.depth) { /* ends: the engine finishes what is in flight */

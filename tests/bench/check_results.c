@@ -69,9 +69,10 @@ static void check_series(const json_t *row, size_t index)
         ops += number(point, "ops_per_s") * (end - before);
         before = end;
     }
-    /* On a busy device the few operations of a short measurement may all end after its last
-     * interval. */
-    expect(ops > 0 || number(row, "ops") < 1000, index, "a series without work");
+    /* On a busy machine the few operations of a short measurement may all end after its last
+     * interval; the series is of the slower repetition of two. */
+    expect(ops > 0 || number(row, "ops_per_s_min") * before < 10000, index,
+           "a series without work");
     expect(number(row, "ops_per_s_cv") >= 0, index, "ops_per_s_cv");
 }
 
