@@ -155,10 +155,25 @@ static unsigned add_series(struct html *html, const struct report_source *source
     return figures;
 }
 
+static unsigned add_claims_over_time(struct html *html, const struct report_source *source)
+{
+    unsigned figures = 0;
+    for (unsigned i = 0; i < source->part_count; i++) {
+        const json_t *claims = json_object_get(source->parts[i].root, "claims"), *claim;
+        size_t c;
+        json_array_foreach(claims, c, claim)
+        {
+            figures += add_figure_of(html, source, i, "claims", report_figure_over_time(claim));
+        }
+    }
+    return figures;
+}
+
 static void series_section(struct html *html, const struct report_source *source)
 {
     begin_section(html, "time", "Rate over time");
-    end_section(html, add_series(html, source, "ops_per_s"),
+    unsigned figures = add_claims_over_time(html, source);
+    end_section(html, figures + add_series(html, source, "ops_per_s"),
                 "Not in these files: no result has a series of two points or more. "
                 "clockpool-bench run with --seconds 2 or more measures one.");
     begin_section(html, "latency-time", "Latency over time");
