@@ -42,7 +42,7 @@ static void write_claim_value(struct html *html, const json_t *figure)
         html_text(html, report_format(number, sizeof number, "count",
                                       json_is_number(value) ? json_number_value(value) : NAN));
     html_raw(html, "</b>");
-    if (json_number_value(spread) > 0)
+    if (json_number_value(spread) >= 0.005) /* less is shown as 0 */
         html_format(html, " ±%.0f %%", json_number_value(spread) * 100);
 }
 
@@ -105,7 +105,7 @@ static void write_claim(struct html *html, const json_t *claim)
         html_raw(html, "</ul>\n");
     }
     if (text_of(claim, "rule") != NULL) {
-        html_raw(html, "<p class=\"reason\">Judged by: ");
+        html_raw(html, "<p class=\"rule\">Judged by: ");
         html_text(html, text_of(claim, "rule"));
         html_raw(html, "</p>\n");
     }
