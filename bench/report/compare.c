@@ -28,7 +28,7 @@ static bool same_work(const struct report_row *a, const struct report_row *b)
            a->depth == b->depth && same_number(a->size_bytes, b->size_bytes) &&
            same_number(a->mem_bytes, b->mem_bytes) &&
            same_number(a->page_size_bytes, b->page_size_bytes) &&
-           same_number(a->log_size_bytes, b->log_size_bytes);
+           same_number(a->log_size_bytes, b->log_size_bytes) && same_number(a->rate, b->rate);
 }
 
 static const struct report_row *find_row(const struct report_rows *rows,
@@ -147,13 +147,15 @@ enum report_outcome report_judge(const struct report_pair *pair,
 
 char *report_pair_name(char *text, size_t capacity, const struct report_row *row)
 {
-    char size[32], mem[32], log[64] = "", log_size[32];
+    char size[32], mem[32], log[64] = "", log_size[32], rate[48] = "";
     if (row->log_size_bytes > 0)
         snprintf(log, sizeof log, ", log of %s",
                  bench_format_size(log_size, sizeof log_size, (uint64_t)row->log_size_bytes));
-    snprintf(text, capacity, "%s, %s %s %s, %u thread%s, depth %u, %s on %s%s", row->engine,
+    if (row->rate > 0)
+        snprintf(rate, sizeof rate, ", %.0f per second", row->rate);
+    snprintf(text, capacity, "%s, %s %s %s, %u thread%s, depth %u, %s on %s%s%s", row->engine,
              row->workload, row->dist, row->access, row->threads, row->threads == 1 ? "" : "s",
              row->depth, bench_format_size(size, sizeof size, (uint64_t)row->size_bytes),
-             bench_format_size(mem, sizeof mem, (uint64_t)row->mem_bytes), log);
+             bench_format_size(mem, sizeof mem, (uint64_t)row->mem_bytes), log, rate);
     return text;
 }

@@ -107,6 +107,8 @@ static json_t *row_json(const struct report_row *row)
                              (json_int_t)row->size_bytes, "mem_bytes", (json_int_t)row->mem_bytes);
     if (!isnan(row->log_size_bytes))
         json_object_set_new(json, "log_size_bytes", json_integer((json_int_t)row->log_size_bytes));
+    if (!isnan(row->rate))
+        json_object_set_new(json, "rate", json_integer((json_int_t)row->rate));
     return json;
 }
 

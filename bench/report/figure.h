@@ -37,6 +37,9 @@ json_t *report_figure_depths(const struct report_group *group);
 /* The rate, or field ("p99_us") of series[], over time: the rows of one number of threads. */
 json_t *report_figure_series(const struct report_group *group, unsigned threads, const char *field);
 
+/* What a claim of claims[] was judged by, where it has over_time[]: each repetition's rate. */
+json_t *report_figure_over_time(const json_t *claim);
+
 /* The miss ratio by frames, all policies on one trace; curves[] of a file. */
 json_t *report_figure_curves(const json_t *curves, const char *trace);
 

@@ -294,6 +294,64 @@ done:
     return figure;
 }
 
+/* There are eight colours for policies; the ninth is told from the first by its dashes. */
+static unsigned dash_of(const json_t *figure)
+{
+    return (unsigned)json_array_size(json_object_get(figure, "series")) / 8;
+}
+
+/* The points of one repetition in over_time[] of a claim; as many as there are. */
+static void add_repetition(json_t *figure, const json_t *run, const struct places *places)
+{
+    const json_t *point, *repetition = json_object_get(run, "repetition");
+    const char *engine = json_string_value(json_object_get(run, "engine"));
+    unsigned number = (unsigned)json_integer_value(repetition);
+    char label[200];
+    size_t p;
+    snprintf(label, sizeof label, "%s, repetition %u", engine != NULL ? engine : "?", number);
+    json_array_foreach(json_object_get(run, "series"), p, point)
+    {
+        double t = json_number_value(json_object_get(point, "t_s"));
+        set_at(series_of(figure, label, engine != NULL ? engine : "?", number > 0 ? number - 1 : 0,
+                         places->count, false),
+               "values", places_find(places, t),
+               json_number_value(json_object_get(point, "ops_per_s")));
+    }
+}
+
+json_t *report_figure_over_time(const json_t *claim)
+{
+    const json_t *runs = json_object_get(claim, "over_time"), *run, *point;
+    struct places places = {NULL, 0};
+    char title[400];
+    json_t *figure = NULL;
+    size_t r, p;
+    json_array_foreach(runs, r, run)
+    {
+        json_array_foreach(json_object_get(run, "series"), p, point)
+        {
+            if (!places_add(&places, json_number_value(json_object_get(point, "t_s"))))
+                goto done;
+        }
+    }
+    places_sort(&places);
+    if (places.count < 2)
+        goto done;
+    snprintf(title, sizeof title, "Claim %lld: %s",
+             (long long)json_integer_value(json_object_get(claim, "id")),
+             json_string_value(json_object_get(claim, "claim")));
+    figure = new_figure(title, "One point an interval; every repetition is a line.",
+                        "operations per second", "count", false);
+    set_x(figure, "seconds", "s", false, &places);
+    json_array_foreach(runs, r, run)
+    {
+        add_repetition(figure, run, &places);
+    }
+done:
+    free(places.values);
+    return figure;
+}
+
 json_t *report_figure_curves(const json_t *curves, const char *trace)
 {
     struct places places = {NULL, 0};
@@ -326,8 +384,8 @@ json_t *report_figure_curves(const json_t *curves, const char *trace)
         {
             double frames = json_number_value(json_object_get(point, "frames"));
             if (frames > 0)
-                set_at(series_of(figure, policy, policy, 0, places.count, false), "values",
-                       places_find(&places, frames),
+                set_at(series_of(figure, policy, policy, dash_of(figure), places.count, false),
+                       "values", places_find(&places, frames),
                        json_number_value(json_object_get(point, "miss_ratio")));
         }
     }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Files that a report or a comparison is made from: reading them, and saying what is wrong with
- * one. A file has at least one of results[] (run), claims[] (claims) and curves[] (trace).
+ * one. A file has at least one of results[] (run), claims[] (claims) and curves[] (trace, which may
+ * call them traces[]).
  */
 #ifndef BENCH_REPORT_INPUT_H
 #define BENCH_REPORT_INPUT_H

@@ -87,14 +87,24 @@ static void begin_section(struct html *html, const char *id, const char *title)
     html_raw(html, "\n");
 }
 
-/* missing: said when the section has got no figure. */
-static void end_section(struct html *html, unsigned figures, const char *missing)
+static void say_missing(struct html *html, const char *text)
 {
-    if (figures == 0) {
-        html_raw(html, "<p class=\"missing\">");
-        html_text(html, missing);
-        html_raw(html, "</p>\n");
-    }
+    html_raw(html, "<p class=\"missing\">");
+    html_text(html, text);
+    html_raw(html, "</p>\n");
+}
+
+#define NO_RESULTS                                                                                 \
+    "Not in these files: no engine was measured. clockpool-bench run --json FILE does."
+
+/* missing: said when the section has got no figure although there are results. */
+static void end_section(struct html *html, const struct report_source *source, unsigned figures,
+                        const char *missing)
+{
+    if (source->rows.count == 0)
+        missing = NO_RESULTS;
+    if (figures == 0)
+        say_missing(html, missing);
     html_raw(html, "</section>\n");
 }
 
@@ -105,9 +115,7 @@ static void rates_section(struct html *html, const struct report_source *source)
     for (unsigned i = 0; i < source->group_count; i++)
         figures += add_figure(html, source, source->groups[i].rows[0]->part,
                               report_figure_rates(&source->groups[i]));
-    end_section(
-        html, figures,
-        "Not in these files: no engine was measured. clockpool-bench run --json FILE does.");
+    end_section(html, source, figures, NO_RESULTS);
 }
 
 static void scaling_section(struct html *html, const struct report_source *source)
@@ -117,7 +125,7 @@ static void scaling_section(struct html *html, const struct report_source *sourc
     for (unsigned i = 0; i < source->group_count; i++)
         figures += add_figure(html, source, source->groups[i].rows[0]->part,
                               report_figure_threads(&source->groups[i]));
-    end_section(html, figures,
+    end_section(html, source, figures,
                 "Not in these files: nothing was measured with more than one number of threads. "
                 "clockpool-bench run --threads 1,8 does.");
     figures = 0;
@@ -125,7 +133,7 @@ static void scaling_section(struct html *html, const struct report_source *sourc
     for (unsigned i = 0; i < source->group_count; i++)
         figures += add_figure(html, source, source->groups[i].rows[0]->part,
                               report_figure_depths(&source->groups[i]));
-    end_section(html, figures,
+    end_section(html, source, figures,
                 "Not in these files: nothing was measured with more than one depth. "
                 "clockpool-bench run --depth 1,32 does, for engines that can keep several reads in "
                 "flight.");
@@ -138,7 +146,7 @@ static void latency_section(struct html *html, const struct report_source *sourc
     for (unsigned i = 0; i < source->group_count; i++)
         figures += add_figure(html, source, source->groups[i].rows[0]->part,
                               report_figure_latency(&source->groups[i]));
-    end_section(html, figures, "Not in these files: no latencies were measured.");
+    end_section(html, source, figures, "Not in these files: no latencies were measured.");
 }
 
 /* A figure for each number of threads; rows are sorted by it. */
@@ -155,14 +163,29 @@ static unsigned add_series(struct html *html, const struct report_source *source
     return figures;
 }
 
+static unsigned add_claims_over_time(struct html *html, const struct report_source *source)
+{
+    unsigned figures = 0;
+    for (unsigned i = 0; i < source->part_count; i++) {
+        const json_t *claims = json_object_get(source->parts[i].root, "claims"), *claim;
+        size_t c;
+        json_array_foreach(claims, c, claim)
+        {
+            figures += add_figure_of(html, source, i, "claims", report_figure_over_time(claim));
+        }
+    }
+    return figures;
+}
+
 static void series_section(struct html *html, const struct report_source *source)
 {
     begin_section(html, "time", "Rate over time");
-    end_section(html, add_series(html, source, "ops_per_s"),
+    unsigned figures = add_claims_over_time(html, source);
+    end_section(html, source, figures + add_series(html, source, "ops_per_s"),
                 "Not in these files: no result has a series of two points or more. "
                 "clockpool-bench run with --seconds 2 or more measures one.");
     begin_section(html, "latency-time", "Latency over time");
-    end_section(html, add_series(html, source, "p99_us"),
+    end_section(html, source, add_series(html, source, "p99_us"),
                 "Not in these files: no result has a p99 for its intervals.");
 }
 
@@ -175,7 +198,7 @@ static void memory_section(struct html *html, const struct report_source *source
         double slack = json_number_value(json_object_get(source->parts[part].root, "slack_bytes"));
         figures += add_figure(html, source, part, report_figure_memory(&source->groups[i], slack));
     }
-    end_section(html, figures,
+    end_section(html, source, figures,
                 "Not in these files: the use of memory is measured by a memory cgroup, and there "
                 "was none.");
 }
@@ -200,9 +223,10 @@ static void curves_section(struct html *html, const struct report_source *source
                     add_figure_of(html, source, i, "curves", report_figure_curves(curves, trace));
         }
     }
-    end_section(html, figures,
-                "Not in these files: no trace was run through the policies. clockpool-bench trace "
-                "--json FILE does.");
+    if (figures == 0)
+        say_missing(html, "Not in these files: no trace was run through the policies. "
+                          "clockpool-bench trace --json FILE does.");
+    html_raw(html, "</section>\n");
 }
 
 /* ---- the frame --------------------------------------------------------------------------------

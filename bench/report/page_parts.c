@@ -28,33 +28,57 @@ static void paragraph(struct html *html, const char *class, const char *text)
 /* ---- verdicts ---------------------------------------------------------------------------------
  */
 
-/* "p99 pool: 123 µs" */
-static void write_claim_figure(struct html *html, const json_t *figure)
+/* "pool 123 ±4 %" */
+static void write_claim_value(struct html *html, const json_t *figure)
 {
     const json_t *value = json_object_get(figure, "value");
-    const char *engine = text_of(figure, "engine"), *unit = text_of(figure, "unit");
+    const json_t *spread = json_object_get(figure, "spread");
     char number[64];
-    html_raw(html, "<li>");
-    html_text(html, text_of(figure, "name"));
-    if (engine != NULL)
-        html_format(html, ", %s", engine);
-    html_raw(html, ": <b>");
+    html_text(html, text_of(figure, "engine"));
+    html_raw(html, text_of(figure, "engine") != NULL ? " <b>" : "<b>");
     if (json_is_string(value))
         html_text(html, json_string_value(value));
     else
         html_text(html, report_format(number, sizeof number, "count",
                                       json_is_number(value) ? json_number_value(value) : NAN));
     html_raw(html, "</b>");
+    if (json_number_value(spread) >= 0.005) /* less is shown as 0 */
+        html_format(html, " ±%.0f %%", json_number_value(spread) * 100);
+}
+
+static bool same_figure(const json_t *a, const json_t *b)
+{
+    return strcmp(text_of(a, "name"), text_of(b, "name")) == 0;
+}
+
+/* "latency, p99 (µs): pool 123, mmap 456": figures of one name together, at the first of them. */
+static void write_claim_figure(struct html *html, const json_t *figures, size_t index)
+{
+    const json_t *figure = json_array_get(figures, index), *other;
+    const char *unit = text_of(figure, "unit"), *separator = ": ";
+    size_t i;
+    for (i = 0; i < index; i++)
+        if (same_figure(json_array_get(figures, i), figure))
+            return;
+    html_raw(html, "<li>");
+    html_text(html, text_of(figure, "name"));
     if (unit != NULL && unit[0] != '\0')
-        html_format(html, " %s", unit);
+        html_format(html, " (%s)", unit);
+    json_array_foreach(figures, i, other)
+    {
+        if (!same_figure(other, figure))
+            continue;
+        html_raw(html, separator);
+        separator = ", ";
+        write_claim_value(html, other);
+    }
     html_raw(html, "</li>\n");
 }
 
 static void write_claim(struct html *html, const json_t *claim)
 {
     const char *verdict = text_of(claim, "verdict"), *class = "open", *sign = "–";
-    const json_t *figures = json_object_get(claim, "figures"), *figure;
-    size_t i;
+    const json_t *figures = json_object_get(claim, "figures");
     if (strcmp(verdict, "supported") == 0) {
         class = "yes";
         sign = "✓";
@@ -76,11 +100,14 @@ static void write_claim(struct html *html, const json_t *claim)
         paragraph(html, "reason", text_of(claim, "reason"));
     if (json_array_size(figures) > 0) {
         html_raw(html, "<ul class=\"figures\">\n");
-        json_array_foreach(figures, i, figure)
-        {
-            write_claim_figure(html, figure);
-        }
+        for (size_t i = 0; i < json_array_size(figures); i++)
+            write_claim_figure(html, figures, i);
         html_raw(html, "</ul>\n");
+    }
+    if (text_of(claim, "rule") != NULL) {
+        html_raw(html, "<p class=\"rule\">Judged by: ");
+        html_text(html, text_of(claim, "rule"));
+        html_raw(html, "</p>\n");
     }
     html_raw(html, "</li>\n");
 }

@@ -78,6 +78,7 @@ static struct report_row read_row(unsigned part, const json_t *json)
         .mem_bytes = number_of(json, "mem_bytes"),
         .page_size_bytes = number_of(json, "page_size_bytes"),
         .log_size_bytes = number_of(json, "log_size_bytes"),
+        .rate = number_of(json, "rate"),
         .json = json,
     };
     read_values(&row);
@@ -127,7 +128,7 @@ bool report_rows_comparable(const struct report_row *a, const struct report_row 
     return a->part == b->part && same_text(a->workload, b->workload) &&
            same_text(a->dist, b->dist) && same_text(a->durability, b->durability) &&
            same_number(a->size_bytes, b->size_bytes) && same_number(a->mem_bytes, b->mem_bytes) &&
-           same_number(a->page_size_bytes, b->page_size_bytes);
+           same_number(a->page_size_bytes, b->page_size_bytes) && same_number(a->rate, b->rate);
 }
 
 /* Rows lie in one array, so their addresses tell which came first. */
@@ -181,15 +182,17 @@ void report_groups_free(struct report_group *groups, unsigned count)
 
 char *report_row_heading(char *text, size_t capacity, const struct report_row *row)
 {
-    char size[32], mem[32], page[64] = "", class[80] = "", bytes[32];
+    char size[32], mem[32], page[64] = "", class[80] = "", rate[64] = "", bytes[32];
     const json_t *fits = json_object_get(row->json, "fits_in_memory");
     if (row->page_size_bytes > 0)
         snprintf(page, sizeof page, " · pages of %s",
                  bench_format_size(bytes, sizeof bytes, (uint64_t)row->page_size_bytes));
     if (row->durability != NULL)
         snprintf(class, sizeof class, " · durability: %.50s", row->durability);
-    snprintf(text, capacity, "%s%s · %s · %s of data on %s of memory%s%s", row->workload, class,
-             row->dist, bench_format_size(size, sizeof size, (uint64_t)row->size_bytes),
+    if (row->rate > 0)
+        snprintf(rate, sizeof rate, " · open loop, %.0f per second", row->rate);
+    snprintf(text, capacity, "%s%s · %s%s · %s of data on %s of memory%s%s", row->workload, class,
+             row->dist, rate, bench_format_size(size, sizeof size, (uint64_t)row->size_bytes),
              bench_format_size(mem, sizeof mem, (uint64_t)row->mem_bytes),
              json_is_true(fits)    ? " (fits)"
              : json_is_false(fits) ? " (does not fit)"

@@ -42,6 +42,7 @@ struct report_row {
     const char *durability, *failed; /* NULL: none */
     unsigned threads, depth;
     double size_bytes, mem_bytes, page_size_bytes, log_size_bytes;
+    double rate; /* open loop: operations asked for, per second; NAN: closed loop */
     struct report_value values[REPORT_METRIC_COUNT];
     const json_t *json;
 };
@@ -77,7 +78,8 @@ bool report_row_recovers(const struct report_row *row);
 /* May they be ranked against each other: of one file, doing the same, promising the same. */
 bool report_rows_comparable(const struct report_row *a, const struct report_row *b);
 
-/* "read-random · uniform · 2 GiB of data on 256 MiB of memory (does not fit)". Returns text. */
+/* "read-random · uniform · 2 GiB of data on 256 MiB of memory (does not fit)"; the rate of an open
+ * loop as well. Returns text. */
 char *report_row_heading(char *text, size_t capacity, const struct report_row *row);
 
 #endif

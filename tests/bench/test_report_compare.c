@@ -83,11 +83,11 @@ static void compare_overlapping_ranges_are_not_resolved(void **state)
 static void compare_rows_match_by_all_that_was_asked_for(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"engine", "workload", "dist", "access"};
-    static const char *const numbers[] = {"threads", "depth", "size_bytes", "mem_bytes"};
+    static const char *const texts[] = {"engine", "workload", "dist", "access", "durability"};
+    static const char *const numbers[] = {"threads", "depth", "size_bytes", "mem_bytes", "rate"};
     add(0, make_row("pool", 1, 1, 1000, 100));
     add(1, make_row("pool", 1, 1, 1000, 100));
-    for (unsigned i = 0; i < 4; i++) {
+    for (unsigned i = 0; i < 5; i++) {
         json_t *text = make_row("pool", 1, 1, 1000, 100);
         json_t *number = make_row("pool", 1, 1, 1000, 100);
         json_object_set_new(text, texts[i], json_string("another"));
@@ -97,7 +97,7 @@ static void compare_rows_match_by_all_that_was_asked_for(void **state)
     }
     assert_int_equal(compare(), 0);
     assert_int_equal(comparison.pair_count, 1);
-    assert_int_equal(comparison.lonely_count, 8);
+    assert_int_equal(comparison.lonely_count, 10);
     assert_int_equal(comparison.lonely[0]->part, 1);
 }
 

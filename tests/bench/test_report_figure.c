@@ -75,7 +75,8 @@ static void groups_other_promises_stand_apart(void **state)
     json_object_set_new(add("lmdb", 1, 1, 20), "durability", json_string("none"));
     json_object_set_new(add("mmap", 1, 1, 20), "durability", json_string("durable on return"));
     json_object_set_new(add("raw", 1, 1, 20), "size_bytes", json_integer(5));
-    read_groups(3);
+    json_object_set_new(add("raw", 1, 1, 20), "rate", json_integer(5000));
+    read_groups(4);
     assert_int_equal(groups[0].count, 2);
     assert_string_equal(groups[0].rows[1]->engine, "mmap");
 }
@@ -258,11 +259,11 @@ static void memory_not_measured_is_no_figure(void **state)
 static void curves_of_one_trace_share_their_frames(void **state)
 {
     (void)state;
-    json_t *curves =
-        json_pack("[{s:s,s:s,s:[{s:i,s:f},{s:i,s:f}]},{s:s,s:s,s:[{s:i,s:f}]},{s:s,s:s,s:[]}]",
-                  "trace", "a", "policy", "LRU", "points", "frames", 20, "miss_ratio", 0.5,
-                  "frames", 10, "miss_ratio", 0.6, "trace", "a", "policy", "2Q", "points", "frames",
-                  20, "miss_ratio", 0.4, "trace", "b", "policy", "LRU", "points");
+    json_t *curves = json_pack(
+        "[{s:s,s:s,s:[{s:i,s:f},{s:i,s:f},{s:i,s:f}]},{s:s,s:s,s:[{s:i,s:f}]},{s:s,s:s,s:[]}]",
+        "trace", "a", "policy", "LRU", "points", "frames", 0, "miss_ratio", 1.0, "frames", 20,
+        "miss_ratio", 0.5, "frames", 10, "miss_ratio", 0.6, "trace", "a", "policy", "2Q", "points",
+        "frames", 20, "miss_ratio", 0.4, "trace", "b", "policy", "LRU", "points");
     figure = report_figure_curves(curves, "a");
     const json_t *series = json_object_get(figure, "series");
     assert_int_equal(json_array_size(series), 2);
@@ -271,6 +272,24 @@ static void curves_of_one_trace_share_their_frames(void **state)
         json_is_null(json_array_get(json_object_get(json_array_get(series, 1), "values"), 0)));
     assert_null(report_figure_curves(curves, "b"));
     json_decref(curves);
+}
+
+static void over_time_has_a_line_for_each_repetition(void **state)
+{
+    (void)state;
+    json_t *claim =
+        json_pack("{s:i,s:s,s:[{s:s,s:i,s:[{s:f,s:f},{s:f,s:f}]},{s:s,s:i,s:[{s:f,s:f}]}]}", "id",
+                  1, "claim", "c", "over_time", "engine", "pool", "repetition", 1, "series", "t_s",
+                  0.5, "ops_per_s", 7.0, "t_s", 1.0, "ops_per_s", 8.0, "engine", "pool",
+                  "repetition", 2, "series", "t_s", 1.0, "ops_per_s", 9.0);
+    figure = report_figure_over_time(claim);
+    const json_t *series = json_object_get(figure, "series");
+    assert_int_equal(json_array_size(series), 2);
+    assert_string_equal(text_at(series, 1, "label"), "pool, repetition 2");
+    assert_true(number_at(json_object_get(json_array_get(series, 1), "values"), 1) == 9);
+    json_object_del(claim, "over_time");
+    assert_null(report_figure_over_time(claim));
+    json_decref(claim);
 }
 
 static void table_has_every_value_and_escapes_names(void **state)
@@ -322,6 +341,7 @@ int main(void)
         TEST(memory_has_each_engine_once_and_the_limit),
         TEST(memory_not_measured_is_no_figure),
         TEST(curves_of_one_trace_share_their_frames),
+        TEST(over_time_has_a_line_for_each_repetition),
         TEST(format_any_number_fits),
         TEST(table_has_every_value_and_escapes_names),
     };

@@ -5,7 +5,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "report/input.h"
 #include "report_rows.h"
 
@@ -130,6 +132,31 @@ static void load_what_cannot_be_read_is_named(void **state)
     assert_null(root);
 }
 
+/* What `clockpool-bench trace` writes. */
+static void load_traces_become_curves(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "{\"seed\": 1, \"traces\": [{\"trace\": \"t\", \"policies\": [{\"policy\": "
+        "\"LRU\", \"points\": [{\"frames\": 8, \"miss_ratio\": 0.5}]}, "
+        "{\"policy\": \"2Q\", \"points\": []}]}]}";
+    char path[] = "/tmp/clockpool-report-XXXXXX";
+    int fd = mkstemp(path);
+    json_t *root = NULL;
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, sizeof text - 1), (ssize_t)sizeof text - 1);
+    close(fd);
+    int code = report_load(path, &root, &error);
+    unlink(path);
+    assert_int_equal(code, 0);
+    const json_t *curves = json_object_get(root, "curves");
+    assert_int_equal(json_array_size(curves), 2);
+    const json_t *second = json_array_get(curves, 1);
+    assert_string_equal(json_string_value(json_object_get(second, "policy")), "2Q");
+    assert_string_equal(json_string_value(json_object_get(second, "trace")), "t");
+    json_decref(root);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -141,6 +168,7 @@ int main(void)
         cmocka_unit_test(check_sizes_that_may_be_missing_are_whole_numbers),
         cmocka_unit_test(check_failed_rows_need_no_figures),
         cmocka_unit_test(check_claims_and_curves_are_looked_at),
+        cmocka_unit_test(load_traces_become_curves),
         cmocka_unit_test(load_what_cannot_be_read_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
