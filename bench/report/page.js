@@ -334,7 +334,7 @@
         let last = -Infinity;
         for (const x of xs) {
             const place = ((Math.log(x) - first) / all) * width;
-            if (place - last >= 40) {
+            if (place - last >= textWidth(round(x, 6)) + 12) {
                 kept.push(x);
                 last = place;
             }

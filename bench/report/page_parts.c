@@ -285,7 +285,7 @@ static void write_table(struct html *html, const struct report_group *group)
     unsigned count =
         (unsigned)(recovers ? sizeof recover_columns : sizeof columns) / (unsigned)sizeof *list;
     html_raw(html, "<div class=\"wide\" tabindex=\"0\"><table><thead><tr><th scope=\"col\">engine"
-                   "</th><th scope=\"col\">access</th><th scope=\"col\">threads</th>"
+                   "</th><th scope=\"col\" class=\"word\">access</th><th scope=\"col\">threads</th>"
                    "<th scope=\"col\">depth</th>");
     for (unsigned i = 0; i < count; i++) {
         html_raw(html, "<th scope=\"col\">");
