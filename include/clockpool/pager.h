@@ -60,7 +60,7 @@ enum cp_mmap_advice {
 #define CP_PAGER_RELAXED_MS        100u
 #define CP_PAGER_RECOVERY_BYTES    (UINT64_C(256) << 20)
 
-/* Who writes checkpoints and makes relaxed commits durable in time. */
+/* Who writes checkpoints, makes relaxed commits durable in time, and keeps some pages clean. */
 enum cp_background {
     CP_BACKGROUND_THREAD = 0, /* one thread of the store's, started with the first change */
     CP_BACKGROUND_NONE,       /* callers: a cp_mtr_begin that finds the log half full writes the
