@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* clockpool-bench: compares page engines on real files. Subcommands run, doctor, crash, order,
- * list. */
+ * trace, list. */
 #include "commands.h"
 #include "job.h"
 #include "plan.h"
@@ -19,6 +19,7 @@ static const char help_text[] =
     "       clockpool-bench crash [options]    what a store still has after a crash, in many "
     "states\n"
     "       clockpool-bench order [options]    which engine writes pages ahead of the log?\n"
+    "       clockpool-bench trace [options]    what replacement policies miss on a page trace\n"
     "       clockpool-bench list [--json]      engines, workloads, distributions, ways of access\n"
     "       clockpool-bench help [COMMAND]     this text, or that of a command\n"
     "       clockpool-bench --version\n"
@@ -51,12 +52,15 @@ static int command_main(const char *command, int argc, char **argv, int full_arg
         return bench_crash_main(argc, argv);
     if (strcmp(command, "order") == 0)
         return bench_order_main(argc, argv);
+    if (strcmp(command, "trace") == 0)
+        return bench_trace_main(argc, argv);
     if (strcmp(command, "list") == 0)
         return bench_list_main(argc, argv);
-    fprintf(stderr,
-            "clockpool-bench: unknown command \"%s\"; commands are run, doctor, crash, order, list "
-            "and help\n",
-            command);
+    fprintf(
+        stderr,
+        "clockpool-bench: unknown command \"%s\"; commands are run, doctor, crash, order, trace, "
+        "list and help\n",
+        command);
     return 2;
 }
 
