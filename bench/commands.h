@@ -10,5 +10,6 @@ int bench_doctor_main(int argc, char **argv);
 int bench_list_main(int argc, char **argv);
 int bench_order_main(int argc, char **argv);
 int bench_report_main(int argc, char **argv);
+int bench_trace_main(int argc, char **argv);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* clockpool-bench: compares page engines on real files. Subcommands run, doctor, claims, crash,
- * order, report, compare, list. */
+ * order, trace, report, compare, list. */
 #include "commands.h"
 #include "job.h"
 #include "plan.h"
@@ -21,6 +21,7 @@ static const char help_text[] =
     "       clockpool-bench crash [options]    what a store still has after a crash, in many "
     "states\n"
     "       clockpool-bench order [options]    which engine writes pages ahead of the log?\n"
+    "       clockpool-bench trace [options]    what replacement policies miss on a page trace\n"
     "       clockpool-bench report FILE...     charts of files that --json wrote, as one page\n"
     "       clockpool-bench compare OLD NEW    two files of results, row by row\n"
     "       clockpool-bench list [--json]      engines, workloads, distributions, ways of access\n"
@@ -57,6 +58,8 @@ static int command_main(const char *command, int argc, char **argv, int full_arg
         return bench_crash_main(argc, argv);
     if (strcmp(command, "order") == 0)
         return bench_order_main(argc, argv);
+    if (strcmp(command, "trace") == 0)
+        return bench_trace_main(argc, argv);
     if (strcmp(command, "report") == 0)
         return bench_report_main(argc, argv);
     if (strcmp(command, "compare") == 0)
@@ -65,7 +68,7 @@ static int command_main(const char *command, int argc, char **argv, int full_arg
         return bench_list_main(argc, argv);
     fprintf(stderr,
             "clockpool-bench: unknown command \"%s\"; commands are run, doctor, claims, crash, "
-            "order, report, compare, list and help\n",
+            "order, trace, report, compare, list and help\n",
             command);
     return 2;
 }

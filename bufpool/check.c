@@ -12,6 +12,7 @@ static int broken(const struct cp_bufpool_file *file, uint64_t page, const char 
 
 struct totals {
     uint64_t resident, dirty;
+    uint64_t units; /* of frames with a page */
 };
 
 static int check_page(const struct cp_bufpool_file *file, uint64_t page, struct totals *totals)
@@ -38,9 +39,10 @@ static int check_page(const struct cp_bufpool_file *file, uint64_t page, struct 
         return broken(file, page, "word and descriptor disagree");
     if (atomic_load_explicit(&frame->word, memory_order_relaxed) != &file->map.words[page])
         return broken(file, page, "the descriptor points at another word");
-    if (pool->clock.present[unit] != 1)
+    if (cp_clock__place(&pool->clock, unit) == CP_CLOCK_OUT)
         return broken(file, page, "the clock does not know the frame");
     totals->resident++;
+    totals->units += UINT64_C(1) << frame->order;
     totals->dirty += (word & CP_WORD_DIRTY) != 0;
     return 0;
 }
@@ -61,7 +63,18 @@ static int check_file(const struct cp_bufpool_file *file, struct totals *totals)
         return broken(file, CP_NO_PAGE, "the count of dirty pages is wrong");
     totals->resident += own.resident;
     totals->dirty += own.dirty;
+    totals->units += own.units;
     return 0;
+}
+
+static int check_clock(struct cp_bufpool *pool, const struct totals *totals)
+{
+    pthread_mutex_lock(&pool->clock_lock);
+    const char *what = cp_clock__check(&pool->clock);
+    if (what == NULL && pool->clock.main_units + pool->clock.probation_units != totals->units)
+        what = "the clock knows pages that are not resident";
+    pthread_mutex_unlock(&pool->clock_lock);
+    return what != NULL ? broken(NULL, CP_NO_PAGE, what) : 0;
 }
 
 static int check_budget(const struct cp_bufpool *pool)
@@ -113,5 +126,5 @@ int cp_bufpool__check(struct cp_bufpool *pool)
         return broken(NULL, CP_NO_PAGE, "the count of resident pages is wrong");
     if (totals.dirty != atomic_load_explicit(&pool->pages_dirty, memory_order_relaxed))
         return broken(NULL, CP_NO_PAGE, "the count of dirty pages is wrong");
-    return 0;
+    return check_clock(pool, &totals);
 }

@@ -43,9 +43,10 @@ static bool few_clean(struct cp_bufpool *pool)
     uint64_t resident = load(&pool->pages_resident), dirty = load(&pool->pages_dirty);
     int64_t units = atomic_load_explicit(&pool->free_units, memory_order_relaxed);
     uint64_t used = load(&pool->budget.used_bytes), limit = load(&pool->budget.limit_bytes);
-    /* Memory that was never asked for is as good as free. */
-    uint64_t unused = (units > 0 ? (uint64_t)units : 0) +
-                      (limit > used ? (limit - used) / (CP_UNIT_BYTES + CP_UNIT_OVERHEAD) : 0);
+    /* Memory that was never asked for is as good as free, as far as it makes whole extents. */
+    uint64_t extents = limit > used ? (limit - used) / pool->extent_cost_bytes : 0;
+    uint64_t unused =
+        (units > 0 ? (uint64_t)units : 0) + extents * (pool->extent_bytes / CP_UNIT_BYTES);
     uint64_t clean = (resident > dirty ? resident - dirty : 0) + unused;
     bool cleaning = atomic_load_explicit(&pool->cleaning, memory_order_relaxed);
     bool few = clean < (resident + unused) / (cleaning ? HIGH_SHARE : LOW_SHARE);

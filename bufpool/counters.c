@@ -45,6 +45,23 @@ static void fill_events(const struct cp_bufpool *pool, struct cp_bufpool_stats *
     stats->scan_reused = cp_counters__sum(pool, CP_COUNT_SCAN_REUSED);
 }
 
+/* What larger pools would have missed. The ghosts' ages reach as far as twice the pool. */
+static void fill_working_set(struct cp_bufpool *pool, struct cp_bufpool_stats *stats)
+{
+    _Static_assert(CP_BUFPOOL_SIZE_STEPS == CP_CLOCK_AGE_STEPS, "one histogram");
+    uint64_t accesses = stats->hits + stats->misses, misses = stats->misses;
+
+    pthread_mutex_lock(&pool->clock_lock);
+    for (uint32_t i = 0; i < CP_BUFPOOL_SIZE_STEPS; i++)
+        stats->ghost_hits[i] = pool->clock.ghost_hits[i];
+    pthread_mutex_unlock(&pool->clock_lock);
+    for (uint32_t i = 0; i <= CP_BUFPOOL_SIZE_STEPS && accesses > 0; i++) {
+        stats->miss_ratio_at[i] = (double)misses / (double)accesses;
+        if (i < CP_BUFPOOL_SIZE_STEPS)
+            misses -= cp_min_u64(misses, stats->ghost_hits[i]);
+    }
+}
+
 static void fill_memory(struct cp_bufpool *pool, uint32_t flags, struct cp_bufpool_stats *stats)
 {
     struct cp_buddy_stats buddy;
@@ -71,6 +88,7 @@ void cp_bufpool_stats(struct cp_bufpool *pool, uint32_t flags, struct cp_bufpool
     struct cp_io_stats io;
 
     fill_events(pool, &stats);
+    fill_working_set(pool, &stats);
     fill_memory(pool, flags, &stats);
     stats.pages_resident = load(&pool->pages_resident);
     stats.pages_dirty = load(&pool->pages_dirty);

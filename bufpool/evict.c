@@ -3,6 +3,9 @@
  * Eviction: finding a frame for a page that is to come. The policy (clock.c) proposes, this file
  * claims.
  *
+ * The policy is told of each miss once, with the page's name, when a frame is sought for it; what
+ * it says of the page's place goes with the frame until the page is claimed (cp_evict__enter).
+ *
  * Rules
  *  1. A victim is claimed by swapping its state word from "free, unreferenced" to exclusive:
  *     whoever wins the swap owns page and frame, after the pin slots have been searched if the word
@@ -38,55 +41,73 @@
 struct sweep {
     struct cp_bufpool *pool;
     struct cp_frame *victim;
-    struct cp_frame *claimed[CP_VICTIMS_MAX]; /* words exclusive, slots not searched yet */
+    struct cp_frame *claimed[CP_VICTIMS_MAX];   /* words exclusive, slots not searched yet */
+    enum cp_clock_place places[CP_VICTIMS_MAX]; /* where they stood */
     uint32_t claimed_count, claimed_limit;
-    uint32_t looks_left; /* once something is claimed */
+    bool more; /* another victim would share the search */
     struct cp_frame *dirty[CP_WRITE_BATCH_MAX];
     uint32_t dirty_count, dirty_limit;
     bool no_clean; /* every resident page is dirty: stop when the batch is full */
 };
 
-/* The answer when a page may not be had: go on, unless what is claimed will do. */
-static enum cp_clock_look pass_by(struct sweep *sweep)
+/* A cold page that is dirty: take it into the batch, if there is room. */
+static enum cp_clock_look look_at_dirty(struct sweep *sweep, struct cp_frame *frame, uint64_t *word,
+                                        uint64_t seen)
 {
-    if (sweep->claimed_count == 0 || sweep->looks_left > 0)
-        return CP_CLOCK_SKIP;
-    return CP_CLOCK_COLD; /* stops the sweep */
+    if (sweep->dirty_count < sweep->dirty_limit && cp_writeback__claim(sweep->pool, word, seen))
+        sweep->dirty[sweep->dirty_count++] = frame;
+    if (sweep->no_clean && sweep->dirty_count >= sweep->dirty_limit)
+        return CP_CLOCK_STOP;
+    return CP_CLOCK_LATER;
 }
 
 /* The policy's question about a slot, answered by trying to claim it. Under clock_lock. */
-static enum cp_clock_look look_at(void *ctx, uint32_t unit)
+static enum cp_clock_look look_at(void *ctx, uint32_t unit, enum cp_clock_ask ask)
 {
     struct sweep *sweep = ctx;
-    sweep->looks_left -= sweep->claimed_count > 0 && sweep->looks_left > 0;
     struct cp_bufpool *pool = sweep->pool;
     struct cp_frame *frame = &pool->frames[pool->slots[unit].frame - 1];
     /* acquire: pairs with the release in cp_load__claim */
     uint64_t *word = atomic_load_explicit(&frame->word, memory_order_acquire);
 
     if (word == NULL)
-        return pass_by(sweep);
+        return CP_CLOCK_SKIP;
     uint64_t seen = cp_word_load(word);
-    if (cp_word_latch(seen) != CP_LATCH_FREE ||
-        cp_bufpool__frame_number(pool, seen) != (uint64_t)unit + 1)
-        return pass_by(sweep);
+    if (!cp_word_readable(seen) || cp_bufpool__frame_number(pool, seen) != (uint64_t)unit + 1)
+        return CP_CLOCK_SKIP;
+    if (cp_word_latch(seen) != CP_LATCH_FREE && ask == CP_CLOCK_TAKE)
+        return CP_CLOCK_SKIP;
     if ((seen & CP_WORD_REF) != 0)
-        return cp_state__cas(word, &seen, seen & ~CP_WORD_REF) && sweep->claimed_count == 0
-                   ? CP_CLOCK_REFERENCED
-                   : pass_by(sweep);
-    if ((seen & CP_WORD_DIRTY) != 0) {
-        if (sweep->dirty_count < sweep->dirty_limit && cp_writeback__claim(pool, word, seen))
-            sweep->dirty[sweep->dirty_count++] = frame;
-        if (sweep->no_clean && sweep->dirty_count >= sweep->dirty_limit)
-            return CP_CLOCK_COLD; /* stops the sweep, without a victim */
-        return pass_by(sweep);
-    }
+        return cp_state__cas(word, &seen, seen & ~CP_WORD_REF) ? CP_CLOCK_REFERENCED
+                                                               : CP_CLOCK_SKIP;
+    if (ask == CP_CLOCK_VISIT)
+        return cp_word_latch(seen) == CP_LATCH_FREE ? CP_CLOCK_COLD : CP_CLOCK_SKIP;
+    if ((seen & CP_WORD_DIRTY) != 0)
+        return look_at_dirty(sweep, frame, word, seen);
     if (!cp_state__cas(word, &seen, cp_word_with_latch(seen, CP_LATCH_EXCLUSIVE)))
-        return pass_by(sweep);
+        return CP_CLOCK_SKIP;
+    sweep->places[sweep->claimed_count] = cp_clock__place(&pool->clock, unit);
     sweep->claimed[sweep->claimed_count++] = frame;
-    if ((seen & CP_WORD_BIASED) == 0 || sweep->claimed_count == sweep->claimed_limit)
-        return CP_CLOCK_COLD;
-    return pass_by(sweep);
+    sweep->more = (seen & CP_WORD_BIASED) != 0 && sweep->claimed_count < sweep->claimed_limit;
+    return CP_CLOCK_COLD;
+}
+
+/* Claim a victim, and others that can share its search. Under clock_lock. Returns the looks. */
+static uint32_t claim_victims(struct cp_bufpool *pool, struct sweep *sweep)
+{
+    uint64_t resident = atomic_load_explicit(&pool->pages_resident, memory_order_relaxed);
+    /* Two rounds: the first may do no more than clear marks. */
+    uint32_t left = 2 * (uint32_t)resident + CP_WINDOW_PAGES;
+    uint32_t looks = 0, sum = 0;
+
+    do { /* ends: each round uses looks, or finds nothing */
+        if (cp_clock__pick(&pool->clock, left, look_at, sweep, &looks) == CP_CLOCK_NONE)
+            sweep->more = false;
+        sum += looks;
+        left = sweep->claimed_count == 1 ? sweep->claimed_limit * LOOKS_PER_VICTIM
+                                         : left - (uint32_t)cp_min_u64(left, looks);
+    } while (sweep->more && left > 0);
+    return sum;
 }
 
 /*
@@ -97,11 +118,26 @@ static enum cp_clock_look look_at(void *ctx, uint32_t unit)
 static uint32_t settle_claims(struct cp_bufpool *pool, struct sweep *sweep)
 {
     uint64_t *words[CP_VICTIMS_MAX];
+    uint32_t orders[CP_VICTIMS_MAX];
     uint32_t evicted = 0;
 
-    for (uint32_t i = 0; i < sweep->claimed_count; i++)
+    if (sweep->claimed_count == 0)
+        return 0;
+    for (uint32_t i = 0; i < sweep->claimed_count; i++) {
         words[i] = atomic_load_explicit(&sweep->claimed[i]->word, memory_order_relaxed);
+        orders[i] = sweep->claimed[i]->order; /* what is let go is no longer ours to look at */
+    }
     uint64_t pinned = cp_bias__settle(words, sweep->claimed_count, CP_WORD_REF);
+    pthread_mutex_lock(&pool->clock_lock);
+    for (uint32_t i = 0; i < sweep->claimed_count; i++) {
+        struct cp_frame *frame = sweep->claimed[i];
+        if ((pinned >> i & 1) != 0)
+            cp_clock__keep(&pool->clock, orders[i], sweep->places[i]);
+        else
+            cp_clock__evict(&pool->clock, frame->unit, cp_bufpool__key(frame->file, frame->page),
+                            true);
+    }
+    pthread_mutex_unlock(&pool->clock_lock);
     for (uint32_t i = 0; i < sweep->claimed_count; i++) {
         if ((pinned >> i & 1) != 0)
             continue;
@@ -137,17 +173,64 @@ static void run_sweep(struct cp_bufpool *pool, struct sweep *sweep)
         (uint32_t)cp_max_u64(1, cp_min_u64(CP_VICTIMS_MAX, resident / VICTIMS_SHARE));
 
     do { /* ends: with a victim, without claims, or when readers held as many as there are pages */
-        uint32_t looks = 0;
         sweep->claimed_count = 0;
-        sweep->looks_left = sweep->claimed_limit * LOOKS_PER_VICTIM;
         pthread_mutex_lock(&pool->clock_lock);
-        /* Two rounds: the first may do no more than clear marks. */
-        (void)cp_clock__pick(&pool->clock, 2 * (uint32_t)resident + CP_WINDOW_PAGES, look_at, sweep,
-                             &looks);
+        uint32_t looks = claim_victims(pool, sweep);
         pthread_mutex_unlock(&pool->clock_lock);
         cp_bufpool__count(pool, CP_COUNT_SWEEP_STEPS, looks);
         pinned += settle_claims(pool, sweep);
     } while (sweep->victim == NULL && sweep->claimed_count > 0 && pinned <= resident);
+}
+
+/*
+ * Tell the policy of the miss and ask where the page belongs. When it makes room for the page in
+ * main, and at once, *out_frame is the frame of what had to go, else NULL.
+ */
+static enum cp_clock_place ask_policy(struct cp_bufpool_file *file, uint64_t page,
+                                      struct cp_frame **out_frame)
+{
+    struct cp_bufpool *pool = file->pool;
+    struct sweep sweep;
+    uint32_t looks = 0, slot = CP_CLOCK_NONE;
+    bool full = false;
+
+    sweep.pool = pool;
+    sweep.victim = NULL;
+    sweep.claimed_count = 0;
+    sweep.claimed_limit = 1;
+    sweep.dirty_count = sweep.dirty_limit = 0;
+    sweep.no_clean = false;
+    pthread_mutex_lock(&pool->clock_lock);
+    enum cp_clock_place place =
+        cp_clock__miss(&pool->clock, cp_bufpool__key(file, page), file->order, &full);
+    if (full && !cp_clock__admit(&pool->clock, look_at, &sweep, &slot, &looks))
+        place = CP_CLOCK_PROBATION;
+    pthread_mutex_unlock(&pool->clock_lock);
+    if (full) {
+        cp_bufpool__count(pool, CP_COUNT_SWEEP_STEPS, looks);
+        (void)settle_claims(pool, &sweep);
+    }
+    *out_frame = sweep.victim;
+    return place;
+}
+
+void cp_evict__enter(struct cp_bufpool *pool, struct cp_frame *frame)
+{
+    struct sweep sweep;
+    enum cp_clock_place place = (enum cp_clock_place)frame->place;
+    bool full = false;
+
+    sweep.pool = pool; /* no page is claimed here */
+    pthread_mutex_lock(&pool->clock_lock);
+    if (place == CP_CLOCK_OUT) {
+        place = cp_clock__miss(&pool->clock, cp_bufpool__key(frame->file, frame->page),
+                               frame->order, &full);
+        if (full) /* nothing is evicted while a claim is held */
+            place = CP_CLOCK_PROBATION;
+    }
+    cp_clock__insert(&pool->clock, frame->unit, frame->order, place, frame->fetched != 0, look_at,
+                     &sweep);
+    pthread_mutex_unlock(&pool->clock_lock);
 }
 
 void cp_evict__drop_page(struct cp_bufpool *pool, struct cp_frame *frame)
@@ -286,23 +369,34 @@ static bool may_have_memory(struct cp_bufpool *pool, uint32_t order)
                atomic_load_explicit(&pool->budget.limit_bytes, memory_order_relaxed);
 }
 
-int cp_evict__acquire(struct cp_bufpool *pool, uint32_t order, struct cp_frame **out_frame)
+/* The frame gets what its page will be entered with. */
+static void hand_out(struct cp_frame *frame, enum cp_clock_place place, struct cp_frame **out_frame)
 {
+    frame->place = place;
+    frame->fetched = 0;
+    *out_frame = frame;
+}
+
+int cp_evict__acquire(struct cp_bufpool_file *file, uint64_t page, struct cp_frame **out_frame)
+{
+    struct cp_bufpool *pool = file->pool;
+    struct cp_frame *frame = NULL;
     uint64_t deadline_ns = 0;
     uint32_t rounds = 0;
 
-    for (;;) { /* ends: by GATHER_ROUNDS, by the deadline, or with a frame */
-        struct cp_frame *frame = NULL;
-        if (may_have_memory(pool, order))
-            frame = cp_memory__frame_alloc(pool, order);
+    enum cp_clock_place place = ask_policy(file, page, &frame);
+    if (frame != NULL && frame->order != file->order) {
+        cp_memory__frame_free(pool, frame);
+        frame = NULL;
+    }
+    while (frame == NULL) { /* ends: by GATHER_ROUNDS, by the deadline, or with a frame */
         int status = 0;
+        if (may_have_memory(pool, file->order))
+            frame = cp_memory__frame_alloc(pool, file->order);
         if (frame == NULL)
-            status = evict_one(pool, order, true, &frame);
-        if (frame != NULL) {
-            cp_clean__after_miss(pool);
-            *out_frame = frame;
-            return 0;
-        }
+            status = evict_one(pool, file->order, true, &frame);
+        if (frame != NULL)
+            break;
         if (status == -EAGAIN)
             status = wait_for_frames(pool, &deadline_ns);
         if (status != 0)
@@ -312,11 +406,14 @@ int cp_evict__acquire(struct cp_bufpool *pool, uint32_t order, struct cp_frame *
                                 "raise the budget, or hold fewer pages at a time",
                                 "looking for %llu bytes in one piece: pinned pages fragment the "
                                 "memory",
-                                (unsigned long long)(CP_UNIT_BYTES << order));
+                                (unsigned long long)(CP_UNIT_BYTES << file->order));
     }
+    cp_clean__after_miss(pool);
+    hand_out(frame, place, out_frame);
+    return 0;
 }
 
-int cp_evict__try_acquire(struct cp_bufpool *pool, uint32_t order, struct cp_frame **out_frame)
+int cp_evict__try_frame(struct cp_bufpool *pool, uint32_t order, struct cp_frame **out_frame)
 {
     struct cp_frame *frame = NULL;
 
@@ -330,8 +427,25 @@ int cp_evict__try_acquire(struct cp_bufpool *pool, uint32_t order, struct cp_fra
     if (frame == NULL) /* a victim of another size was freed: it may be enough now */
         frame = cp_memory__frame_alloc(pool, order);
     cp_clean__after_miss(pool);
-    *out_frame = frame;
-    return frame != NULL ? 0 : -EAGAIN;
+    if (frame == NULL)
+        return -EAGAIN;
+    hand_out(frame, CP_CLOCK_OUT, out_frame);
+    return 0;
+}
+
+int cp_evict__try_acquire(struct cp_bufpool_file *file, uint64_t page, struct cp_frame **out_frame)
+{
+    struct cp_bufpool *pool = file->pool;
+    struct cp_frame *spare = NULL;
+    int status = cp_evict__try_frame(pool, file->order, out_frame);
+
+    if (status != 0)
+        return status;
+    /* Asked last: after a failure the same miss comes again, and must be told of once. */
+    (*out_frame)->place = ask_policy(file, page, &spare);
+    if (spare != NULL)
+        cp_memory__frame_free(pool, spare);
+    return 0;
 }
 
 static int pinned(const struct cp_bufpool_file *file, uint64_t page)

@@ -52,8 +52,9 @@
 /* cp_fix.pin of a page in a slot where frames are poisoned: cp_page_map_unfix takes the long way.
  */
 #define CP_PIN_SHIELDED UINT32_MAX
-/* Bytes of metadata that a committed unit may need: descriptor 64, slot 8, clock 1, buddy 16. */
-#define CP_UNIT_OVERHEAD 89u
+/* Bytes of metadata that a committed unit may need: descriptor 64, slot 8, clock 9 1/8 and its
+ * ghosts 4, buddy 16. */
+#define CP_UNIT_OVERHEAD 102u
 
 /*
  * For code that reads frames without a latch: ThreadSanitizer looks away, because it takes the
@@ -89,7 +90,9 @@ struct cp_frame {
     uint32_t order;     /* it has 1 << order units */
     /* 1 while somebody has claimed the page for writing: set and cleared under a shared hold */
     _Atomic uint32_t writing;
-    uint32_t reserved[5];
+    uint32_t place; /* enum cp_clock_place: where the page to come belongs, 0 when not asked yet */
+    uint32_t fetched; /* 1 when nobody has asked for the page that comes: prefetch */
+    uint32_t reserved[3];
 };
 _Static_assert(sizeof(struct cp_frame) == 64, "a descriptor is one cache line");
 
@@ -216,6 +219,7 @@ struct cp_bufpool_file {
     _Atomic int write_error; /* last failed write-back, cleared by a flush that starts */
     _Atomic uint32_t drops;  /* evictions under way that still touch this file */
     uint32_t index;          /* in pool->files */
+    uint64_t first_key;      /* to the policy, a page's name is first_key + page */
 };
 
 /* What a pass over an extent found (memory.c). */
@@ -246,8 +250,8 @@ struct cp_bufpool {
     uint64_t extent_bytes, extent_cost_bytes;
     uint32_t extent_limit;
     uint32_t unit_limit;
-    uint8_t *clock_bytes;
-    uint64_t slots_bytes, clock_bytes_size;
+    void *clock_memory; /* reserved address space, as slots */
+    uint64_t slots_bytes, clock_memory_bytes;
 
     pthread_mutex_t memory_lock; /* guards: extents_committed, resizes */
     uint8_t *extents_committed;  /* one byte an extent */
@@ -277,8 +281,9 @@ struct cp_bufpool {
     _Atomic uint64_t reads_in_flight, writes_in_flight; /* pages */
     _Atomic uint64_t write_completions;                 /* requests, failed ones included */
 
-    pthread_mutex_t files_lock; /* guards: files */
+    pthread_mutex_t files_lock; /* guards: files, attach_count */
     struct cp_bufpool_file *files[CP_BUFPOOL_FILES_MAX];
+    uint64_t attach_count; /* files attached since creation */
 
     pthread_mutex_t pins_lock; /* guards: pins, pins_free */
     struct cp_pin_entry *pins; /* with track_pins */
@@ -343,6 +348,12 @@ static inline uint64_t cp_bufpool__make_word(const struct cp_bufpool *pool, uint
            ((version & mask) << CP_WORD_VERSION_SHIFT) | latch;
 }
 
+/* The page's name to the policy. For who holds its word, or is about to. */
+static inline uint64_t cp_bufpool__key(const struct cp_bufpool_file *file, uint64_t page)
+{
+    return file->first_key + page;
+}
+
 /* CP_EFORKED with its description, or 0. */
 int cp_bufpool__check_process(const struct cp_bufpool *pool);
 
@@ -402,10 +413,18 @@ int cp_memory__charge(struct cp_bufpool *pool, enum cp_purpose purpose, uint64_t
 /* ---- evict.c -----------------------------------------------------------------------------------
  */
 
-/* A frame without a page: a free one, or a victim's. Waits for I/O only when no clean victim is. */
-int cp_evict__acquire(struct cp_bufpool *pool, uint32_t order, struct cp_frame **out_frame);
+/*
+ * A frame for a page of file that is missed: a free one, or a victim's. Waits for I/O only when no
+ * clean victim is.
+ */
+int cp_evict__acquire(struct cp_bufpool_file *file, uint64_t page, struct cp_frame **out_frame);
 /* The same, without waiting for anything: -EAGAIN. */
-int cp_evict__try_acquire(struct cp_bufpool *pool, uint32_t order, struct cp_frame **out_frame);
+int cp_evict__try_acquire(struct cp_bufpool_file *file, uint64_t page, struct cp_frame **out_frame);
+/* The same for a page that the policy is not to be asked about: place and fetched are the caller's
+ * to set, or the policy is asked when the page is claimed. */
+int cp_evict__try_frame(struct cp_bufpool *pool, uint32_t order, struct cp_frame **out_frame);
+/* The frame's page is about to come: enter it with the policy. */
+void cp_evict__enter(struct cp_bufpool *pool, struct cp_frame *frame);
 /* Detach the page from a frame whose word the caller holds exclusively or loading. */
 void cp_evict__drop_page(struct cp_bufpool *pool, struct cp_frame *frame);
 /*

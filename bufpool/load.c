@@ -44,6 +44,7 @@ int cp_load__claim(struct cp_bufpool_file *file, uint64_t page, struct cp_frame 
     CP_HOOK("claimed", file, page);
     /* release: pairs with the acquire in look_at and claim_unit */
     atomic_store_explicit(&frame->word, word, memory_order_release);
+    cp_evict__enter(pool, frame);
     *out_claimed = true;
     return 0;
 }

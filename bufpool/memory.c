@@ -12,7 +12,7 @@
  * Invariants
  *  1. extents_committed[e] is 1 exactly while extent e is paid for, committed, and in the buddy.
  *  2. slots[u].frame names a descriptor exactly while the block at unit u is allocated as a frame;
- *     the clock holds slot u exactly then.
+ *     the clock holds slot u only then, from the page's claim on until it is evicted or dropped.
  *  3. A descriptor's word is NULL while its frame holds no page; then whoever allocated or claimed
  *     it is its only user.
  *
@@ -109,14 +109,14 @@ int cp_memory__create(struct cp_bufpool *pool)
     cp_assert(pool->version_width <= 32);
 
     pool->slots_bytes = (uint64_t)pool->unit_limit * sizeof(struct cp_slot);
-    pool->clock_bytes_size = pool->unit_limit;
+    pool->clock_memory_bytes = cp_clock__bytes(pool->unit_limit);
     pool->slots = reserve_array(pool->slots_bytes);
-    pool->clock_bytes = reserve_array(pool->clock_bytes_size);
+    pool->clock_memory = reserve_array(pool->clock_memory_bytes);
     pool->extents_committed = calloc(pool->extent_limit, 1);
-    if (pool->slots == NULL || pool->clock_bytes == NULL || pool->extents_committed == NULL)
+    if (pool->slots == NULL || pool->clock_memory == NULL || pool->extents_committed == NULL)
         return cp_error_set(-ENOMEM, NULL, CP_NO_PAGE, CP_NO_LSN, NULL,
                             "allocating the pool's tables");
-    cp_clock__init(&pool->clock, pool->clock_bytes, pool->unit_limit);
+    cp_clock__init(&pool->clock, pool->clock_memory, pool->unit_limit);
     return create_allocators(pool, max_budget_bytes);
 }
 
@@ -127,9 +127,24 @@ void cp_memory__destroy(struct cp_bufpool *pool)
     cp_arena_destroy(pool->arena);
     if (pool->slots != NULL)
         munmap(pool->slots, pool->slots_bytes);
-    if (pool->clock_bytes != NULL)
-        munmap(pool->clock_bytes, pool->clock_bytes_size);
+    if (pool->clock_memory != NULL)
+        munmap(pool->clock_memory, pool->clock_memory_bytes);
     free(pool->extents_committed);
+}
+
+/* Tell the policy how much there is: what is committed, and what the budget has room for. */
+static void resize_clock(struct cp_bufpool *pool)
+{
+    uint64_t used = atomic_load_explicit(&pool->budget.used_bytes, memory_order_relaxed);
+    uint64_t limit = atomic_load_explicit(&pool->budget.limit_bytes, memory_order_relaxed);
+    uint64_t extents = pool->extent_count;
+
+    if (limit > used)
+        extents += (limit - used) / pool->extent_cost_bytes;
+    extents = cp_min_u64(extents, pool->extent_limit);
+    pthread_mutex_lock(&pool->clock_lock);
+    cp_clock__resize(&pool->clock, extents * (pool->extent_bytes >> CP_UNIT_SHIFT));
+    pthread_mutex_unlock(&pool->clock_lock);
 }
 
 /* Commit one more extent, if the budget has room for it. */
@@ -160,6 +175,7 @@ static bool grow(struct cp_bufpool *pool)
                               memory_order_relaxed);
     pool->extents_committed[extent] = 1;
     pool->extent_count++;
+    resize_clock(pool);
     CP_PROBE1(extent_commit, extent);
     grown = true;
     goto out;
@@ -193,7 +209,6 @@ static void enter_frames(struct cp_bufpool *pool, uint32_t unit, uint32_t order,
         *frame = (struct cp_frame){.unit = unit, .order = order};
         cp_assert(pool->slots[unit].frame == 0);
         pool->slots[unit].frame = cp_slab_index(pool->frame_slab, frame) + 1;
-        cp_clock__insert(&pool->clock, unit);
         out_frames[i] = frame;
     }
     pthread_mutex_unlock(&pool->clock_lock);
@@ -324,6 +339,11 @@ int cp_memory__empty_units(struct cp_bufpool *pool, uint32_t first, uint32_t cou
     pthread_mutex_unlock(&pool->clock_lock);
     settle_claims(pass);
 
+    pthread_mutex_lock(&pool->clock_lock);
+    for (uint32_t i = 0; i < pass->clean_count; i++)
+        cp_clock__evict(&pool->clock, pass->clean[i]->unit,
+                        cp_bufpool__key(pass->clean[i]->file, pass->clean[i]->page), false);
+    pthread_mutex_unlock(&pool->clock_lock);
     for (uint32_t i = 0; i < pass->clean_count; i++) {
         cp_evict__drop_page(pool, pass->clean[i]);
         cp_memory__frame_free(pool, pass->clean[i]);
@@ -361,6 +381,7 @@ static int release_extent(struct cp_bufpool *pool, uint32_t extent)
         cp_budget__give(&pool->budget, CP_FOR_DESCRIPTORS,
                         pool->extent_cost_bytes - pool->extent_bytes);
         cp_budget__give(&pool->budget, CP_FOR_FRAMES, pool->extent_bytes);
+        resize_clock(pool);
         cp_bufpool__count(pool, CP_COUNT_EXTENTS_RELEASED, 1);
     }
     pthread_mutex_unlock(&pool->memory_lock);

@@ -256,6 +256,8 @@ static int enter_file(struct cp_bufpool *pool, struct cp_bufpool_file *file)
         if (pool->files[i] == NULL) {
             pool->files[i] = file;
             file->index = i;
+            /* Page numbers are below 2^40, so the names of two files' pages differ. */
+            file->first_key = ++pool->attach_count << 40;
             status = 0;
         }
     }

@@ -139,6 +139,9 @@ static enum take take_back(struct cp_bufpool_file *file, uint64_t page, struct c
     if (!cp_state__cas(word, &seen, cp_word_with_latch(seen, CP_LATCH_EXCLUSIVE)))
         return LOST;
     *out_frame = cp_bufpool__frame_of(file->pool, seen);
+    pthread_mutex_lock(&file->pool->clock_lock);
+    cp_clock__remove(&file->pool->clock, (*out_frame)->unit); /* it leaves no ghost */
+    pthread_mutex_unlock(&file->pool->clock_lock);
     cp_evict__drop_page(file->pool, *out_frame);
     return TAKEN;
 }
@@ -176,7 +179,7 @@ static bool clear_block(struct cp_scan *scan)
     struct cp_frame *victim = NULL;
 
     if (scan->window.pages < 2 * pages || scan->cleared + pages > ring_limit(scan) ||
-        cp_evict__try_acquire(pool, scan->file->order, &victim) != 0)
+        cp_evict__try_frame(pool, scan->file->order, &victim) != 0)
         return false;
     if (scan->cleared == 0)
         memset(scan->brought, 0, sizeof scan->brought);
@@ -201,8 +204,17 @@ static uint32_t find_frames(struct cp_scan *scan, uint32_t count, struct cp_fram
         done += reuse_own(scan, count - done, &out_frames[done]);
     if (done <= count / 2 && clear_block(scan))
         done += cp_memory__run_alloc(pool, order, count - done, &out_frames[done]);
-    while (done < count && cp_evict__try_acquire(pool, order, &out_frames[done]) == 0)
+    while (done < count && cp_evict__try_frame(pool, order, &out_frames[done]) == 0)
         done++;
+    /*
+     * The policy is not asked: a scan's misses are none of its evidence. In probation, which may be
+     * shorter than the distance, pages would be the next victims before anybody has seen them; in
+     * main the hand takes them when it comes by and finds them unused.
+     */
+    for (uint32_t i = 0; i < done; i++) {
+        out_frames[i]->place = CP_CLOCK_MAIN;
+        out_frames[i]->fetched = 1;
+    }
     return done;
 }
 

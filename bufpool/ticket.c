@@ -64,13 +64,14 @@ static int start_load(struct cp_load_run *run, uint64_t page, struct cp_ticket *
     struct cp_frame *frame = NULL;
     bool claimed = false;
 
-    int status = cp_evict__try_acquire(pool, run->file->order, &frame);
+    int status = cp_evict__try_acquire(run->file, page, &frame);
     if (status == -EAGAIN && may_wait) {
         put_and_submit(run); /* nothing of ours may stay unsubmitted while we wait */
-        status = cp_evict__acquire(pool, run->file->order, &frame);
+        status = cp_evict__acquire(run->file, page, &frame);
     }
     if (status != 0)
         return status;
+    frame->fetched = ticket == NULL;
     if (!cp_load__run_reserve(run, page)) {
         cp_memory__frame_free(pool, frame);
         return -EAGAIN;

@@ -447,6 +447,8 @@ CP_API bool cp_bufpool_is_fixed(struct cp_bufpool_file *file, uint64_t page);
 /* ---- looking ------------------------------------------------------------------------------------
  */
 
+#define CP_BUFPOOL_SIZE_STEPS 8u /* of the working-set estimate: each an eighth of the pool */
+
 struct cp_bufpool_stats {
     /* events since creation */
     uint64_t hits, misses;             /* fixes and copying reads that found the page, or did not */
@@ -458,13 +460,25 @@ struct cp_bufpool_stats {
     uint64_t latch_waits, load_waits, write_waits, frame_waits; /* times a thread had to wait for
                                  a latch, a read under way, a write-back, any frame at all */
     uint64_t gate_calls, gate_failures;                         /* make_durable */
-    uint64_t sweep_steps;                                       /* slots the hand passed */
+    uint64_t sweep_steps;                                       /* slots the policy looked at */
     uint64_t table_punched;    /* groups of the page table given back */
     uint64_t extents_released; /* pieces of the frame memory given back */
     uint64_t pages_cleaned;    /* of pages_written, by cp_bufpool_clean */
     uint64_t scan_pages;       /* handed out by scans that had read them */
     uint64_t scan_waits;       /* times a scan's reader waited for a page that was being read */
     uint64_t scan_reused;      /* frames that scans took from their own pages */
+    /*
+     * The working set, as the policy's memory of evicted pages sees it. ghost_hits[k] counts the
+     * misses of pages after whose eviction between k/8 and (k+1)/8 of the pool had been missed: a
+     * pool so much larger might still have had them. miss_ratio_at[k] is what follows for a pool of
+     * 1 + k/8 times the size, [0] being the measured misses / (hits + misses), [8] twice the size.
+     * An estimate since creation (take differences of the counts for a shorter time), and no
+     * promise: accesses that no counter sees (cp_optimistic_begin) are missing, discarded pages
+     * leave nothing behind, and of a loop longer than twice the pool a larger pool would keep more
+     * than this shows. docs/adr/0009 compares it with what such pools do.
+     */
+    uint64_t ghost_hits[CP_BUFPOOL_SIZE_STEPS];
+    double miss_ratio_at[CP_BUFPOOL_SIZE_STEPS + 1];
     /* now */
     uint64_t budget_bytes, used_bytes, peak_bytes;                 /* used never exceeds budget */
     uint64_t frame_bytes;                                          /* committed for frames */

@@ -197,7 +197,8 @@ static void clean_that_cannot_write_says_so_and_loses_nothing(void **state)
     struct setting s;
     open_setting(&s, true);
     uint64_t pages = fill_with_dirty(&s);
-    check_version(&s.w, 0, pages + 1, 0); /* evicts, asks */
+    check_version(&s.w, 0, pages + 1, 0); /* evicts, asks; */
+    atomic_store(&s.log.durable, 0);      /* and waits for the log of those it writes */
     uint64_t dirty = stats_of(&s.w).pages_dirty, calls = atomic_load(&s.log.calls);
     fault_io_reset(s.w.faults);
     fault_io_rule(

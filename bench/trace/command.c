@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * `clockpool-bench trace`: what replacement policies would miss on a recorded sequence of pages.
+ * Nothing is measured: the result depends on the sequence alone, not on the machine.
+ */
+#include "commands.h"
+
+#include "progress.h"
+#include "report.h"
+#include "simulate.h"
+#include "units.h"
+
+#include <getopt.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char help_text[] =
+    "usage: clockpool-bench trace [options]\n"
+    "\n"
+    "Run replacement policies over sequences of page accesses and count what each misses, beside\n"
+    "the optimum. The pool's policy is run by the pool's own code. Prints a table and a curve for\n"
+    "each sequence, and how many misses fewer than CLOCK's there are, the mean over the sizes.\n"
+    "\n"
+    "  --trace LIST     files of one page number a line, plain or gzip, or synthetic:scan,\n"
+    "                   synthetic:loop, synthetic:shift, which are made up (those three)\n"
+    "  --policy LIST    clockpool | clock | lru | sieve | 2q | arc | lirs | s3-fifo | min, or all\n"
+    "                   (all)\n"
+    "  --frames LIST    sizes of the pool: frames, or with % a share of the distinct pages\n"
+    "                   (1%,5%,10%,20%,40%)\n"
+    "  --points N       N sizes, 2 to 64, evenly spaced (by ratio) from the smallest to the\n"
+    "                   largest of --frames, instead of these\n"
+    "  --seed N         of made-up sequences (1)\n"
+    "  --estimate       also what the pool's ghosts say that a larger pool would miss\n"
+    "                   (miss_ratio_at in cp_bufpool_stats), beside what it does\n"
+    "  --no-curve       tables only\n"
+    "  --json FILE      write the counts as JSON; - for standard output, without the tables\n"
+    "  --quiet          no progress\n"
+    "  --help           this text\n"
+    "\n"
+    "exit status: 0 done; 1 a sequence could not be read, or a result not be written; 2 wrong\n"
+    "usage\n"
+    "\n"
+    "examples:\n"
+    "  clockpool-bench trace\n"
+    "  clockpool-bench trace --trace pages.txt.gz --policy clockpool,lru,min --points 16\n"
+    "  clockpool-bench trace --trace pages.txt --frames 1000,4000,16000 --json - | jq .traces\n";
+
+struct size {
+    double value;
+    bool percent;
+};
+
+struct trace_plan {
+    char *names[TRACE_FILES_MAX];
+    unsigned name_count;
+    struct size sizes[TRACE_SIZES_MAX];
+    unsigned size_count;
+    uint64_t points, seed;
+    bool chosen[TRACE_POLICIES];
+    bool estimate, no_curve, quiet, help;
+    const char *json;
+};
+
+/* ---- the command line -------------------------------------------------------------------------
+ */
+
+enum option_id {
+    OPT_TRACE = 256,
+    OPT_POLICY,
+    OPT_FRAMES,
+    OPT_POINTS,
+    OPT_SEED,
+    OPT_ESTIMATE,
+    OPT_NO_CURVE,
+    OPT_JSON,
+    OPT_QUIET,
+    OPT_HELP,
+};
+
+static const struct option options[] = {
+    {"trace", required_argument, NULL, OPT_TRACE},
+    {"policy", required_argument, NULL, OPT_POLICY},
+    {"frames", required_argument, NULL, OPT_FRAMES},
+    {"points", required_argument, NULL, OPT_POINTS},
+    {"seed", required_argument, NULL, OPT_SEED},
+    {"estimate", no_argument, NULL, OPT_ESTIMATE},
+    {"no-curve", no_argument, NULL, OPT_NO_CURVE},
+    {"json", required_argument, NULL, OPT_JSON},
+    {"quiet", no_argument, NULL, OPT_QUIET},
+    {"help", no_argument, NULL, OPT_HELP},
+    {NULL, 0, NULL, 0},
+};
+
+static bool parse_policies(struct trace_plan *plan, char *text)
+{
+    char *items[BENCH_LIST_MAX];
+    unsigned count = bench_split_list(text, items, BENCH_LIST_MAX);
+    bool all = count == 1 && strcmp(items[0], "all") == 0;
+    memset(plan->chosen, all, sizeof plan->chosen);
+    for (unsigned i = 0; i < count && !all; i++) {
+        bool known = false;
+        for (unsigned p = 0; p < TRACE_POLICIES; p++) {
+            bool same = strcmp(items[i], trace_policies[p]->name) == 0;
+            plan->chosen[p] |= same;
+            known |= same;
+        }
+        if (!known)
+            return false;
+    }
+    return count > 0;
+}
+
+static bool parse_sizes(struct trace_plan *plan, char *text)
+{
+    char *items[TRACE_SIZES_MAX];
+    plan->size_count = bench_split_list(text, items, TRACE_SIZES_MAX);
+    for (unsigned i = 0; i < plan->size_count; i++) {
+        struct size *size = &plan->sizes[i];
+        size_t length = strlen(items[i]);
+        uint64_t frames = 0;
+        size->percent = length > 0 && items[i][length - 1] == '%';
+        if (size->percent) {
+            items[i][length - 1] = '\0';
+            if (!bench_parse_real(items[i], 0, 1000, &size->value))
+                return false;
+        } else {
+            if (!bench_parse_number(items[i], 1, TRACE_ACCESSES_MAX, &frames))
+                return false;
+            size->value = (double)frames;
+        }
+    }
+    return plan->size_count > 0;
+}
+
+static bool parse_option(struct trace_plan *plan, int id, char *value)
+{
+    switch ((enum option_id)id) {
+    case OPT_TRACE:
+        plan->name_count = bench_split_list(value, plan->names, TRACE_FILES_MAX);
+        return plan->name_count > 0;
+    case OPT_POLICY:
+        return parse_policies(plan, value);
+    case OPT_FRAMES:
+        return parse_sizes(plan, value);
+    case OPT_POINTS:
+        return bench_parse_number(value, 2, TRACE_SIZES_MAX, &plan->points);
+    case OPT_SEED:
+        return bench_parse_number(value, 0, UINT64_MAX >> 1, &plan->seed);
+    case OPT_ESTIMATE:
+        plan->estimate = true;
+        return true;
+    case OPT_NO_CURVE:
+        plan->no_curve = true;
+        return true;
+    case OPT_JSON:
+        plan->json = value;
+        return true;
+    case OPT_QUIET:
+        plan->quiet = true;
+        return true;
+    case OPT_HELP:
+        plan->help = true;
+        return true;
+    }
+    return false;
+}
+
+static int usage(const char *what, const char *detail)
+{
+    fprintf(stderr, "clockpool-bench trace: %s%s; see clockpool-bench trace --help\n", what,
+            detail);
+    return 2;
+}
+
+static int parse(struct trace_plan *plan, int argc, char **argv)
+{
+    int id, index = 0;
+    char text[256], given[128] = "";
+    optind = 1;
+    opterr = 0;
+    while ((id = getopt_long(argc, argv, "+:h", options, &index)) != -1) {
+        if (id == ':')
+            return usage("a value is missing for ", argv[optind - 1]);
+        if (id == '?')
+            return usage("unknown option ", argv[optind - 1]);
+        if (id == 'h')
+            id = OPT_HELP;
+        if (optarg != NULL)
+            snprintf(given, sizeof given, "%s", optarg); /* lists are taken apart in place */
+        if (!parse_option(plan, id, optarg)) {
+            snprintf(text, sizeof text, "--%s: \"%.100s\" cannot be used", options[index].name,
+                     given);
+            return usage(text, "");
+        }
+    }
+    if (optind < argc)
+        return usage("unexpected word ", argv[optind]);
+    if (plan->points > 0 && plan->size_count < 2)
+        return usage("--points needs two sizes in --frames, to go from one to the other", "");
+    return 0;
+}
+
+/* ---- simulating --------------------------------------------------------------------------------
+ */
+
+static int compare_frames(const void *a, const void *b)
+{
+    uint32_t left = *(const uint32_t *)a, right = *(const uint32_t *)b;
+    return left < right ? -1 : left > right;
+}
+
+/* The sizes for a sequence of so many pages, rising. Returns how many. */
+static unsigned choose_frames(const struct trace_plan *plan, uint32_t page_count,
+                              uint32_t out_frames[TRACE_SIZES_MAX])
+{
+    for (unsigned i = 0; i < plan->size_count; i++) {
+        double frames = plan->sizes[i].value;
+        if (plan->sizes[i].percent)
+            frames = floor(frames * page_count / 100);
+        out_frames[i] = frames < 1 ? 1 : (uint32_t)fmin(frames, TRACE_ACCESSES_MAX);
+    }
+    qsort(out_frames, plan->size_count, sizeof out_frames[0], compare_frames);
+    if (plan->points == 0)
+        return plan->size_count;
+    double first = log(out_frames[0]), last = log(out_frames[plan->size_count - 1]);
+    for (unsigned i = 0; i < plan->points; i++)
+        out_frames[i] =
+            (uint32_t)lround(exp(first + (last - first) * i / (double)(plan->points - 1)));
+    return (unsigned)plan->points;
+}
+
+static bool is_needed(const struct trace_plan *plan, unsigned policy)
+{
+    return plan->chosen[policy] || trace_policies[policy] == &trace_policy_clock ||
+           (plan->estimate && trace_policies[policy] == &trace_policy_clockpool);
+}
+
+/* What the estimates are compared with: the pool's policy in larger pools. */
+static int simulate_larger(struct trace_result *result, unsigned count, char *text, size_t capacity)
+{
+    for (unsigned s = 0; s < count; s++) {
+        for (unsigned f = 0; f < TRACE_FACTORS; f++) {
+            struct trace_count larger;
+            uint32_t frames = (uint32_t)(result->frames[s] * trace_factors[f]);
+            if (trace_simulate(&trace_policy_clockpool, &result->sequence, frames, &larger) != 0) {
+                snprintf(text, capacity, "%s: not enough memory", result->sequence.name);
+                return -1;
+            }
+            result->larger[s][f] = larger.misses;
+        }
+    }
+    return 0;
+}
+
+/* 0, or -1 with the reason in text. */
+static int simulate_one(const struct trace_plan *plan, const char *name,
+                        struct trace_result *result, unsigned *out_size_count,
+                        struct bench_progress *progress, char *text, size_t capacity)
+{
+    if (trace_sequence_open(name, plan->seed, &result->sequence, text, capacity) != 0)
+        return -1;
+    unsigned count = choose_frames(plan, result->sequence.page_count, result->frames);
+    for (unsigned p = 0; p < TRACE_POLICIES; p++) {
+        if (!is_needed(plan, p))
+            continue;
+        bench_progress_step(progress, 1, "%s: %s", result->sequence.name, trace_policies[p]->title);
+        for (unsigned s = 0; s < count; s++) {
+            if (trace_simulate(trace_policies[p], &result->sequence, result->frames[s],
+                               &result->counts[s][p]) != 0) {
+                snprintf(text, capacity, "%s: not enough memory", name);
+                return -1;
+            }
+        }
+    }
+    *out_size_count = count;
+    return plan->estimate ? simulate_larger(result, count, text, capacity) : 0;
+}
+
+static int simulate_all(const struct trace_plan *plan, struct trace_result *results,
+                        unsigned *out_size_count)
+{
+    struct bench_progress progress;
+    char text[512] = "";
+    unsigned policies = 0;
+    int result = 0;
+    for (unsigned p = 0; p < TRACE_POLICIES; p++)
+        policies += is_needed(plan, p);
+    bench_progress_begin(&progress, plan->quiet, plan->name_count * policies);
+    for (unsigned i = 0; i < plan->name_count && result == 0; i++)
+        result = simulate_one(plan, plan->names[i], &results[i], out_size_count, &progress, text,
+                              sizeof text);
+    bench_progress_end(&progress);
+    if (result != 0)
+        fprintf(stderr, "clockpool-bench trace: %s\n", text);
+    return result;
+}
+
+static int show(const struct trace_plan *plan, const struct trace_report *report)
+{
+    if (plan->json == NULL || strcmp(plan->json, "-") != 0) {
+        for (unsigned i = 0; i < report->result_count && !plan->no_curve; i++)
+            if (report->size_count > 1)
+                trace_print_curve(report, &report->results[i], stdout);
+        trace_print_tables(report, stdout);
+        for (unsigned i = 0; i < report->result_count && plan->estimate; i++) {
+            printf("\n");
+            trace_print_estimates(report, &report->results[i], stdout);
+        }
+    }
+    if (plan->json == NULL || trace_write_json(report, plan->json) == 0)
+        return 0;
+    fprintf(stderr, "clockpool-bench trace: cannot write %s\n", plan->json);
+    return 1;
+}
+
+int bench_trace_main(int argc, char **argv)
+{
+    static char scan[] = "synthetic:scan", loop[] = "synthetic:loop", shift[] = "synthetic:shift";
+    struct trace_plan plan = {
+        .names = {scan, loop, shift},
+        .name_count = 3,
+        .sizes = {{1, true}, {5, true}, {10, true}, {20, true}, {40, true}},
+        .size_count = 5,
+        .seed = 1,
+    };
+    memset(plan.chosen, true, sizeof plan.chosen);
+    int code = parse(&plan, argc, argv);
+    if (code != 0)
+        return code;
+    if (plan.help) {
+        fputs(help_text, stdout);
+        return 0;
+    }
+    struct trace_result *results = calloc(plan.name_count, sizeof *results);
+    struct trace_report report = {
+        .results = results, .result_count = plan.name_count, .seed = plan.seed};
+    memcpy(report.chosen, plan.chosen, sizeof report.chosen);
+    if (results == NULL) {
+        fprintf(stderr, "clockpool-bench trace: not enough memory\n");
+        return 1;
+    }
+    code = simulate_all(&plan, results, &report.size_count) != 0 ? 1 : show(&plan, &report);
+    for (unsigned i = 0; i < plan.name_count; i++)
+        trace_sequence_close(&results[i].sequence);
+    free(results);
+    return code;
+}
