@@ -480,11 +480,17 @@ int cp_evict__claim(struct cp_bufpool_file *file, uint64_t page, struct cp_frame
         bool io = cp_word_latch(seen) == CP_LATCH_LOADING ||
                   (cp_word_readable(seen) &&
                    atomic_load_explicit(&pool->writes_in_flight, memory_order_relaxed) > 0);
+        /* A writer that waits for the log takes as long as that takes: no reason to call it a pin.
+         */
+        bool writer = cp_word_readable(seen) &&
+                      atomic_load_explicit(&pool->writes_claimed, memory_order_relaxed) > 0;
         uint64_t now_ns = cp_now_ns();
         if (deadline_ns == 0)
             deadline_ns = now_ns + CP_BUFPOOL_WAIT_LIMIT_MS * UINT64_C(1000000);
-        if (now_ns >= deadline_ns ||
-            (!io && cp_latch_wait(word, seen, NULL, NULL, now_ns + CLAIM_PATIENCE_NS) != 0))
+        if (now_ns >= deadline_ns)
+            return pinned(file, page);
+        if (!io && cp_latch_wait(word, seen, NULL, NULL, now_ns + CLAIM_PATIENCE_NS) != 0 &&
+            !writer)
             return pinned(file, page);
         if (io)
             cp_fix__wait_word(file, word, seen);

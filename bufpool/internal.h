@@ -279,7 +279,8 @@ struct cp_bufpool {
     _Atomic int64_t free_units; /* in the buddy; a moment's error is harmless */
     _Atomic uint64_t pages_resident, pages_dirty;
     _Atomic uint64_t reads_in_flight, writes_in_flight; /* pages */
-    _Atomic uint64_t write_completions;                 /* requests, failed ones included */
+    _Atomic uint64_t writes_claimed;    /* pages: those in flight, and before that in the gate */
+    _Atomic uint64_t write_completions; /* requests, failed ones included */
 
     pthread_mutex_t files_lock; /* guards: files, attach_count */
     struct cp_bufpool_file *files[CP_BUFPOOL_FILES_MAX];

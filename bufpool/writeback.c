@@ -41,6 +41,7 @@ bool cp_writeback__claim(struct cp_bufpool *pool, uint64_t *word, uint64_t seen)
         cp_shield__release_shared(pool, word);
         return false;
     }
+    atomic_fetch_add_explicit(&pool->writes_claimed, 1, memory_order_relaxed);
     if ((cp_word_load(word) & CP_WORD_DIRTY) != 0)
         return true;
     cp_writeback__let_go(pool, frame); /* another writer finished while we joined */
@@ -49,6 +50,7 @@ bool cp_writeback__claim(struct cp_bufpool *pool, uint64_t *word, uint64_t seen)
 
 void cp_writeback__let_go(struct cp_bufpool *pool, struct cp_frame *frame)
 {
+    atomic_fetch_sub_explicit(&pool->writes_claimed, 1, memory_order_relaxed);
     /* release: pairs with the acquire in cp_writeback__claim */
     atomic_store_explicit(&frame->writing, 0, memory_order_release);
     cp_shield__release_shared(pool, word_of(frame));

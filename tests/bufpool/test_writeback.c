@@ -506,9 +506,53 @@ static void writeback_discard_of_dirty_pages_writes_nothing(void **state)
     close_setting(&s);
 }
 
+/* A log that takes its time: it is durable once the discard has returned, or after a while. */
+struct slow_log {
+    struct fake_log log;
+    _Atomic bool asked, returned;
+};
+
+static int make_durable_slowly(void *ctx, cp_lsn upto)
+{
+    struct slow_log *slow = ctx;
+    const uint64_t until_ns =
+        cp_now_ns() + UINT64_C(200000000); /* four times the patience for pins */
+    atomic_store(&slow->asked, true);
+    while (!atomic_load(&slow->returned) && cp_now_ns() < until_ns)
+        sched_yield();
+    return fake_make_durable(&slow->log, upto);
+}
+
+static void writeback_discard_is_patient_with_a_slow_log(void **state)
+{
+    (void)state;
+    static struct setting s;
+    static struct slow_log slow;
+    pthread_t thread;
+    void *result;
+    memset(&slow, 0, sizeof slow);
+    memset(&s, 0, sizeof s);
+    const struct cp_lsn_gate gate = {&slow, fake_durable, make_durable_slowly};
+    world_open(&s.w, 8 * MIB);
+    world_create_file(&s.w, 0, 4096, PAGES);
+    world_attach_with(&s.w, 0, &(struct cp_bufpool_file_options){.gate = &gate});
+    change_page(&s.w, 0, 7, 1, 7);
+    assert_int_equal(pthread_create(&thread, NULL, flush_in_thread, &s), 0);
+    while (!atomic_load(&slow.asked)) /* ends: the flush asks the log, with the page claimed */
+        sched_yield();
+    int code = cp_bufpool_discard(s.w.file[0], 7, 1);
+    atomic_store(&slow.returned, true);
+    pthread_join(thread, &result);
+    assert_int_equal(code, 0);
+    assert_int_equal((intptr_t)result, 0);
+    assert_int_equal(atomic_load(&s.w.pool->writes_claimed), 0);
+    world_close(&s.w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(writeback_discard_is_patient_with_a_slow_log),
         cmocka_unit_test(writeback_gate_asked_once_with_the_largest_lsn),
         cmocka_unit_test(writeback_largest_lsn_of_a_page_counts),
         cmocka_unit_test(writeback_durable_log_is_not_asked),
