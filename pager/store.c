@@ -48,7 +48,7 @@ static int random_u64(uint64_t *out_value)
 
 int cp_pager__temporary_beside(const char *directory, char **out_temporary, char **out_parent)
 {
-    uint64_t number;
+    uint64_t number = 0; /* for gcc, which at -O3 does not see that failure returns */
     int code = random_u64(&number);
     if (code != 0)
         return code;
