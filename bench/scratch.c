@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -58,6 +59,24 @@ static void find_mount(struct bench_place *place)
     }
     if (file != NULL)
         fclose(file);
+}
+
+/* Where the mount is not to be seen (in a chroot, say), the kernel still tells the kind. */
+static void find_type(struct bench_place *place)
+{
+    static const struct {
+        uint32_t magic; /* linux/magic.h; XFS has its own */
+        const char *name;
+    } kinds[] = {{0xef53, "ext4"},      {0x58465342, "xfs"},   {0x9123683e, "btrfs"},
+                 {0x01021994, "tmpfs"}, {0x858458f6, "ramfs"}, {0x794c7630, "overlay"}};
+    struct statfs info;
+    const char *name = "unknown";
+    if (place->type[0] != '\0')
+        return;
+    for (unsigned i = 0; statfs(place->path, &info) == 0 && i < sizeof kinds / sizeof *kinds; i++)
+        if ((uint32_t)info.f_type == kinds[i].magic)
+            name = kinds[i].name;
+    snprintf(place->type, sizeof place->type, "%s", name);
 }
 
 /* The disk behind a device number, through /sys/dev/block; a partition leads to its disk. */
@@ -104,6 +123,7 @@ int bench_place_find(const char *directory, struct bench_place *out_place,
         return bench_fail(error, "%s is not a directory", directory);
     place.free_bytes = (uint64_t)space.f_bavail * space.f_frsize;
     find_mount(&place);
+    find_type(&place);
     find_device(&place, info.st_dev);
     place.in_memory = strcmp(place.type, "tmpfs") == 0 || strcmp(place.type, "ramfs") == 0;
     *out_place = place;
