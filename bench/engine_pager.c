@@ -30,11 +30,10 @@ struct pager_thread {
     struct cp_pager *pager;
     const struct cp_page_map *map; /* NULL with the mmap engine */
     struct bench_thread_setup setup;
-    struct bench_op **ops;     /* of each slot */
-    struct cp_ticket *tickets; /* of each slot */
-    uint64_t *numbers;         /* of each slot: the how manieth op it was given */
-    uint64_t started;          /* ops so far */
-    unsigned *flying;          /* slots in flight, oldest first */
+    struct bench_op **ops;      /* of each slot */
+    struct cp_ticket *tickets;  /* of each slot */
+    struct cp_ticket **waiting; /* reads: those in flight */
+    unsigned *flying;           /* updates: slots in flight, oldest first */
     unsigned flying_count;
     unsigned prefetched; /* of these, the first so many were handed to prefetch (updates) */
     uint64_t *pages;     /* scratch: as many as a batch or a depth needs */
@@ -89,6 +88,7 @@ static int open_pager(const struct bench_setup *setup, enum cp_engine kind, void
                                        .page_size = setup->data.page_size,
                                        .read_only = !bench_workload_writes(setup->workload),
                                        .budget_bytes = setup->mem_bytes,
+                                       .register_buffers = true, /* as raw's */
                                        .caching = setup->buffered ? CP_IO_BUFFERED
                                                                   : CP_IO_DIRECT_IF_POSSIBLE,
                                        .advice = advice[setup->advice]};
@@ -175,7 +175,7 @@ static void thread_end(void *handle)
     struct pager_thread *thread = handle;
     free(thread->ops);
     free(thread->tickets);
-    free(thread->numbers);
+    free(thread->waiting);
     free(thread->flying);
     free(thread->pages);
     free(thread->fixes);
@@ -197,11 +197,11 @@ static int thread_begin(void *handle, const struct bench_thread_setup *setup, vo
         scratch = setup->depth;
     thread->ops = calloc(setup->depth, sizeof *thread->ops);
     thread->tickets = calloc(setup->depth, sizeof *thread->tickets);
-    thread->numbers = calloc(setup->depth, sizeof *thread->numbers);
+    thread->waiting = calloc(setup->depth, sizeof(struct cp_ticket *));
     thread->flying = calloc(setup->depth, sizeof *thread->flying);
     thread->pages = calloc(scratch, sizeof *thread->pages);
     thread->fixes = calloc(scratch, sizeof *thread->fixes);
-    if (thread->ops == NULL || thread->tickets == NULL || thread->numbers == NULL ||
+    if (thread->ops == NULL || thread->tickets == NULL || thread->waiting == NULL ||
         thread->flying == NULL || thread->pages == NULL || thread->fixes == NULL) {
         thread_end(thread);
         return bench_fail(setup->error, "out of memory");
@@ -386,8 +386,8 @@ static int start_op(void *handle, unsigned slot, struct bench_op *op)
             return read_fail(thread);
     }
     thread->ops[slot] = op;
-    thread->numbers[slot] = thread->started++;
-    thread->flying[thread->flying_count++] = slot;
+    thread->waiting[thread->flying_count] = &thread->tickets[slot]; /* reads */
+    thread->flying[thread->flying_count++] = slot;                  /* updates */
     return 0;
 }
 
@@ -402,57 +402,19 @@ static int finish_ticket(struct pager_thread *thread, unsigned slot)
     return 0;
 }
 
-/* Finish the slot at index of the flying ones. */
-static int finish_at(struct pager_thread *thread, unsigned index)
-{
-    unsigned slot = thread->flying[index];
-    thread->flying_count--;
-    memmove(thread->flying + index, thread->flying + index + 1,
-            (thread->flying_count - index) * sizeof *thread->flying);
-    return finish_ticket(thread, slot);
-}
-
-/* Take what is ready, without waiting. How many, or -1. */
-static int take_ready(struct pager_thread *thread, unsigned *out_slots, unsigned capacity)
-{
-    unsigned done = 0;
-    for (unsigned i = 0; i < thread->flying_count && done < capacity;) {
-        unsigned slot = thread->flying[i];
-        if (!cp_pager_poll(thread->pager, &thread->tickets[slot])) {
-            i++;
-            continue;
-        }
-        if (finish_at(thread, i) != 0)
-            return -1;
-        out_slots[done++] = slot;
-    }
-    return (int)done;
-}
-
-/*
- * Which ticket to wait for when none is ready: the oldest, but not one that many younger ones have
- * overtaken. A device takes a hundred times as long for one read in a thousand, and waiting for
- * that one would leave it without work.
- */
-static unsigned choose_ticket(const struct pager_thread *thread)
-{
-    for (unsigned i = 0; i < thread->flying_count; i++)
-        if (thread->started - thread->numbers[thread->flying[i]] < 2 * thread->setup.depth)
-            return i;
-    return 0;
-}
-
 static int reap_reads(struct pager_thread *thread, unsigned *out_slots, unsigned capacity)
 {
-    int done = take_ready(thread, out_slots, capacity);
-    if (done != 0)
-        return done;
-    unsigned index = choose_ticket(thread);
-    out_slots[0] = thread->flying[index];
-    if (finish_at(thread, index) != 0)
-        return -1;
-    done = take_ready(thread, out_slots + 1, capacity - 1);
-    return done < 0 ? -1 : done + 1;
+    unsigned ready = cp_pager_wait_some(thread->pager, thread->waiting, thread->flying_count);
+    unsigned done = (unsigned)cp_min_u64(ready, capacity);
+    for (unsigned i = 0; i < done; i++) {
+        out_slots[i] = (unsigned)(thread->waiting[i] - thread->tickets);
+        if (finish_ticket(thread, out_slots[i]) != 0)
+            return -1;
+    }
+    thread->flying_count -= done;
+    memmove(thread->waiting, thread->waiting + done,
+            thread->flying_count * sizeof(struct cp_ticket *));
+    return (int)done;
 }
 
 static int reap_updates(struct pager_thread *thread, unsigned *out_slots, unsigned capacity)

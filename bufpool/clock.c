@@ -77,31 +77,31 @@ static uint64_t bits_words(uint32_t slot_limit)
 
 uint64_t cp_clock__bytes(uint32_t slot_limit)
 {
-    return bits_words(slot_limit) * sizeof(uint64_t) +
-           (uint64_t)slot_limit * (sizeof(struct cp_clock_links) + 1) +
-           cp_ghosts__bytes(slot_limit);
+    return cp_align_up(cp_ghosts__bytes(slot_limit) + bits_words(slot_limit) * sizeof(uint64_t) +
+                           (uint64_t)slot_limit * (sizeof(struct cp_clock_links) + 1),
+                       CP_CLOCK_ALIGNMENT);
 }
 
 void cp_clock__init(struct cp_clock *clock, void *memory, uint32_t slot_limit)
 {
-    uint64_t *words = memory;
-
     *clock = (struct cp_clock){
         .slot_limit = slot_limit,
         .oldest = CP_CLOCK_NONE,
         .newest = CP_CLOCK_NONE,
         .next = CP_CLOCK_NONE,
         .young = CP_CLOCK_NONE,
+        .probation_ahead = {.slot = CP_CLOCK_NONE, .before = {CP_CLOCK_NONE, CP_CLOCK_NONE}},
+        .young_ahead = {.slot = CP_CLOCK_NONE, .before = {CP_CLOCK_NONE, CP_CLOCK_NONE}},
+        .main_ahead = {.before = {CP_CLOCK_NONE, CP_CLOCK_NONE}},
         .evicted_probation = 1,
         .evicted_main = 1,
         .credit = CP_CLOCK_STEPS_MAX,
     };
-    clock->main_bits = words;
-    clock->links = (struct cp_clock_links *)(words + bits_words(slot_limit));
-    /* The ghosts last but one: they need an even address, the states any. */
-    uint8_t *rest = (uint8_t *)(clock->links + slot_limit);
-    cp_ghosts__init(&clock->ghosts, rest);
-    clock->states = rest + cp_ghosts__bytes(slot_limit);
+    /* What needs most alignment comes first. */
+    cp_ghosts__init(&clock->ghosts, memory);
+    clock->main_bits = (uint64_t *)((uint8_t *)memory + cp_ghosts__bytes(slot_limit));
+    clock->links = (struct cp_clock_links *)(clock->main_bits + bits_words(slot_limit));
+    clock->states = (uint8_t *)(clock->links + slot_limit);
 }
 
 /* fmin and fmax without libm. */
@@ -194,6 +194,10 @@ static void unlink_slot(struct cp_clock *clock, uint32_t slot)
         clock->newest = links.older;
     if (clock->next == slot)
         clock->next = links.newer;
+    if (clock->probation_ahead.slot == slot)
+        clock->probation_ahead.slot = links.newer;
+    if (clock->young_ahead.slot == slot)
+        clock->young_ahead.slot = links.newer;
     if (clock->young == slot)
         clock->young = links.newer;
     if ((clock->states[slot] & YOUNG) != 0)
@@ -215,6 +219,7 @@ static void age_pages(struct cp_clock *clock, cp_clock_look_fn *look, void *ctx)
         clock->young = clock->links[slot].newer;
         clock->young_units -= weight;
         clock->states[slot] &= (uint8_t)~YOUNG;
+        clock->young_ahead.lead -= clock->young_ahead.lead > 0;
         if (look(ctx, slot, CP_CLOCK_VISIT) == CP_CLOCK_REFERENCED)
             clock->states[slot] &= (uint8_t)~FETCHED;
     }
@@ -301,6 +306,7 @@ static enum cp_clock_look look_main(struct cp_clock *clock, bool strict, cp_cloc
     enum cp_clock_look found = look(ctx, slot, take ? CP_CLOCK_TAKE : CP_CLOCK_VISIT);
 
     *out_slot = slot;
+    clock->main_ahead.lead -= clock->main_ahead.lead > 0;
     if ((found == CP_CLOCK_REFERENCED || !take) && clock->credit >= 1)
         clock->credit -= 1;
     if (found == CP_CLOCK_REFERENCED && count < COUNT_MAX) {
@@ -378,6 +384,7 @@ static enum cp_clock_look look_probation(struct cp_clock *clock, bool hurry, cp_
     uint32_t slot = clock->next;
     enum cp_clock_look found = look(ctx, slot, CP_CLOCK_TAKE);
 
+    clock->probation_ahead.lead -= clock->probation_ahead.lead > 0;
     if (found == CP_CLOCK_REFERENCED && (hurry || (clock->states[slot] & FETCHED) != 0))
         found = look(ctx, slot, CP_CLOCK_TAKE);
     if (found == CP_CLOCK_REFERENCED) {
@@ -430,6 +437,50 @@ uint32_t cp_clock__pick(struct cp_clock *clock, uint32_t max_looks, cp_clock_loo
     }
     *out_looks = looks;
     return found == CP_CLOCK_COLD ? slot : CP_CLOCK_NONE;
+}
+
+/* The look-ahead has come to this slot: each of the last three takes its next step. */
+static void hint(struct cp_clock_ahead *ahead, uint32_t slot, cp_clock_look_fn *look, void *ctx)
+{
+    if (ahead->before[1] != CP_CLOCK_NONE)
+        (void)look(ctx, ahead->before[1], CP_CLOCK_NEAR);
+    if (ahead->before[0] != CP_CLOCK_NONE)
+        (void)look(ctx, ahead->before[0], CP_CLOCK_FAR);
+    (void)look(ctx, slot, CP_CLOCK_FARTHEST);
+    ahead->before[1] = ahead->before[0];
+    ahead->before[0] = slot;
+    ahead->lead++;
+}
+
+/* A step ahead of `from`, along probation. */
+static void hint_probation(struct cp_clock *clock, struct cp_clock_ahead *ahead, uint32_t from,
+                           cp_clock_look_fn *look, void *ctx)
+{
+    if (ahead->lead == 0)
+        ahead->slot = from;
+    uint32_t slot = ahead->slot;
+    if (ahead->lead >= CP_CLOCK_AHEAD || slot == CP_CLOCK_NONE)
+        return;
+    ahead->slot = clock->links[slot].newer;
+    if (ahead->slot != CP_CLOCK_NONE)
+        __builtin_prefetch(&clock->links[ahead->slot]);
+    hint(ahead, slot, look, ctx);
+}
+
+void cp_clock__look_ahead(struct cp_clock *clock, cp_clock_look_fn *look, void *ctx)
+{
+    struct cp_clock_ahead *ahead = &clock->main_ahead;
+
+    hint_probation(clock, &clock->probation_ahead, clock->next, look, ctx);
+    hint_probation(clock, &clock->young_ahead, clock->young, look, ctx);
+    if (ahead->lead == 0)
+        ahead->slot = clock->hand;
+    if (ahead->lead < CP_CLOCK_AHEAD) {
+        uint32_t slot = find_main(clock, ahead->slot, clock->slot_limit);
+        ahead->slot = slot == CP_CLOCK_NONE ? 0 : slot + 1;
+        if (slot != CP_CLOCK_NONE)
+            hint(ahead, slot, look, ctx);
+    }
 }
 
 void cp_clock__evict(struct cp_clock *clock, uint32_t slot, uint64_t key, bool named)

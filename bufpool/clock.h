@@ -21,7 +21,10 @@
 
 #include "ghosts.h"
 
-#define CP_CLOCK_NONE UINT32_MAX
+#define CP_CLOCK_NONE      UINT32_MAX
+#define CP_CLOCK_ALIGNMENT 64u /* of the memory for cp_clock__init */
+/* Slots that are hinted at before they are looked at: as many as are picked at a time. */
+#define CP_CLOCK_AHEAD 16u
 /* Longest way of the hand over main for one victim while probation has any. */
 #define CP_CLOCK_STEPS_MAX 64u
 /* Steps of the histogram of ghost hits by age: each is an eighth of the pool. */
@@ -31,6 +34,11 @@
 enum cp_clock_ask {
     CP_CLOCK_VISIT, /* clear the mark; the page stays, whatever comes out */
     CP_CLOCK_TAKE,  /* clear the mark; if there was none, the page is to be a victim: claim it */
+    /* Nothing: the slot is likely to be looked at, and these come before, the farthest first. The
+     * page in it may have gone since, the answer is ignored. */
+    CP_CLOCK_NEAR,
+    CP_CLOCK_FAR,
+    CP_CLOCK_FARTHEST,
 };
 
 /* What a look at a slot found. */
@@ -53,6 +61,13 @@ enum cp_clock_place {
 
 struct cp_clock_links {
     uint32_t older, newer; /* neighbours in probation, or CP_CLOCK_NONE */
+};
+
+/* How far the hints have come. */
+struct cp_clock_ahead {
+    uint32_t slot;      /* the next to be hinted at */
+    uint32_t before[2]; /* the last two, newest first */
+    uint32_t lead;      /* slots hinted at and not looked at yet, roughly */
 };
 
 struct cp_clock {
@@ -80,10 +95,12 @@ struct cp_clock {
     uint64_t young_units; /* from there to the newest */
     uint64_t skipped, evicted; /* pages, since the search last began at the oldest */
 
+    struct cp_clock_ahead probation_ahead, young_ahead, main_ahead;
+
     uint64_t ghost_hits[CP_CLOCK_AGE_STEPS]; /* misses of pages evicted so many eighths ago */
 };
 
-/* Bytes of memory for slot_limit slots; cp_clock__init takes them zeroed and 8-byte aligned. */
+/* Bytes of memory for slot_limit slots; cp_clock__init takes them zeroed and aligned. */
 uint64_t cp_clock__bytes(uint32_t slot_limit);
 /* memory: borrowed for the clock's life. */
 void cp_clock__init(struct cp_clock *clock, void *memory, uint32_t slot_limit);
@@ -106,6 +123,11 @@ bool cp_clock__admit(struct cp_clock *clock, cp_clock_look_fn *look, void *ctx,
 /* Find a victim with at most max_looks looks. Returns the slot or CP_CLOCK_NONE. */
 uint32_t cp_clock__pick(struct cp_clock *clock, uint32_t max_looks, cp_clock_look_fn *look,
                         void *ctx, uint32_t *out_looks);
+/*
+ * Hint at what will be looked at soon, a step of the way: to be called for each miss, so that what
+ * a look reads has come from memory by then. It changes nothing that matters.
+ */
+void cp_clock__look_ahead(struct cp_clock *clock, cp_clock_look_fn *look, void *ctx);
 /* The page in slot is evicted, named as a victim or not: forget it but for its ghost. */
 void cp_clock__evict(struct cp_clock *clock, uint32_t slot, uint64_t key, bool named);
 /* A victim of this weight, which stood at this place when it was named, stays there. */

@@ -10,8 +10,8 @@
  *  1. A victim is claimed by swapping its state word from "free, unreferenced" to exclusive:
  *     whoever wins the swap owns page and frame, after the pin slots have been searched if the word
  *     was biased (bias.c). No other check is needed, none is trusted. Since that search costs a
- *     barrier, a sweep claims several biased victims for one; the frames it has no use for go back
- *     to the allocator, where the next misses find them.
+ *     barrier, and the lock something too, a sweep claims several victims at a time; the frames it
+ *     has no use for are spares, which the next misses find.
  *  2. A clean victim is taken without any waiting. Dirty pages the hand comes by are claimed shared
  *     and written in a batch; only when no clean victim exists does the caller wait for a write.
  *  3. Nobody waits here while holding clock_lock.
@@ -44,7 +44,7 @@ struct sweep {
     struct cp_frame *claimed[CP_VICTIMS_MAX];   /* words exclusive, slots not searched yet */
     enum cp_clock_place places[CP_VICTIMS_MAX]; /* where they stood */
     uint32_t claimed_count, claimed_limit;
-    bool more; /* another victim would share the search */
+    bool more; /* another victim would be welcome */
     struct cp_frame *dirty[CP_WRITE_BATCH_MAX];
     uint32_t dirty_count, dirty_limit;
     bool no_clean; /* every resident page is dirty: stop when the batch is full */
@@ -61,11 +61,33 @@ static enum cp_clock_look look_at_dirty(struct sweep *sweep, struct cp_frame *fr
     return CP_CLOCK_LATER;
 }
 
+/*
+ * A slot will be looked at: fetch the next of the three things that a look reads, each of which
+ * tells where the next one is. One step for each miss, so that none waits for memory here.
+ */
+static enum cp_clock_look fetch(struct cp_bufpool *pool, uint32_t unit, enum cp_clock_ask ask)
+{
+    const struct cp_slot *slot = &pool->slots[unit];
+
+    if (ask == CP_CLOCK_FARTHEST) {
+        __builtin_prefetch(slot);
+    } else if (slot->frame != 0) {
+        const struct cp_frame *frame = &pool->frames[slot->frame - 1];
+        if (ask == CP_CLOCK_FAR)
+            __builtin_prefetch(frame);
+        else
+            __builtin_prefetch(atomic_load_explicit(&frame->word, memory_order_relaxed), 1);
+    }
+    return CP_CLOCK_SKIP;
+}
+
 /* The policy's question about a slot, answered by trying to claim it. Under clock_lock. */
 static enum cp_clock_look look_at(void *ctx, uint32_t unit, enum cp_clock_ask ask)
 {
     struct sweep *sweep = ctx;
     struct cp_bufpool *pool = sweep->pool;
+    if (ask >= CP_CLOCK_NEAR)
+        return fetch(pool, unit, ask);
     struct cp_frame *frame = &pool->frames[pool->slots[unit].frame - 1];
     /* acquire: pairs with the release in cp_load__claim */
     uint64_t *word = atomic_load_explicit(&frame->word, memory_order_acquire);
@@ -88,11 +110,12 @@ static enum cp_clock_look look_at(void *ctx, uint32_t unit, enum cp_clock_ask as
         return CP_CLOCK_SKIP;
     sweep->places[sweep->claimed_count] = cp_clock__place(&pool->clock, unit);
     sweep->claimed[sweep->claimed_count++] = frame;
-    sweep->more = (seen & CP_WORD_BIASED) != 0 && sweep->claimed_count < sweep->claimed_limit;
+    sweep->more = sweep->claimed_count < sweep->claimed_limit;
+    cp_ghosts__prefetch(&pool->clock.ghosts, cp_bufpool__key(frame->file, frame->page));
     return CP_CLOCK_COLD;
 }
 
-/* Claim a victim, and others that can share its search. Under clock_lock. Returns the looks. */
+/* Claim a victim, and others with it. Under clock_lock. Returns the looks. */
 static uint32_t claim_victims(struct cp_bufpool *pool, struct sweep *sweep)
 {
     uint64_t resident = atomic_load_explicit(&pool->pages_resident, memory_order_relaxed);
@@ -111,42 +134,73 @@ static uint32_t claim_victims(struct cp_bufpool *pool, struct sweep *sweep)
 }
 
 /*
+ * Evicted frames that nobody has a use for yet are kept as spares, of each size as many as a sweep
+ * claims. Under clock_lock. False: there are enough.
+ */
+static bool push_spare(struct cp_bufpool *pool, struct cp_frame *frame, uint32_t limit)
+{
+    struct cp_spares *spares = &pool->spares[frame->order];
+
+    if (spares->count >= limit)
+        return false;
+    spares->frames[spares->count++] = frame;
+    return true;
+}
+
+static struct cp_frame *pop_spare(struct cp_bufpool *pool, uint32_t order)
+{
+    struct cp_spares *spares = &pool->spares[order];
+    return spares->count > 0 ? spares->frames[--spares->count] : NULL;
+}
+
+static uint32_t victims_limit(const struct cp_bufpool *pool)
+{
+    uint64_t resident = atomic_load_explicit(&pool->pages_resident, memory_order_relaxed);
+    return (uint32_t)cp_max_u64(1, cp_min_u64(CP_VICTIMS_MAX, resident / VICTIMS_SHARE));
+}
+
+/*
  * Search the slots for what was claimed. The first page that nobody holds becomes the victim, the
- * others' frames are freed; what readers hold is referenced from now on. Returns how many they
+ * others' frames are spares; what readers hold is referenced from now on. Returns how many they
  * hold.
  */
 static uint32_t settle_claims(struct cp_bufpool *pool, struct sweep *sweep)
 {
     uint64_t *words[CP_VICTIMS_MAX];
+    uint64_t keys[CP_VICTIMS_MAX];
     uint32_t orders[CP_VICTIMS_MAX];
-    uint32_t evicted = 0;
+    struct cp_frame *left[CP_VICTIMS_MAX]; /* more than are kept as spares */
+    uint32_t evicted = 0, left_count = 0, limit = victims_limit(pool);
 
     if (sweep->claimed_count == 0)
         return 0;
     for (uint32_t i = 0; i < sweep->claimed_count; i++) {
-        words[i] = atomic_load_explicit(&sweep->claimed[i]->word, memory_order_relaxed);
-        orders[i] = sweep->claimed[i]->order; /* what is let go is no longer ours to look at */
+        struct cp_frame *frame = sweep->claimed[i];
+        words[i] = atomic_load_explicit(&frame->word, memory_order_relaxed);
+        orders[i] = frame->order; /* what is let go is no longer ours to look at */
+        keys[i] = cp_bufpool__key(frame->file, frame->page);
     }
     uint64_t pinned = cp_bias__settle(words, sweep->claimed_count, CP_WORD_REF);
+    for (uint32_t i = 0; i < sweep->claimed_count; i++) {
+        if ((pinned >> i & 1) == 0)
+            cp_evict__drop_page(pool, sweep->claimed[i]);
+    }
     pthread_mutex_lock(&pool->clock_lock);
     for (uint32_t i = 0; i < sweep->claimed_count; i++) {
         struct cp_frame *frame = sweep->claimed[i];
-        if ((pinned >> i & 1) != 0)
+        if ((pinned >> i & 1) != 0) {
             cp_clock__keep(&pool->clock, orders[i], sweep->places[i]);
-        else
-            cp_clock__evict(&pool->clock, frame->unit, cp_bufpool__key(frame->file, frame->page),
-                            true);
+            continue;
+        }
+        cp_clock__evict(&pool->clock, frame->unit, keys[i], true);
+        if (evicted++ == 0)
+            sweep->victim = frame;
+        else if (!push_spare(pool, frame, limit))
+            left[left_count++] = frame;
     }
     pthread_mutex_unlock(&pool->clock_lock);
-    for (uint32_t i = 0; i < sweep->claimed_count; i++) {
-        if ((pinned >> i & 1) != 0)
-            continue;
-        cp_evict__drop_page(pool, sweep->claimed[i]);
-        if (evicted++ == 0)
-            sweep->victim = sweep->claimed[i];
-        else
-            cp_memory__frame_free(pool, sweep->claimed[i]);
-    }
+    while (left_count > 0)
+        cp_memory__frame_free(pool, left[--left_count]);
     cp_bufpool__count(pool, CP_COUNT_EVICTIONS, evicted);
     return sweep->claimed_count - evicted;
 }
@@ -169,8 +223,7 @@ static void run_sweep(struct cp_bufpool *pool, struct sweep *sweep)
                              ? pool->write_batch_pages
                              : 0;
     sweep->no_clean = dirty >= resident;
-    sweep->claimed_limit =
-        (uint32_t)cp_max_u64(1, cp_min_u64(CP_VICTIMS_MAX, resident / VICTIMS_SHARE));
+    sweep->claimed_limit = victims_limit(pool);
 
     do { /* ends: with a victim, without claims, or when readers held as many as there are pages */
         sweep->claimed_count = 0;
@@ -182,45 +235,90 @@ static void run_sweep(struct cp_bufpool *pool, struct sweep *sweep)
     } while (sweep->victim == NULL && sweep->claimed_count > 0 && pinned <= resident);
 }
 
-/*
- * Tell the policy of the miss and ask where the page belongs. When it makes room for the page in
- * main, and at once, *out_frame is the frame of what had to go, else NULL.
- */
-static enum cp_clock_place ask_policy(struct cp_bufpool_file *file, uint64_t page,
-                                      struct cp_frame **out_frame)
+/* The page that comes into this frame stands at its place from now on. Under clock_lock. */
+static void enter(struct cp_bufpool *pool, struct cp_frame *frame, enum cp_clock_place place)
 {
-    struct cp_bufpool *pool = file->pool;
     struct sweep sweep;
+
+    sweep.pool = pool; /* no page is claimed here */
+    cp_clock__insert(&pool->clock, frame->unit, frame->order, place, frame->fetched != 0, look_at,
+                     &sweep);
+    frame->entered = 1;
+}
+
+/* Does main, which is full, make room for a page? Under clock_lock. */
+static bool admit(struct cp_bufpool *pool, struct sweep *sweep)
+{
     uint32_t looks = 0, slot = CP_CLOCK_NONE;
-    bool full = false;
+
+    sweep->claimed_limit = 1;
+    sweep->dirty_count = sweep->dirty_limit = 0;
+    sweep->no_clean = false;
+    bool admitted = cp_clock__admit(&pool->clock, look_at, sweep, &slot, &looks);
+    cp_bufpool__count(pool, CP_COUNT_SWEEP_STEPS, looks);
+    return admitted;
+}
+
+/* What a miss has found so far. */
+struct miss {
+    struct cp_bufpool_file *file;
+    uint64_t page;
+    bool fetched;              /* prefetch: nobody has asked for the page yet */
+    bool told;                 /* the policy knows of the miss */
+    enum cp_clock_place place; /* what it said */
+    struct cp_frame *frame;    /* for the page, or NULL so far */
+};
+
+/*
+ * Tell the policy of a miss, whose frame may have been found already, and ask where the page
+ * belongs. The frame is a spare one, or that of a page which has to make room, if there is such.
+ * Usually this is the only time that a miss takes clock_lock. may_fail: do nothing without a spare.
+ */
+static void tell_policy(struct miss *miss, bool may_fail)
+{
+    struct cp_bufpool *pool = miss->file->pool;
+    bool full = false, found = miss->frame != NULL;
+    struct sweep sweep;
 
     sweep.pool = pool;
     sweep.victim = NULL;
     sweep.claimed_count = 0;
-    sweep.claimed_limit = 1;
-    sweep.dirty_count = sweep.dirty_limit = 0;
-    sweep.no_clean = false;
     pthread_mutex_lock(&pool->clock_lock);
-    enum cp_clock_place place =
-        cp_clock__miss(&pool->clock, cp_bufpool__key(file, page), file->order, &full);
-    if (full && !cp_clock__admit(&pool->clock, look_at, &sweep, &slot, &looks))
-        place = CP_CLOCK_PROBATION;
-    pthread_mutex_unlock(&pool->clock_lock);
-    if (full) {
-        cp_bufpool__count(pool, CP_COUNT_SWEEP_STEPS, looks);
-        (void)settle_claims(pool, &sweep);
+    if (!found)
+        miss->frame = pop_spare(pool, miss->file->order);
+    miss->told = miss->frame != NULL || !may_fail;
+    if (miss->told)
+        miss->place = cp_clock__miss(&pool->clock, cp_bufpool__key(miss->file, miss->page),
+                                     miss->file->order, &full);
+    if (full && !admit(pool, &sweep))
+        miss->place = CP_CLOCK_PROBATION;
+    cp_clock__look_ahead(&pool->clock, look_at, &sweep);
+    if (miss->frame != NULL) {
+        miss->frame->fetched = miss->fetched;
+        if (sweep.claimed_count == 0)
+            enter(pool, miss->frame, miss->place);
+        else if (!found && push_spare(pool, miss->frame, CP_VICTIMS_MAX)) /* the victim serves */
+            miss->frame = NULL;
     }
-    *out_frame = sweep.victim;
-    return place;
+    pthread_mutex_unlock(&pool->clock_lock);
+    if (sweep.claimed_count == 0)
+        return;
+    (void)settle_claims(pool, &sweep);
+    if (sweep.victim == NULL)
+        return;
+    if (miss->frame == NULL && sweep.victim->order == miss->file->order)
+        miss->frame = sweep.victim;
+    else
+        cp_memory__frame_free(pool, sweep.victim);
 }
 
 void cp_evict__enter(struct cp_bufpool *pool, struct cp_frame *frame)
 {
-    struct sweep sweep;
     enum cp_clock_place place = (enum cp_clock_place)frame->place;
     bool full = false;
 
-    sweep.pool = pool; /* no page is claimed here */
+    if (frame->entered != 0)
+        return;
     pthread_mutex_lock(&pool->clock_lock);
     if (place == CP_CLOCK_OUT) {
         place = cp_clock__miss(&pool->clock, cp_bufpool__key(frame->file, frame->page),
@@ -228,8 +326,7 @@ void cp_evict__enter(struct cp_bufpool *pool, struct cp_frame *frame)
         if (full) /* nothing is evicted while a claim is held */
             place = CP_CLOCK_PROBATION;
     }
-    cp_clock__insert(&pool->clock, frame->unit, frame->order, place, frame->fetched != 0, look_at,
-                     &sweep);
+    enter(pool, frame, place);
     pthread_mutex_unlock(&pool->clock_lock);
 }
 
@@ -254,6 +351,7 @@ void cp_evict__drop_page(struct cp_bufpool *pool, struct cp_frame *frame)
         atomic_fetch_sub_explicit(&pool->pages_dirty, 1, memory_order_relaxed);
         atomic_fetch_sub_explicit(&file->dirty_pages, 1, memory_order_relaxed);
     }
+    frame->entered = 0;
     atomic_store_explicit(&frame->lsn, 0, memory_order_relaxed);
     atomic_store_explicit(&frame->word, NULL, memory_order_relaxed);
     cp_latch_publish(word, 0);
@@ -315,7 +413,7 @@ static int evict_one(struct cp_bufpool *pool, uint32_t order, bool may_wait,
     run_sweep(pool, &sweep);
     if (sweep.victim == NULL) {
         if (sweep.dirty_count == 0)
-            return -EAGAIN;
+            return cp_memory__free_spares(pool) ? 0 : -EAGAIN;
         if (may_wait)
             return write_and_wait(pool, &sweep);
         (void)cp_writeback__start(pool, sweep.dirty, sweep.dirty_count, CP_GATE_SKIP, NULL);
@@ -369,34 +467,21 @@ static bool may_have_memory(struct cp_bufpool *pool, uint32_t order)
                atomic_load_explicit(&pool->budget.limit_bytes, memory_order_relaxed);
 }
 
-/* The frame gets what its page will be entered with. */
-static void hand_out(struct cp_frame *frame, enum cp_clock_place place, struct cp_frame **out_frame)
+/* Look for a frame until there is one, the deadline has come, or a write or the gate fails. */
+static int find_frame(struct cp_bufpool *pool, uint32_t order, struct cp_frame **out_frame)
 {
-    frame->place = place;
-    frame->fetched = 0;
-    *out_frame = frame;
-}
-
-int cp_evict__acquire(struct cp_bufpool_file *file, uint64_t page, struct cp_frame **out_frame)
-{
-    struct cp_bufpool *pool = file->pool;
-    struct cp_frame *frame = NULL;
     uint64_t deadline_ns = 0;
     uint32_t rounds = 0;
 
-    enum cp_clock_place place = ask_policy(file, page, &frame);
-    if (frame != NULL && frame->order != file->order) {
-        cp_memory__frame_free(pool, frame);
-        frame = NULL;
-    }
-    while (frame == NULL) { /* ends: by GATHER_ROUNDS, by the deadline, or with a frame */
+    *out_frame = NULL;
+    for (;;) { /* ends: by GATHER_ROUNDS, by the deadline, or with a frame */
         int status = 0;
-        if (may_have_memory(pool, file->order))
-            frame = cp_memory__frame_alloc(pool, file->order);
-        if (frame == NULL)
-            status = evict_one(pool, file->order, true, &frame);
-        if (frame != NULL)
-            break;
+        if (may_have_memory(pool, order))
+            *out_frame = cp_memory__frame_alloc(pool, order);
+        if (*out_frame == NULL)
+            status = evict_one(pool, order, true, out_frame);
+        if (*out_frame != NULL)
+            return 0;
         if (status == -EAGAIN)
             status = wait_for_frames(pool, &deadline_ns);
         if (status != 0)
@@ -406,18 +491,44 @@ int cp_evict__acquire(struct cp_bufpool_file *file, uint64_t page, struct cp_fra
                                 "raise the budget, or hold fewer pages at a time",
                                 "looking for %llu bytes in one piece: pinned pages fragment the "
                                 "memory",
-                                (unsigned long long)(CP_UNIT_BYTES << file->order));
+                                (unsigned long long)(CP_UNIT_BYTES << order));
     }
-    cp_clean__after_miss(pool);
-    hand_out(frame, place, out_frame);
+}
+
+/* The frame gets what its page will be entered with, if it has not been entered yet. */
+static void hand_out(struct cp_frame *frame, enum cp_clock_place place, bool fetched,
+                     struct cp_frame **out_frame)
+{
+    if (frame->entered == 0) {
+        frame->place = place;
+        frame->fetched = fetched;
+    }
+    *out_frame = frame;
+}
+
+int cp_evict__acquire(struct cp_bufpool_file *file, uint64_t page, bool fetched,
+                      struct cp_frame **out_frame)
+{
+    struct miss miss = {.file = file, .page = page, .fetched = fetched};
+    int status = 0;
+
+    tell_policy(&miss, false);
+    if (miss.frame == NULL)
+        status = find_frame(file->pool, file->order, &miss.frame);
+    if (status != 0)
+        return status;
+    cp_clean__after_miss(file->pool);
+    hand_out(miss.frame, miss.place, fetched, out_frame);
     return 0;
 }
 
 int cp_evict__try_frame(struct cp_bufpool *pool, uint32_t order, struct cp_frame **out_frame)
 {
-    struct cp_frame *frame = NULL;
+    pthread_mutex_lock(&pool->clock_lock);
+    struct cp_frame *frame = pop_spare(pool, order);
+    pthread_mutex_unlock(&pool->clock_lock);
 
-    if (may_have_memory(pool, order))
+    if (frame == NULL && may_have_memory(pool, order))
         frame = cp_memory__frame_alloc(pool, order);
     if (frame == NULL) {
         int status = evict_one(pool, order, false, &frame);
@@ -429,22 +540,29 @@ int cp_evict__try_frame(struct cp_bufpool *pool, uint32_t order, struct cp_frame
     cp_clean__after_miss(pool);
     if (frame == NULL)
         return -EAGAIN;
-    hand_out(frame, CP_CLOCK_OUT, out_frame);
+    hand_out(frame, CP_CLOCK_OUT, false, out_frame);
     return 0;
 }
 
-int cp_evict__try_acquire(struct cp_bufpool_file *file, uint64_t page, struct cp_frame **out_frame)
+int cp_evict__try_acquire(struct cp_bufpool_file *file, uint64_t page, bool fetched,
+                          struct cp_frame **out_frame)
 {
-    struct cp_bufpool *pool = file->pool;
-    struct cp_frame *spare = NULL;
-    int status = cp_evict__try_frame(pool, file->order, out_frame);
+    struct miss miss = {.file = file, .page = page, .fetched = fetched};
 
-    if (status != 0)
-        return status;
-    /* Asked last: after a failure the same miss comes again, and must be told of once. */
-    (*out_frame)->place = ask_policy(file, page, &spare);
-    if (spare != NULL)
-        cp_memory__frame_free(pool, spare);
+    /* Told once there is a frame: after a failure the same miss comes again. */
+    tell_policy(&miss, true);
+    if (!miss.told) {
+        int status = cp_evict__try_frame(file->pool, file->order, &miss.frame);
+        if (status != 0)
+            return status;
+        tell_policy(&miss, false);
+    } else if (miss.frame == NULL) { /* main's victim turned out to be held */
+        int status = cp_evict__try_frame(file->pool, file->order, &miss.frame);
+        if (status != 0)
+            return status;
+    }
+    cp_clean__after_miss(file->pool);
+    hand_out(miss.frame, miss.place, fetched, out_frame);
     return 0;
 }
 

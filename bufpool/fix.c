@@ -265,7 +265,7 @@ static int load_page(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_
     struct cp_frame *frame = NULL;
 
     *out_done = false;
-    int status = cp_evict__acquire(file, page, &frame);
+    int status = cp_evict__acquire(file, page, false, &frame);
     if (status != 0)
         return status;
     bool claimed = false;

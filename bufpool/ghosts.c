@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Ghosts in buckets of 16 entries. An entry has 24 bits, in two arrays of the bucket so that a
- * search goes over neighbours:
+ * Ghosts in buckets of 21 entries, a cache line each. An entry has 24 bits, in two arrays of the
+ * bucket so that a search goes over neighbours:
  *
  *     16  fingerprint, never 0; 0 is an empty entry
  *      7  epoch: now_units / epoch_units when the page was evicted, modulo 128
@@ -9,7 +9,7 @@
  *
  * An epoch is 1/32 of the pool, so 7 bits reach four times as far as an entry counts, and an entry
  * that no eviction has replaced by then would be taken for a young one. It is one in a bucket into
- * which nothing was put for four pools' worth of misses, where 4.6 buckets' worth are expected.
+ * which nothing was put for four pools' worth of misses, where 3.5 buckets' worth are expected.
  *
  * Bucket and fingerprint come from the key by a hash; the bucket is the hash's upper half scaled to
  * the number of buckets, which need not be a power of two.
@@ -22,9 +22,9 @@
 #define FROM_MAIN      0x80u
 #define EPOCHS_PER_AGE 32u /* epochs in size_units */
 /* The size may rise by 1/8 before the buckets are counted again, and fall so far that what they
- * take, 3.45 bytes a unit, is not more than the 4 that are paid for each (CP_UNIT_OVERHEAD). */
+ * take, 3.5 bytes a unit, is not more than the 4 that are paid for each (CP_UNIT_OVERHEAD). */
 #define GROWTH_PER_MILLE 1125u
-#define SHRINK_PER_MILLE 870u
+#define SHRINK_PER_MILLE 880u
 
 static uint32_t buckets_for(uint64_t size_units)
 {
@@ -48,7 +48,7 @@ void cp_ghosts__resize(struct cp_ghosts *ghosts, uint64_t size_units)
         size_units * 1000 >= ghosts->size_units * SHRINK_PER_MILLE)
         return;
     ghosts->size_units = size_units;
-    ghosts->bucket_count = buckets_for(size_units);
+    __atomic_store_n(&ghosts->bucket_count, buckets_for(size_units), __ATOMIC_RELAXED);
     ghosts->epoch_units = size_units >= EPOCHS_PER_AGE ? size_units / EPOCHS_PER_AGE : 1;
 }
 
@@ -62,7 +62,9 @@ static uint64_t mix(uint64_t key)
 
 static struct cp_ghost_bucket *bucket_of(const struct cp_ghosts *ghosts, uint64_t hash)
 {
-    return &ghosts->buckets[((hash >> 32) * ghosts->bucket_count) >> 32];
+    /* relaxed: cp_ghosts__prefetch comes without the lock */
+    uint64_t count = __atomic_load_n(&ghosts->bucket_count, __ATOMIC_RELAXED);
+    return &ghosts->buckets[((hash >> 32) * count) >> 32];
 }
 
 static uint16_t fingerprint_of(uint64_t hash)
@@ -100,6 +102,11 @@ static uint32_t find_oldest(const struct cp_ghost_bucket *bucket, uint32_t now)
         oldest = since > oldest ? since : oldest;
     }
     return place;
+}
+
+void cp_ghosts__prefetch(const struct cp_ghosts *ghosts, uint64_t key)
+{
+    __builtin_prefetch(bucket_of(ghosts, mix(key)), 1);
 }
 
 void cp_ghosts__put(struct cp_ghosts *ghosts, uint64_t key, bool from_main)

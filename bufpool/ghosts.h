@@ -4,7 +4,7 @@
  *
  * An entry says that some page with this fingerprint was evicted, from which part of the pool, and
  * how many misses ago. It may lie: two pages can share bucket and fingerprint (about once in 4,000
- * looks), and the policy loses little by that. 24 bits an entry, 3.45 bytes a unit of frame memory.
+ * looks), and the policy loses little by that. 24 bits an entry, 3.5 bytes a unit of frame memory.
  *
  * No I/O, no locks: the caller serialises all calls.
  */
@@ -14,15 +14,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define CP_GHOST_WAYS 16u
+#define CP_GHOST_WAYS 21u
 /* Entries for 1.15 times the units: with fewer, full buckets lose pages younger than size_units. */
 #define CP_GHOST_PER_MILLE 1150u
 
+/* One cache line: a search costs one access to memory. */
 struct cp_ghost_bucket {
-    uint16_t fingerprints[CP_GHOST_WAYS]; /* 0: no entry */
-    uint8_t tags[CP_GHOST_WAYS];          /* epoch, and from where */
+    _Alignas(64) uint16_t fingerprints[CP_GHOST_WAYS]; /* 0: no entry */
+    uint8_t tags[CP_GHOST_WAYS];                       /* epoch, and from where */
 };
-_Static_assert(sizeof(struct cp_ghost_bucket) == 48, "3 bytes an entry");
+_Static_assert(sizeof(struct cp_ghost_bucket) == 64, "3 bytes an entry, and one to spare");
 
 struct cp_ghosts {
     struct cp_ghost_bucket *buckets; /* borrowed */
@@ -34,13 +35,16 @@ struct cp_ghosts {
 
 /* Bytes for pools of up to size_units; cp_ghosts__init takes them zeroed. */
 uint64_t cp_ghosts__bytes(uint64_t size_units);
-/* memory: aligned to 2, borrowed for the life of the ghosts. */
+/* memory: aligned to a bucket, borrowed for the life of the ghosts. */
 void cp_ghosts__init(struct cp_ghosts *ghosts, void *memory);
 /*
  * Say how large the pool is. Small changes are ignored; a larger one moves the buckets, so that
  * what was remembered is not found any more and is replaced in time.
  */
 void cp_ghosts__resize(struct cp_ghosts *ghosts, uint64_t size_units);
+/* A put or a take of this key will follow: fetch its bucket meanwhile. May be called without a
+ * lock: a size that changes costs a useless fetch. */
+void cp_ghosts__prefetch(const struct cp_ghosts *ghosts, uint64_t key);
 /* The page with this key was evicted, from main or from probation. */
 void cp_ghosts__put(struct cp_ghosts *ghosts, uint64_t key, bool from_main);
 /*

@@ -48,7 +48,8 @@
 #define CP_GROUP_WORDS      (1u << CP_GROUP_SHIFT)
 #define CP_FRAME_BITS_MIN   22u
 #define CP_EXTENT_UNITS_MAX 512u /* units of the largest extent, 2 MiB */
-#define CP_VICTIMS_MAX      16u  /* pages that one sweep evicts: they share a barrier */
+#define CP_ORDERS           5u   /* sizes of pages, 4 to 64 KiB */
+#define CP_VICTIMS_MAX      16u  /* pages that one sweep evicts: they share a barrier and a lock */
 /* cp_fix.pin of a page in a slot where frames are poisoned: cp_page_map_unfix takes the long way.
  */
 #define CP_PIN_SHIELDED UINT32_MAX
@@ -92,7 +93,8 @@ struct cp_frame {
     _Atomic uint32_t writing;
     uint32_t place; /* enum cp_clock_place: where the page to come belongs, 0 when not asked yet */
     uint32_t fetched; /* 1 when nobody has asked for the page that comes: prefetch */
-    uint32_t reserved[3];
+    uint32_t entered; /* 1 when the policy has the page that comes at its place already */
+    uint32_t reserved[2];
 };
 _Static_assert(sizeof(struct cp_frame) == 64, "a descriptor is one cache line");
 
@@ -170,6 +172,7 @@ struct cp_write_wait;
 struct cp_transfer {
     struct cp_io_request request;
     struct cp_write_wait *wait; /* writes: who waits, or NULL */
+    struct cp_transfer *next;   /* while free */
     struct cp_bufpool *pool;
     struct cp_bufpool_file *file;
     uint64_t first_page;
@@ -222,6 +225,12 @@ struct cp_bufpool_file {
     uint64_t first_key;      /* to the policy, a page's name is first_key + page */
 };
 
+/* Frames of one size without a page, kept for the next misses (evict.c). */
+struct cp_spares {
+    uint32_t count;
+    struct cp_frame *frames[CP_VICTIMS_MAX];
+};
+
 /* What a pass over an extent found (memory.c). */
 struct cp_extent_pass {
     struct cp_frame *clean[CP_EXTENT_UNITS_MAX]; /* claimed exclusively */
@@ -247,6 +256,8 @@ struct cp_bufpool {
     struct cp_slab *frame_slab;
     struct cp_slab *transfer_slab;
     uint32_t transfer_limit;
+    pthread_mutex_t transfers_lock; /* guards: transfers_free; a leaf */
+    struct cp_transfer *transfers_free;
     uint64_t extent_bytes, extent_cost_bytes;
     uint32_t extent_limit;
     uint32_t unit_limit;
@@ -262,8 +273,9 @@ struct cp_bufpool {
     pthread_mutex_t resize_lock; /* serialises those who empty extents; guards: extent_pass */
     struct cp_extent_pass extent_pass;
 
-    pthread_mutex_t clock_lock; /* guards: clock, slots[].frame, clean_hand */
+    pthread_mutex_t clock_lock; /* guards: clock, slots[].frame, clean_hand, spares */
     struct cp_clock clock;
+    struct cp_spares spares[CP_ORDERS];
     uint32_t clean_hand; /* unit where the next batch is looked for */
 
     _Atomic bool cleaning;       /* between the low watermark and the high one */
@@ -400,6 +412,8 @@ uint32_t cp_memory__run_alloc(struct cp_bufpool *pool, uint32_t order, uint32_t 
                               struct cp_frame **out_frames);
 /* Return a frame that holds no page. */
 void cp_memory__frame_free(struct cp_bufpool *pool, struct cp_frame *frame);
+/* Give the spares back to the allocator. False: there were none. */
+bool cp_memory__free_spares(struct cp_bufpool *pool);
 /* Release extents until the use is at most target_bytes. 0, CP_EPINNED, or a write error. */
 int cp_memory__shrink(struct cp_bufpool *pool, uint64_t target_bytes);
 /*
@@ -418,13 +432,15 @@ int cp_memory__charge(struct cp_bufpool *pool, enum cp_purpose purpose, uint64_t
  * A frame for a page of file that is missed: a free one, or a victim's. Waits for I/O only when no
  * clean victim is.
  */
-int cp_evict__acquire(struct cp_bufpool_file *file, uint64_t page, struct cp_frame **out_frame);
+int cp_evict__acquire(struct cp_bufpool_file *file, uint64_t page, bool fetched,
+                      struct cp_frame **out_frame);
 /* The same, without waiting for anything: -EAGAIN. */
-int cp_evict__try_acquire(struct cp_bufpool_file *file, uint64_t page, struct cp_frame **out_frame);
+int cp_evict__try_acquire(struct cp_bufpool_file *file, uint64_t page, bool fetched,
+                          struct cp_frame **out_frame);
 /* The same for a page that the policy is not to be asked about: place and fetched are the caller's
  * to set, or the policy is asked when the page is claimed. */
 int cp_evict__try_frame(struct cp_bufpool *pool, uint32_t order, struct cp_frame **out_frame);
-/* The frame's page is about to come: enter it with the policy. */
+/* The frame's page is about to come: enter it with the policy, unless that has been done. */
 void cp_evict__enter(struct cp_bufpool *pool, struct cp_frame *frame);
 /* Detach the page from a frame whose word the caller holds exclusively or loading. */
 void cp_evict__drop_page(struct cp_bufpool *pool, struct cp_frame *frame);

@@ -12,9 +12,10 @@
  * Invariants
  *  1. extents_committed[e] is 1 exactly while extent e is paid for, committed, and in the buddy.
  *  2. slots[u].frame names a descriptor exactly while the block at unit u is allocated as a frame;
- *     the clock holds slot u only then, from the page's claim on until it is evicted or dropped.
+ *     the clock holds slot u only then, from the page's claim, or shortly before, until it is
+ *     evicted or dropped.
  *  3. A descriptor's word is NULL while its frame holds no page; then whoever allocated or claimed
- *     it is its only user.
+ *     it is its only user, or it is one of the spares.
  *
  * resize_lock serialises those who empty extents. It guards no field and may be held over I/O;
  * its holder waits for I/O only, never for a latch.
@@ -274,6 +275,23 @@ void cp_memory__frame_free(struct cp_bufpool *pool, struct cp_frame *frame)
     atomic_fetch_add_explicit(&pool->free_units, INT64_C(1) << order, memory_order_relaxed);
 }
 
+bool cp_memory__free_spares(struct cp_bufpool *pool)
+{
+    struct cp_frame *frames[CP_ORDERS * CP_VICTIMS_MAX];
+    uint32_t count = 0;
+
+    pthread_mutex_lock(&pool->clock_lock);
+    for (uint32_t order = 0; order < CP_ORDERS; order++) {
+        struct cp_spares *spares = &pool->spares[order];
+        while (spares->count > 0)
+            frames[count++] = spares->frames[--spares->count];
+    }
+    pthread_mutex_unlock(&pool->clock_lock);
+    for (uint32_t i = 0; i < count; i++)
+        cp_memory__frame_free(pool, frames[i]);
+    return count > 0;
+}
+
 /* ---- giving extents back ------------------------------------------------------------------------
  */
 
@@ -332,6 +350,7 @@ int cp_memory__empty_units(struct cp_bufpool *pool, uint32_t first, uint32_t cou
     int status = 0;
 
     cp_debug_assert(count <= CP_EXTENT_UNITS_MAX);
+    (void)cp_memory__free_spares(pool); /* some may lie here */
     pass->clean_count = pass->dirty_count = pass->busy_count = 0;
     pthread_mutex_lock(&pool->clock_lock);
     for (uint32_t unit = first; unit < first + count; unit++)

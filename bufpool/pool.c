@@ -153,6 +153,7 @@ int cp_bufpool_create(const struct cp_bufpool_options *options, struct cp_bufpoo
     pthread_mutex_init(&pool->clock_lock, NULL);
     pthread_mutex_init(&pool->files_lock, NULL);
     pthread_mutex_init(&pool->pins_lock, NULL);
+    pthread_mutex_init(&pool->transfers_lock, NULL);
 
     status = cp_fork_guard_init(&pool->fork_guard);
     if (status == 0)
@@ -191,6 +192,7 @@ void cp_bufpool_destroy(struct cp_bufpool *pool)
     pthread_mutex_destroy(&pool->clock_lock);
     pthread_mutex_destroy(&pool->files_lock);
     pthread_mutex_destroy(&pool->pins_lock);
+    pthread_mutex_destroy(&pool->transfers_lock);
     free(pool);
 }
 

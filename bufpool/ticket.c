@@ -62,16 +62,15 @@ static int start_load(struct cp_load_run *run, uint64_t page, struct cp_ticket *
 {
     struct cp_bufpool *pool = run->file->pool;
     struct cp_frame *frame = NULL;
-    bool claimed = false;
+    bool claimed = false, fetched = ticket == NULL;
 
-    int status = cp_evict__try_acquire(run->file, page, &frame);
+    int status = cp_evict__try_acquire(run->file, page, fetched, &frame);
     if (status == -EAGAIN && may_wait) {
         put_and_submit(run); /* nothing of ours may stay unsubmitted while we wait */
-        status = cp_evict__acquire(run->file, page, &frame);
+        status = cp_evict__acquire(run->file, page, fetched, &frame);
     }
     if (status != 0)
         return status;
-    frame->fetched = ticket == NULL;
     if (!cp_load__run_reserve(run, page)) {
         cp_memory__frame_free(pool, frame);
         return -EAGAIN;
@@ -97,6 +96,8 @@ static void begin_one(struct cp_load_run *run, uint64_t page, enum cp_latch_mode
                       struct cp_ticket *ticket, int *no_frame)
 {
     *ticket = (struct cp_ticket){.file = run->file, .state = CP_TICKET_RETRY};
+    /* A miss will look there: the way to memory is gone while the page's word is on it too. */
+    cp_ghosts__prefetch(&run->file->pool->clock.ghosts, cp_bufpool__key(run->file, page));
     if (cp_fix__try(run->file, page, mode, &ticket->fix)) {
         ticket->state = CP_TICKET_FIXED;
         return;
@@ -158,28 +159,96 @@ static void await(struct cp_ticket *ticket)
     }
 }
 
+/* Would a wait for the ticket not block on I/O? Tries again where it met a latch. */
+static bool is_ready(struct cp_ticket *ticket)
+{
+    uint32_t state = state_of(ticket);
+
+    if (state != CP_TICKET_RETRY)
+        return state != CP_TICKET_LOADING;
+    /* After a read that failed, wait reads the page by itself: nothing more can be done here. */
+    if (ticket->status != 0)
+        return true;
+    struct cp_load_run run;
+    uint64_t page = ticket->fix.page;
+    cp_load__run_init(&run, ticket->file);
+    begin_one(&run, page, (enum cp_latch_mode)ticket->fix.mode, ticket, NULL);
+    put_and_submit(&run);
+    state = state_of(ticket);
+    return state == CP_TICKET_FIXED || state == CP_TICKET_FAILED;
+}
+
 bool cp_bufpool_poll(struct cp_ticket *ticket)
 {
-    struct cp_bufpool_file *file = ticket->file;
-
     if (state_of(ticket) == CP_TICKET_LOADING) {
         struct cp_io_ring *ring = ring_of(ticket);
         if (ring != NULL)
             (void)cp_io_ring_poll(ring);
-        if (state_of(ticket) == CP_TICKET_LOADING)
-            return false;
     }
-    /* After a read that failed, wait reads the page by itself: nothing more can be done here. */
-    if (state_of(ticket) == CP_TICKET_RETRY && ticket->status != 0)
-        return true;
-    if (state_of(ticket) == CP_TICKET_RETRY) {
-        struct cp_load_run run;
-        uint64_t page = ticket->fix.page;
-        cp_load__run_init(&run, file);
-        begin_one(&run, page, (enum cp_latch_mode)ticket->fix.mode, ticket, NULL);
-        put_and_submit(&run);
+    return is_ready(ticket);
+}
+
+/* Move the tickets that are ready to the front. Returns their number. */
+static uint32_t gather_ready(struct cp_ticket **tickets, uint32_t count)
+{
+    uint32_t ready = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct cp_ticket *ticket = tickets[i];
+        if (!is_ready(ticket))
+            continue;
+        tickets[i] = tickets[ready];
+        tickets[ready++] = ticket;
     }
-    return state_of(ticket) == CP_TICKET_FIXED || state_of(ticket) == CP_TICKET_FAILED;
+    return ready;
+}
+
+/* How many tickets are being read; *out_ring: where the first is, or NULL. */
+static uint32_t count_loading(struct cp_ticket **tickets, uint32_t count,
+                              struct cp_io_ring **out_ring)
+{
+    uint32_t loading = 0;
+
+    *out_ring = NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        if (state_of(tickets[i]) != CP_TICKET_LOADING)
+            continue;
+        if (loading++ == 0)
+            *out_ring = ring_of(tickets[i]);
+    }
+    return loading;
+}
+
+struct ticket_group {
+    struct cp_ticket **tickets;
+    uint32_t count, loading;
+};
+
+static bool one_arrived(void *ctx)
+{
+    const struct ticket_group *group = ctx;
+    struct cp_io_ring *ignored;
+    return count_loading(group->tickets, group->count, &ignored) < group->loading;
+}
+
+uint32_t cp_bufpool_wait_some(struct cp_ticket **tickets, uint32_t count)
+{
+    for (;;) { /* ends: a read completes, or none is under way */
+        struct ticket_group group = {tickets, count, 0};
+        struct cp_io_ring *ring;
+        group.loading = count_loading(tickets, count, &ring);
+        if (ring != NULL)
+            (void)cp_io_ring_poll(ring);
+        uint32_t ready = gather_ready(tickets, count);
+        if (ready > 0)
+            return ready;
+        if (group.loading == 0)
+            return count > 0; /* all are in others' hands */
+        if (ring != NULL)
+            cp_io_ring_wait(ring, one_arrived, &group);
+        else
+            cp_cpu_relax(); /* another thread is between publishing and telling us */
+    }
 }
 
 int cp_bufpool_wait(struct cp_ticket *ticket)

@@ -1,10 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* Transfers: requests for runs of consecutive pages, from a slab of fixed size. */
+/*
+ * Transfers: requests for runs of consecutive pages, from a slab of fixed size. One that was used
+ * is kept for the next: the last one freed is the likeliest to be in the processor's cache.
+ */
 #include "internal.h"
 
 struct cp_transfer *cp_transfer__alloc(struct cp_bufpool *pool)
 {
-    struct cp_transfer *transfer = cp_slab_alloc(pool->transfer_slab);
+    pthread_mutex_lock(&pool->transfers_lock);
+    struct cp_transfer *transfer = pool->transfers_free;
+    if (transfer != NULL)
+        pool->transfers_free = transfer->next;
+    pthread_mutex_unlock(&pool->transfers_lock);
+    if (transfer == NULL)
+        transfer = cp_slab_alloc(pool->transfer_slab);
     if (transfer == NULL)
         return NULL;
     transfer->pool = pool;
@@ -17,7 +26,12 @@ struct cp_transfer *cp_transfer__alloc(struct cp_bufpool *pool)
 
 void cp_transfer__free(struct cp_transfer *transfer)
 {
-    cp_slab_free(transfer->pool->transfer_slab, transfer);
+    struct cp_bufpool *pool = transfer->pool;
+
+    pthread_mutex_lock(&pool->transfers_lock);
+    transfer->next = pool->transfers_free;
+    pool->transfers_free = transfer;
+    pthread_mutex_unlock(&pool->transfers_lock);
 }
 
 /* Frames that lie side by side share an iovec: one segment for the device. */

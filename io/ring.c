@@ -421,6 +421,8 @@ static uint32_t finish_batch(struct cp_io_ring *ring, struct cp_io_request **req
     /* acquire: pairs with the release in submit_backlog. seq_cst: see there */
     atomic_fetch_sub_explicit(&ring->in_flight, count, memory_order_seq_cst);
     for (uint32_t i = 0; i < count; i++) {
+        if (i + 1 < count && requests[i + 1]->iov_count > 0) /* what was read is looked at next */
+            __builtin_prefetch(requests[i + 1]->iov->iov_base);
         if (!cp_io__advance(requests[i], results[i], &tally)) {
             push(&ring->incoming, requests[i]);
             continue;
@@ -486,6 +488,17 @@ static uint32_t finish_forked(struct cp_io_ring *ring)
     return count;
 }
 
+/* Is there anything that a poll could do? May say yes without need. */
+static bool worth_polling(struct cp_io_ring *ring)
+{
+    const struct cp_io_backend *backend = ring->io->backend;
+
+    if (ring->raw == NULL || backend->ring_ready == NULL || !stack_empty(&ring->finished))
+        return true;
+    return outstanding(ring) > atomic_load_explicit(&ring->in_flight, memory_order_relaxed) ||
+           backend->ring_ready(ring->io->ctx, ring->raw);
+}
+
 uint32_t cp_io_ring_poll(struct cp_io_ring *ring)
 {
     struct waiter self = {.done = NULL};
@@ -494,6 +507,8 @@ uint32_t cp_io_ring_poll(struct cp_io_ring *ring)
 
     if (!same_process(ring))
         return finish_forked(ring);
+    if (!worth_polling(ring))
+        return 0;
     submit_all(ring);
     if (!has_work(ring))
         return 0;

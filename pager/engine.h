@@ -35,6 +35,8 @@ struct cp_engine_ops {
     int (*begin)(struct cp_pager_engine *engine, const uint64_t *pages, uint32_t count,
                  enum cp_latch_mode mode, struct cp_ticket *out_tickets);
     bool (*poll)(struct cp_pager_engine *engine, struct cp_ticket *ticket);
+    uint32_t (*wait_some)(struct cp_pager_engine *engine, struct cp_ticket **tickets,
+                          uint32_t count);
     int (*wait)(struct cp_pager_engine *engine, struct cp_ticket *ticket);
     void (*cancel)(struct cp_pager_engine *engine, struct cp_ticket *ticket);
     /* The range lies within page_limit. next: 1 with a page fixed shared, 0 at the end, a code. */

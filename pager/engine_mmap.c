@@ -444,6 +444,14 @@ static bool mmap_poll(struct cp_pager_engine *base, struct cp_ticket *ticket)
     return true; /* no read is ever under way */
 }
 
+static uint32_t mmap_wait_some(struct cp_pager_engine *base, struct cp_ticket **tickets,
+                               uint32_t count)
+{
+    (void)base;
+    (void)tickets;
+    return count;
+}
+
 static int mmap_wait(struct cp_pager_engine *base, struct cp_ticket *ticket)
 {
     uint32_t state = ticket->state;
@@ -586,6 +594,7 @@ static const struct cp_engine_ops mmap_ops = {
     .scan_next = mmap_scan_next,
     .begin = mmap_begin,
     .poll = mmap_poll,
+    .wait_some = mmap_wait_some,
     .wait = mmap_wait,
     .cancel = mmap_cancel,
     .page_map = mmap_page_map,

@@ -98,6 +98,13 @@ static bool pool_poll(struct cp_pager_engine *engine, struct cp_ticket *ticket)
     return cp_bufpool_poll(ticket);
 }
 
+static uint32_t pool_wait_some(struct cp_pager_engine *engine, struct cp_ticket **tickets,
+                               uint32_t count)
+{
+    (void)engine;
+    return cp_bufpool_wait_some(tickets, count);
+}
+
 static int pool_wait(struct cp_pager_engine *engine, struct cp_ticket *ticket)
 {
     (void)engine;
@@ -227,6 +234,7 @@ static const struct cp_engine_ops pool_ops = {
     .prefetch = pool_prefetch,
     .begin = pool_begin,
     .poll = pool_poll,
+    .wait_some = pool_wait_some,
     .wait = pool_wait,
     .cancel = pool_cancel,
     .scan_begin = pool_scan_begin,
@@ -254,6 +262,7 @@ int cp_pager__pool_open(const struct cp_engine_setup *setup, struct cp_pager_eng
         .max_budget_bytes = options->max_budget_bytes,
         .io = setup->io,
         .huge_pages = options->huge_pages,
+        .register_buffers = options->register_buffers,
         .ring_depth = options->ring_depth,
         .track_pins = options->track_pins,
         .short_of_clean = setup->short_of_clean,

@@ -650,6 +650,11 @@ bool cp_pager_poll(struct cp_pager *pager, struct cp_ticket *ticket)
     return pager->engine->ops->poll(pager->engine, ticket);
 }
 
+uint32_t cp_pager_wait_some(struct cp_pager *pager, struct cp_ticket **tickets, uint32_t count)
+{
+    return pager->engine->ops->wait_some(pager->engine, tickets, count);
+}
+
 int cp_pager_wait(struct cp_pager *pager, struct cp_ticket *ticket)
 {
     return pager->engine->ops->wait(pager->engine, ticket);

@@ -9,6 +9,7 @@
 #include "lists.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 struct clockpool {
     struct cp_clock clock;
@@ -45,7 +46,7 @@ static void *clockpool_create(const struct trace_setup *setup)
     if (self == NULL)
         return NULL;
     self->frames = setup->frames;
-    self->memory = calloc(1, cp_clock__bytes(setup->frames));
+    self->memory = aligned_alloc(CP_CLOCK_ALIGNMENT, cp_clock__bytes(setup->frames));
     self->frame_of = malloc(setup->page_count * sizeof *self->frame_of);
     self->page_of = calloc(setup->frames, sizeof *self->page_of);
     self->referenced = calloc(setup->frames, sizeof *self->referenced);
@@ -56,6 +57,7 @@ static void *clockpool_create(const struct trace_setup *setup)
     }
     for (uint32_t page = 0; page < setup->page_count; page++)
         self->frame_of[page] = TRACE_NONE;
+    memset(self->memory, 0, cp_clock__bytes(setup->frames));
     cp_clock__init(&self->clock, self->memory, setup->frames);
     cp_clock__resize(&self->clock, setup->frames);
     return self;

@@ -215,6 +215,14 @@ CP_API int cp_bufpool_begin(struct cp_bufpool_file *file, const uint64_t *pages,
 /* Submit what is in line and reap without blocking. True when wait would not block on I/O. */
 CP_API bool cp_bufpool_poll(struct cp_ticket *ticket);
 
+/*
+ * Submit what is in line and wait until some of count tickets of one pool are ready, begun by this
+ * thread: their wait would not block on I/O. They are moved to the front of tickets, and their
+ * number is returned; 0 only for a count of 0. A page that others have latched becomes ready when
+ * they let go; where nothing else is under way, such a ticket is returned, and its wait blocks.
+ */
+CP_API uint32_t cp_bufpool_wait_some(struct cp_ticket **tickets, uint32_t count);
+
 /* Finish the ticket: 0 with ticket->fix fixed, or the errors of cp_bufpool_fix. */
 CP_API int cp_bufpool_wait(struct cp_ticket *ticket) CP_MUST_CHECK;
 

@@ -279,6 +279,8 @@ struct cp_io_backend {
     int (*ring_reap)(void *ctx, void *ring, bool wait, struct cp_io_request **out_requests,
                      int *out_results, uint32_t capacity);
     void (*ring_unregister_buffers)(void *ctx, void *ring);
+    /* Optional: might ring_reap find something without waiting? Any thread, at any time; cheap. */
+    bool (*ring_ready)(void *ctx, void *ring);
     /*
      * Optional: make a ring_reap that waits, or the next one, return though nothing has finished.
      * Without it, cp_io_ring_notify reaches a thread that sleeps in ring_reap only at the next

@@ -93,7 +93,8 @@ struct cp_pager_options {
     enum cp_huge_pages huge_pages;
     enum cp_mmap_advice advice; /* mmap only */
     bool track_pins;
-    uint32_t ring_depth; /* pool: reads in flight per ring; 0 means 256 */
+    bool register_buffers; /* pool: as in struct cp_bufpool_options; takes the budget at once */
+    uint32_t ring_depth;   /* pool: reads in flight per ring; 0 means 256 */
 
     enum cp_background background;
     uint64_t log_limit_bytes;   /* a checkpoint begins at half of it; 0 means 256 MiB. Soft: commits
@@ -193,7 +194,8 @@ CP_API int cp_pager_mark_dirty(struct cp_pager *pager, struct cp_fix *fix) CP_MU
 CP_API int cp_pager_read(struct cp_pager *pager, uint64_t page, uint32_t offset_bytes, void *buffer,
                          uint32_t size_bytes) CP_MUST_CHECK;
 
-/* Many at a time, and in two steps: as cp_bufpool_fix_many, _prefetch, _begin, _poll, _wait. */
+/* Many at a time, and in two steps: as cp_bufpool_fix_many, _prefetch, _begin, _poll, _wait_some
+ * and _wait. */
 CP_API int cp_pager_fix_many(struct cp_pager *pager, const uint64_t *pages, uint32_t count,
                              enum cp_latch_mode mode, struct cp_fix *out_fixes) CP_MUST_CHECK;
 CP_API void cp_pager_unfix_many(struct cp_pager *pager, struct cp_fix *fixes, uint32_t count);
@@ -201,6 +203,8 @@ CP_API int cp_pager_prefetch(struct cp_pager *pager, const uint64_t *pages, uint
 CP_API int cp_pager_begin(struct cp_pager *pager, const uint64_t *pages, uint32_t count,
                           enum cp_latch_mode mode, struct cp_ticket *out_tickets) CP_MUST_CHECK;
 CP_API bool cp_pager_poll(struct cp_pager *pager, struct cp_ticket *ticket);
+CP_API uint32_t cp_pager_wait_some(struct cp_pager *pager, struct cp_ticket **tickets,
+                                   uint32_t count);
 CP_API int cp_pager_wait(struct cp_pager *pager, struct cp_ticket *ticket) CP_MUST_CHECK;
 CP_API void cp_pager_cancel(struct cp_pager *pager, struct cp_ticket *ticket);
 

@@ -36,8 +36,9 @@ static void start(uint32_t slot_limit, uint64_t size_units)
 {
     free(m.memory);
     memset(&m, 0, sizeof m);
-    m.memory = calloc(1, cp_clock__bytes(slot_limit));
+    m.memory = aligned_alloc(CP_CLOCK_ALIGNMENT, cp_clock__bytes(slot_limit));
     assert_non_null(m.memory);
+    memset(m.memory, 0, cp_clock__bytes(slot_limit));
     cp_clock__init(&m.clock, m.memory, slot_limit);
     cp_clock__resize(&m.clock, size_units);
 }
