@@ -145,10 +145,11 @@ static void pool_stats(void *handle, struct bench_engine_stats *out_stats)
     struct cp_pager_stats stats;
     cp_pager_stats(engine->pager, &stats);
     snprintf(out_stats->details, sizeof out_stats->details,
-             "%s; %s, %u ring%s, buffers %s; budget %" PRIu64 " MiB, used at most %.1f MiB",
+             "%s; %s, %u ring%s, buffers: %.0f MiB, %s; budget %" PRIu64
+             " MiB, used at most %.1f MiB",
              stats.direct ? "O_DIRECT" : stats.direct_reason, stats.pool.io_backend,
              stats.pool.ring_count, stats.pool.ring_count == 1 ? "" : "s",
-             stats.pool.buffers_registered ? "registered" : stats.pool.buffers_reason,
+             (double)stats.pool.registered_bytes / 1048576.0, stats.pool.buffers_reason,
              stats.pool.budget_bytes >> 20, (double)stats.pool.peak_bytes / 1048576.0);
     describe_log(&stats, out_stats);
 }

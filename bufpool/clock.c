@@ -54,6 +54,8 @@
 #define DECAY       0.999
 #define COUNT_MAX   3u
 #define ADMIT_LOOKS 2u
+/* Slots hinted at with each miss: more than are looked at, or the hints would never get ahead. */
+#define AHEAD_STEPS 2u
 
 /*
  * A slot's state byte: place (2 bits), order (3 bits), and two bits that are the count in main and
@@ -90,9 +92,8 @@ void cp_clock__init(struct cp_clock *clock, void *memory, uint32_t slot_limit)
         .newest = CP_CLOCK_NONE,
         .next = CP_CLOCK_NONE,
         .young = CP_CLOCK_NONE,
-        .probation_ahead = {.slot = CP_CLOCK_NONE, .before = {CP_CLOCK_NONE, CP_CLOCK_NONE}},
-        .young_ahead = {.slot = CP_CLOCK_NONE, .before = {CP_CLOCK_NONE, CP_CLOCK_NONE}},
-        .main_ahead = {.before = {CP_CLOCK_NONE, CP_CLOCK_NONE}},
+        .probation_ahead = {.slot = CP_CLOCK_NONE},
+        .young_ahead = {.slot = CP_CLOCK_NONE},
         .evicted_probation = 1,
         .evicted_main = 1,
         .credit = CP_CLOCK_STEPS_MAX,
@@ -439,48 +440,60 @@ uint32_t cp_clock__pick(struct cp_clock *clock, uint32_t max_looks, cp_clock_loo
     return found == CP_CLOCK_COLD ? slot : CP_CLOCK_NONE;
 }
 
-/* The look-ahead has come to this slot: each of the last three takes its next step. */
+/*
+ * The look-ahead has come to this slot. Those of some steps before take their next step: far enough
+ * apart for what was fetched to have arrived.
+ */
 static void hint(struct cp_clock_ahead *ahead, uint32_t slot, cp_clock_look_fn *look, void *ctx)
 {
-    if (ahead->before[1] != CP_CLOCK_NONE)
-        (void)look(ctx, ahead->before[1], CP_CLOCK_NEAR);
-    if (ahead->before[0] != CP_CLOCK_NONE)
-        (void)look(ctx, ahead->before[0], CP_CLOCK_FAR);
+    uint32_t at = ahead->count++;
+    uint32_t *far = &ahead->before[(at - CP_CLOCK_APART) % (2 * CP_CLOCK_APART)];
+    uint32_t *near = &ahead->before[at % (2 * CP_CLOCK_APART)];
+
+    if (at >= 2 * CP_CLOCK_APART)
+        (void)look(ctx, *near, CP_CLOCK_NEAR);
+    if (at >= CP_CLOCK_APART)
+        (void)look(ctx, *far, CP_CLOCK_FAR);
     (void)look(ctx, slot, CP_CLOCK_FARTHEST);
-    ahead->before[1] = ahead->before[0];
-    ahead->before[0] = slot;
+    *near = slot;
     ahead->lead++;
 }
 
-/* A step ahead of `from`, along probation. */
+/* Some steps ahead of `from`, along probation. */
 static void hint_probation(struct cp_clock *clock, struct cp_clock_ahead *ahead, uint32_t from,
                            cp_clock_look_fn *look, void *ctx)
 {
     if (ahead->lead == 0)
         ahead->slot = from;
-    uint32_t slot = ahead->slot;
-    if (ahead->lead >= CP_CLOCK_AHEAD || slot == CP_CLOCK_NONE)
-        return;
-    ahead->slot = clock->links[slot].newer;
-    if (ahead->slot != CP_CLOCK_NONE)
-        __builtin_prefetch(&clock->links[ahead->slot]);
-    hint(ahead, slot, look, ctx);
+    for (unsigned i = 0; i < AHEAD_STEPS && ahead->lead < CP_CLOCK_AHEAD; i++) {
+        uint32_t slot = ahead->slot;
+        if (slot == CP_CLOCK_NONE)
+            return;
+        ahead->slot = clock->links[slot].newer;
+        if (ahead->slot != CP_CLOCK_NONE)
+            __builtin_prefetch(&clock->links[ahead->slot]);
+        hint(ahead, slot, look, ctx);
+    }
 }
 
-void cp_clock__look_ahead(struct cp_clock *clock, cp_clock_look_fn *look, void *ctx)
+static void hint_main(struct cp_clock *clock, struct cp_clock_ahead *ahead, cp_clock_look_fn *look,
+                      void *ctx)
 {
-    struct cp_clock_ahead *ahead = &clock->main_ahead;
-
-    hint_probation(clock, &clock->probation_ahead, clock->next, look, ctx);
-    hint_probation(clock, &clock->young_ahead, clock->young, look, ctx);
     if (ahead->lead == 0)
         ahead->slot = clock->hand;
-    if (ahead->lead < CP_CLOCK_AHEAD) {
+    for (unsigned i = 0; i < AHEAD_STEPS && ahead->lead < CP_CLOCK_AHEAD; i++) {
         uint32_t slot = find_main(clock, ahead->slot, clock->slot_limit);
         ahead->slot = slot == CP_CLOCK_NONE ? 0 : slot + 1;
         if (slot != CP_CLOCK_NONE)
             hint(ahead, slot, look, ctx);
     }
+}
+
+void cp_clock__look_ahead(struct cp_clock *clock, cp_clock_look_fn *look, void *ctx)
+{
+    hint_probation(clock, &clock->probation_ahead, clock->next, look, ctx);
+    hint_probation(clock, &clock->young_ahead, clock->young, look, ctx);
+    hint_main(clock, &clock->main_ahead, look, ctx);
 }
 
 void cp_clock__evict(struct cp_clock *clock, uint32_t slot, uint64_t key, bool named)

@@ -23,8 +23,10 @@
 
 #define CP_CLOCK_NONE      UINT32_MAX
 #define CP_CLOCK_ALIGNMENT 64u /* of the memory for cp_clock__init */
-/* Slots that are hinted at before they are looked at: as many as are picked at a time. */
-#define CP_CLOCK_AHEAD 16u
+/* Hints at a slot come so many slots apart, */
+#define CP_CLOCK_APART 4u
+/* and the last of them for as many slots as are picked at a time before these are looked at. */
+#define CP_CLOCK_AHEAD (16u + 2 * CP_CLOCK_APART)
 /* Longest way of the hand over main for one victim while probation has any. */
 #define CP_CLOCK_STEPS_MAX 64u
 /* Steps of the histogram of ghost hits by age: each is an eighth of the pool. */
@@ -65,9 +67,10 @@ struct cp_clock_links {
 
 /* How far the hints have come. */
 struct cp_clock_ahead {
-    uint32_t slot;      /* the next to be hinted at */
-    uint32_t before[2]; /* the last two, newest first */
-    uint32_t lead;      /* slots hinted at and not looked at yet, roughly */
+    uint32_t slot;                       /* the next to be hinted at */
+    uint32_t before[2 * CP_CLOCK_APART]; /* the last ones, a ring */
+    uint32_t count;                      /* hints so far; wraps */
+    uint32_t lead;                       /* slots hinted at and not looked at yet, roughly */
 };
 
 struct cp_clock {

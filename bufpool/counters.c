@@ -96,7 +96,7 @@ void cp_bufpool_stats(struct cp_bufpool *pool, uint32_t flags, struct cp_bufpool
     stats.writes_in_flight = load(&pool->writes_in_flight);
     stats.ring_count = pool->ring_count;
     cp_io_ring_stats(pool->rings[0], &ring);
-    stats.buffers_registered = ring.buffers_registered;
+    stats.registered_bytes = ring.registered_bytes;
     stats.buffers_reason = ring.buffers_reason;
     cp_io_stats(pool->io, &io);
     stats.io_backend = io.backend_name;

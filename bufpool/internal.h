@@ -267,6 +267,9 @@ struct cp_bufpool {
     pthread_mutex_t memory_lock; /* guards: extents_committed, resizes */
     uint8_t *extents_committed;  /* one byte an extent */
     uint32_t extent_count;       /* committed */
+    uint8_t *pieces_registered; /* one byte a piece of piece_extents extents; NULL: none shall be */
+    uint32_t piece_extents;
+    bool registering_refused;
 
     pthread_mutex_t budget_lock; /* serialises resizes: one sets the limit and may put it back */
 
@@ -395,13 +398,21 @@ uint64_t cp_table__trim(struct cp_bufpool_file *file);
 /* First page >= page whose group is paid for, or UINT64_MAX: to walk what may be resident. */
 uint64_t cp_table__next(const struct cp_bufpool_file *file, uint64_t page);
 
+/* ---- register.c --------------------------------------------------------------------------------
+ */
+
+/* Prepare for registering, and tell the rings, where it is wished. */
+int cp_register__create(struct cp_bufpool *pool, struct cp_io_ring_options *ring);
+void cp_register__destroy(struct cp_bufpool *pool);
+/* The extent was committed, or will be given back. Under memory_lock. */
+void cp_register__extent(struct cp_bufpool *pool, uint32_t extent);
+void cp_register__let_go(struct cp_bufpool *pool, uint32_t extent);
+
 /* ---- memory.c ----------------------------------------------------------------------------------
  */
 
 int cp_memory__create(struct cp_bufpool *pool);
 void cp_memory__destroy(struct cp_bufpool *pool);
-/* Commit every extent that the budget allows. Returns the bytes from base. */
-uint64_t cp_memory__commit_all(struct cp_bufpool *pool);
 /* A frame of free memory, growing by an extent where the budget allows; NULL when there is none. */
 struct cp_frame *cp_memory__frame_alloc(struct cp_bufpool *pool, uint32_t order);
 /*

@@ -176,6 +176,7 @@ static bool grow(struct cp_bufpool *pool)
                               memory_order_relaxed);
     pool->extents_committed[extent] = 1;
     pool->extent_count++;
+    cp_register__extent(pool, extent);
     resize_clock(pool);
     CP_PROBE1(extent_commit, extent);
     grown = true;
@@ -190,13 +191,6 @@ out_frames:
 out:
     pthread_mutex_unlock(&pool->memory_lock);
     return grown;
-}
-
-uint64_t cp_memory__commit_all(struct cp_bufpool *pool)
-{
-    while (grow(pool)) {
-    } /* ends: the budget does */
-    return pool->extent_count * pool->extent_bytes;
 }
 
 /* Give the frames that begin at `unit`, side by side, their descriptors. */
@@ -382,14 +376,10 @@ int cp_memory__empty_units(struct cp_bufpool *pool, uint32_t first, uint32_t cou
 /* Take an empty extent out of the buddy and give its memory back. -EBUSY when it is not empty. */
 static int release_extent(struct cp_bufpool *pool, uint32_t extent)
 {
-    if (pool->options.register_buffers) { /* registered memory stays pinned: let go of all of it */
-        for (uint32_t i = 0; i < pool->ring_count; i++)
-            cp_io_ring_unregister_buffers(pool->rings[i]);
-        cp_io_ring_unregister_buffers(pool->write_ring);
-    }
     pthread_mutex_lock(&pool->memory_lock);
     int status = cp_buddy_remove(pool->buddy, extent * pool->extent_bytes, pool->extent_bytes);
     if (status == 0) {
+        cp_register__let_go(pool, extent);
         status = cp_arena_decommit(pool->arena, extent, 1);
         cp_assert(status == 0);
         atomic_fetch_sub_explicit(&pool->free_units, (int64_t)(pool->extent_bytes >> CP_UNIT_SHIFT),

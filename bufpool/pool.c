@@ -101,11 +101,9 @@ static int create_io(struct cp_bufpool *pool)
     };
     struct cp_io_ring_options ring = {.depth = pool->options.ring_depth};
 
-    if (pool->options.register_buffers) {
-        ring.buffer_base = pool->base;
-        ring.buffer_bytes = cp_memory__commit_all(pool);
-    }
-    int status = cp_slab_create(&slab, &pool->transfer_slab);
+    int status = cp_register__create(pool, &ring);
+    if (status == 0)
+        status = cp_slab_create(&slab, &pool->transfer_slab);
     for (uint32_t i = 0; i < pool->ring_count && status == 0; i++)
         status = cp_io_ring_create(pool->io, &ring, &pool->rings[i]);
     if (status == 0)
@@ -182,6 +180,7 @@ void cp_bufpool_destroy(struct cp_bufpool *pool)
         cp_io_ring_destroy(pool->rings[i]);
     cp_io_ring_destroy(pool->write_ring);
     cp_slab_destroy(pool->transfer_slab);
+    cp_register__destroy(pool);
     cp_pins__destroy(pool);
     cp_memory__destroy(pool);
     if (pool->fork_guard.word != NULL)

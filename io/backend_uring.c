@@ -27,20 +27,20 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define UNTORN_FLAG    0x00000040          /* RWF_ATOMIC, which Debian 12's headers do not have */
-#define PIECE_BYTES    (UINT64_C(1) << 30) /* the kernel's limit for one registered buffer */
-#define PIECE_LIMIT    1024u
-#define FILE_SLOTS     1024u /* a file's slot is its descriptor; larger ones go unregistered */
-#define QUEUE_ENTRIES  512u  /* queued between two system calls, at most */
-#define WAKE_ENTRIES   64u   /* completions of ring_wake not yet reaped, generously */
+#define UNTORN_FLAG    0x00000040 /* RWF_ATOMIC, which Debian 12's headers do not have */
+#define FILE_SLOTS     1024u      /* a file's slot is its descriptor; larger ones go unregistered */
+#define QUEUE_ENTRIES  512u       /* queued between two system calls, at most */
+#define WAKE_ENTRIES   64u        /* completions of ring_wake not yet reaped, generously */
 #define SUBMIT_RETRIES CP_IO_RETRY_LIMIT
 
 struct uring {
     struct io_uring ring;
     pid_t owner;
     uint32_t queued_count;
-    uintptr_t buffer_base; /* page-aligned start of the first registered piece */
-    uint64_t buffer_bytes; /* 0: none registered */
+    uintptr_t buffer_base; /* start of the first piece */
+    uint64_t buffer_bytes; /* 0: no piece can be registered */
+    uint64_t piece_bytes;
+    uint64_t pieces[CP_IO_BUFFER_PIECES_MAX / 64]; /* bit: registered; under the submitter's lock */
     bool files;
     _Atomic uint64_t file_slots[FILE_SLOTS / 64]; /* bit: this descriptor is in the table */
     struct uring *next, **link;                   /* rings_lock */
@@ -147,51 +147,49 @@ static void register_files(struct uring *u, struct cp_io_ring_stats *facts)
 /* ---- registered buffers -----------------------------------------------------------------------
  */
 
-static const char *buffers_refused(int code)
-{
-    switch (code) {
-    case -ENOMEM:
-        return "refused (ENOMEM): RLIMIT_MEMLOCK is smaller than the buffers";
-    case -EFAULT:
-        return "refused (EFAULT): part of the memory is not mapped yet";
-    case -EOPNOTSUPP:
-        return "refused (EOPNOTSUPP): the memory belongs to a file";
-    case -EPERM:
-        return "refused (EPERM)";
-    default:
-        return "refused by the kernel";
-    }
-}
-
-static void register_buffers(struct uring *u, const struct cp_io_ring_options *options,
-                             struct cp_io_ring_stats *facts)
+/* An empty table, for pieces that come one by one. */
+static void prepare_buffers(struct uring *u, const struct cp_io_ring_options *options,
+                            struct cp_io_ring_stats *facts)
 {
     if (options->buffer_bytes == 0)
         return;
-    uint64_t pieces = (options->buffer_bytes + PIECE_BYTES - 1) / PIECE_BYTES;
-    if (pieces > PIECE_LIMIT) {
-        facts->buffers_reason = "more than 1 TiB: too many pieces";
+    uint64_t pieces =
+        (options->buffer_bytes + options->buffer_piece_bytes - 1) / options->buffer_piece_bytes;
+    if (pieces > CP_IO_BUFFER_PIECES_MAX) {
+        facts->buffers_reason = "more pieces than the kernel has room for";
         return;
     }
-    struct iovec *iov = calloc(pieces, sizeof *iov);
-    if (iov == NULL) {
-        facts->buffers_reason = "no memory for the list of pieces";
-        return;
-    }
-    for (uint64_t i = 0; i < pieces; i++) {
-        iov[i].iov_base = (char *)options->buffer_base + i * PIECE_BYTES;
-        iov[i].iov_len = cp_min_u64(PIECE_BYTES, options->buffer_bytes - i * PIECE_BYTES);
-    }
-    int code = io_uring_register_buffers(&u->ring, iov, (unsigned)pieces);
-    free(iov);
-    if (code != 0) {
-        facts->buffers_reason = buffers_refused(code);
+    if (io_uring_register_buffers_sparse(&u->ring, (unsigned)pieces) != 0) {
+        facts->buffers_reason = "the kernel (before 5.19) cannot register them one by one";
         return;
     }
     u->buffer_base = (uintptr_t)options->buffer_base;
     u->buffer_bytes = options->buffer_bytes;
-    facts->buffers_registered = true;
-    facts->buffers_reason = "registered";
+    u->piece_bytes = options->buffer_piece_bytes;
+}
+
+static int uring_register(void *ctx, void *ring, uint32_t piece, bool on)
+{
+    struct uring *u = ring;
+    uint64_t at = piece * u->piece_bytes;
+    uint64_t bit = UINT64_C(1) << piece % 64;
+    struct iovec iov = {NULL, 0};
+    __u64 tag = 0;
+
+    (void)ctx;
+    if (at >= u->buffer_bytes)
+        return -EOPNOTSUPP;
+    if (on)
+        iov = (struct iovec){(char *)u->buffer_base + at,
+                             cp_min_u64(u->piece_bytes, u->buffer_bytes - at)};
+    else
+        u->pieces[piece / 64] &= ~bit;
+    int code = io_uring_register_buffers_update_tag(&u->ring, piece, &iov, &tag, 1);
+    if (code < 0)
+        return code;
+    if (on)
+        u->pieces[piece / 64] |= bit;
+    return 0;
 }
 
 /* The registered piece that holds the whole of iov, or -1. */
@@ -200,16 +198,11 @@ static int piece_of(const struct uring *u, const struct iovec *iov)
     uint64_t start = (uintptr_t)iov->iov_base - u->buffer_base; /* huge when below the base */
     if (start >= u->buffer_bytes || iov->iov_len > u->buffer_bytes - start || iov->iov_len == 0)
         return -1;
-    uint64_t first = start / PIECE_BYTES;
-    return (start + iov->iov_len - 1) / PIECE_BYTES == first ? (int)first : -1;
-}
-
-static void uring_unregister_buffers(void *ctx, void *ring)
-{
-    struct uring *u = ring;
-    (void)ctx;
-    u->buffer_bytes = 0;
-    io_uring_unregister_buffers(&u->ring);
+    uint64_t piece = start / u->piece_bytes;
+    if ((start + iov->iov_len - 1) / u->piece_bytes != piece ||
+        (u->pieces[piece / 64] >> piece % 64 & 1) == 0)
+        return -1;
+    return (int)piece;
 }
 
 /* ---- the ring ---------------------------------------------------------------------------------
@@ -236,7 +229,7 @@ static int uring_create(void *ctx, const struct cp_io_ring_options *options, voi
         goto exit_ring;
     u->owner = getpid();
     register_files(u, out_facts);
-    register_buffers(u, options, out_facts);
+    prepare_buffers(u, options, out_facts);
 
     pthread_mutex_lock(&rings_lock);
     u->next = rings;
@@ -442,7 +435,7 @@ static const struct cp_io_backend backend_uring = {
     .ring_queue = uring_queue,
     .ring_submit = uring_submit,
     .ring_reap = uring_reap,
-    .ring_unregister_buffers = uring_unregister_buffers,
+    .ring_register = uring_register,
     .ring_ready = uring_ready,
     .ring_wake = uring_wake,
 };

@@ -25,6 +25,7 @@
 #include "internal.h"
 
 #include <clockpool/base/assert.h>
+#include <clockpool/base/bits.h>
 #include <clockpool/base/error.h>
 
 #include <errno.h>
@@ -56,7 +57,8 @@ struct waiter {
 struct cp_io_ring {
     struct cp_io *io; /* borrows */
     void *raw;        /* owns: the backend's ring; NULL when requests are carried out at submit */
-    struct cp_io_ring_stats facts; /* depth, registration */
+    struct cp_io_ring_stats facts;      /* depth, registration */
+    uint64_t buffer_bytes, piece_bytes; /* piece_bytes 0: nothing can be registered */
 
     /* lock-free */
     alignas(64) _Atomic(struct cp_io_request *) incoming; /* stack, newest first */
@@ -643,6 +645,8 @@ void cp_io_ring_notify(struct cp_io_ring *ring)
 /* ---- creation, end, facts ---------------------------------------------------------------------
  */
 
+static const char nothing_registered[] = "no part of them is registered";
+
 static int create_raw(struct cp_io_ring *ring, const struct cp_io_ring_options *options)
 {
     const struct cp_io_backend *backend = ring->io->backend;
@@ -654,7 +658,11 @@ static int create_raw(struct cp_io_ring *ring, const struct cp_io_ring_options *
     ring->queued = calloc(ring->facts.depth, sizeof(struct cp_io_request *));
     if (ring->queued == NULL)
         return cp_error_set(-ENOMEM, NULL, CP_NO_PAGE, CP_NO_LSN, NULL, "creating a ring");
+    if (options->buffer_bytes > 0)
+        ring->facts.buffers_reason = nothing_registered;
     int code = backend->ring_create(ring->io->ctx, options, &ring->raw, &ring->facts);
+    ring->buffer_bytes = options->buffer_bytes;
+    ring->piece_bytes = options->buffer_piece_bytes;
     if (code != 0)
         return cp_error_set(code, NULL, CP_NO_PAGE, CP_NO_LSN,
                             "lower the depth, raise RLIMIT_MEMLOCK, or use synchronous I/O",
@@ -743,18 +751,53 @@ void cp_io_ring_stats(struct cp_io_ring *ring, struct cp_io_ring_stats *out_stat
     pthread_mutex_unlock(&ring->lock);
 }
 
-void cp_io_ring_unregister_buffers(struct cp_io_ring *ring)
+/* What the kernel says to memory that is to be registered. */
+static const char *refusal(int code)
+{
+    switch (code) {
+    case -ENOMEM:
+        return "refused (ENOMEM): RLIMIT_MEMLOCK is smaller than the buffers";
+    case -EFAULT:
+        return "refused (EFAULT): part of the memory is not mapped";
+    case -EOPNOTSUPP:
+        return "refused (EOPNOTSUPP): the memory belongs to a file";
+    case -EPERM:
+        return "refused (EPERM)";
+    default:
+        return "refused by the kernel";
+    }
+}
+
+/* Under submit_lock: nothing is queued meanwhile that could name the piece. */
+static int change_registration(struct cp_io_ring *ring, uint32_t piece, bool on)
 {
     const struct cp_io_backend *backend = ring->io->backend;
+    uint64_t piece_bytes = ring->piece_bytes;
 
-    if (ring->raw == NULL || backend->ring_unregister_buffers == NULL || !same_process(ring))
-        return;
-    /* Under submit_lock: nothing is queued that names a registered buffer. */
+    if (ring->raw == NULL || backend->ring_register == NULL || piece_bytes == 0 ||
+        !same_process(ring))
+        return -EOPNOTSUPP;
+    uint64_t at = piece * piece_bytes;
+    uint64_t bytes = cp_min_u64(piece_bytes, ring->buffer_bytes - at);
     pthread_mutex_lock(&ring->submit_lock);
-    if (ring->facts.buffers_registered) {
-        backend->ring_unregister_buffers(ring->io->ctx, ring->raw);
-        ring->facts.buffers_registered = false;
-        ring->facts.buffers_reason = "dropped at the owner's request";
+    int code = backend->ring_register(ring->io->ctx, ring->raw, piece, on);
+    if (code == 0) {
+        ring->facts.registered_bytes += on ? bytes : -bytes;
+        ring->facts.buffers_reason =
+            ring->facts.registered_bytes > 0 ? "registered" : nothing_registered;
+    } else if (on) {
+        ring->facts.buffers_reason = refusal(code);
     }
     pthread_mutex_unlock(&ring->submit_lock);
+    return code;
+}
+
+int cp_io_ring_register(struct cp_io_ring *ring, uint32_t piece)
+{
+    return change_registration(ring, piece, true);
+}
+
+void cp_io_ring_unregister(struct cp_io_ring *ring, uint32_t piece)
+{
+    (void)change_registration(ring, piece, false);
 }

@@ -460,12 +460,6 @@ static void record_ring_wake(void *ctx, void *raw)
     pthread_mutex_unlock(&recorder->lock);
 }
 
-static void record_ring_unregister(void *ctx, void *raw)
-{
-    (void)ctx;
-    (void)raw;
-}
-
 /* ---- life -------------------------------------------------------------------------------------
  */
 
@@ -501,7 +495,6 @@ struct crash_recorder *crash_recorder_create(const char *root, struct crash_trac
     recorder->backend.ring_submit = record_ring_submit;
     recorder->backend.ring_reap = record_ring_reap;
     recorder->backend.ring_wake = record_ring_wake;
-    recorder->backend.ring_unregister_buffers = record_ring_unregister;
     return recorder;
 }
 

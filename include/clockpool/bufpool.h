@@ -67,8 +67,8 @@ struct cp_bufpool_options {
     enum cp_huge_pages huge_pages;
     uint32_t ring_count;   /* rings for reads; 0 means one for 4 processors */
     uint32_t ring_depth;   /* reads in flight per ring; 0 means 256 */
-    bool register_buffers; /* register the frames with the kernel: takes the whole budget at once,
-                              and no gain was measured (docs/adr/0004) */
+    bool register_buffers; /* register the frames with the kernel, as far as RLIMIT_MEMLOCK goes:
+                              reads cost it less then (docs/adr/0004) */
     bool track_pins;       /* keep owner and age of every fix (costs about 100 ns a fix) */
     bool counted_pins;     /* count readers in the page's word, use no pin slots (docs/adr/0006) */
     uint32_t write_batch_pages; /* pages of one write-back batch; 0 means 64 */
@@ -497,7 +497,7 @@ struct cp_bufpool_stats {
     double fragmentation; /* of the free frame memory, as cp_buddy_stats says */
     /* choices made at creation */
     uint32_t ring_count;
-    bool buffers_registered;
+    uint64_t registered_bytes;  /* of the frames, see register_buffers */
     const char *buffers_reason; /* static storage */
     const char *io_backend;     /* static storage */
 };

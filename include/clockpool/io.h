@@ -180,15 +180,17 @@ struct cp_io_request {
 
 struct cp_io_ring_options {
     uint32_t depth; /* most requests in flight in the kernel; 0 means 256; the rest wait in line */
-    /* Memory in which most transfers lie: registered with the kernel where limits permit. */
+    /* Memory in which most transfers lie, in pieces that cp_io_ring_register names by number. */
     void *buffer_base;
-    uint64_t buffer_bytes; /* 0: nothing to register */
+    uint64_t buffer_bytes;       /* 0: nothing to register */
+    uint64_t buffer_piece_bytes; /* a multiple of the system's page size, at most 1 GiB */
 };
+#define CP_IO_BUFFER_PIECES_MAX 16384u /* the kernel's limit */
 
 struct cp_io_ring_stats {
     uint32_t depth;
-    bool buffers_registered;
-    const char *buffers_reason; /* why not, in words; static storage */
+    uint64_t registered_bytes;
+    const char *buffers_reason; /* why not (all of them), in words; static storage */
     bool files_registered;
     uint64_t in_flight, backlog;
     uint64_t waits;     /* times a thread slept for a completion */
@@ -231,8 +233,15 @@ CP_API void cp_io_ring_notify(struct cp_io_ring *ring);
 
 CP_API void cp_io_ring_stats(struct cp_io_ring *ring, struct cp_io_ring_stats *out_stats);
 
-/* Drop the registration of buffers (before part of them is given back to the kernel). */
-CP_API void cp_io_ring_unregister_buffers(struct cp_io_ring *ring);
+/*
+ * Register a piece of the buffers, all of which must be mapped: the kernel keeps it in memory until
+ * cp_io_ring_unregister, and transfers within it spare it some work. 0, or the kernel's refusal
+ * (cp_io_ring_stats has it in words), which costs nothing else. A piece is unregistered before it
+ * is unmapped or given back, while no transfer in it is under way. Any thread; one at a time for
+ * each piece.
+ */
+CP_API int cp_io_ring_register(struct cp_io_ring *ring, uint32_t piece);
+CP_API void cp_io_ring_unregister(struct cp_io_ring *ring, uint32_t piece);
 
 /* ---- writing a backend ------------------------------------------------------------------------
  */
@@ -266,7 +275,7 @@ struct cp_io_backend {
      * -EAGAIN when full; ring_submit hands what was queued to the kernel and returns how many it
      * took (the rest stays queued), or a code, and has then forgotten all that was queued; the
      * caller finishes those requests with the code. ring_queue, ring_submit, ring_wake and
-     * ring_unregister_buffers are called by one thread at a time, ring_reap too, but both at once.
+     * ring_register are called by one thread at a time, ring_reap too, but both at once.
      * out_facts arrives with the depth set; ring_create fills in what became of registration.
      * ring_reap stores up to capacity finished requests and their raw results (bytes or code) and
      * returns how many, waiting for at least one when wait is true.
@@ -278,7 +287,8 @@ struct cp_io_backend {
     int (*ring_submit)(void *ctx, void *ring);
     int (*ring_reap)(void *ctx, void *ring, bool wait, struct cp_io_request **out_requests,
                      int *out_results, uint32_t capacity);
-    void (*ring_unregister_buffers)(void *ctx, void *ring);
+    /* Optional: register a piece of the buffers, or (on false) unregister it. 0 or a code. */
+    int (*ring_register)(void *ctx, void *ring, uint32_t piece, bool on);
     /* Optional: might ring_reap find something without waiting? Any thread, at any time; cheap. */
     bool (*ring_ready)(void *ctx, void *ring);
     /*

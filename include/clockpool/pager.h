@@ -93,7 +93,7 @@ struct cp_pager_options {
     enum cp_huge_pages huge_pages;
     enum cp_mmap_advice advice; /* mmap only */
     bool track_pins;
-    bool register_buffers; /* pool: as in struct cp_bufpool_options; takes the budget at once */
+    bool register_buffers; /* pool: as in struct cp_bufpool_options */
     uint32_t ring_depth;   /* pool: reads in flight per ring; 0 means 256 */
 
     enum cp_background background;

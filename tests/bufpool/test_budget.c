@@ -246,6 +246,42 @@ static void budget_resized_while_pages_change_nothing_lost(void **state)
     world_close(&w);
 }
 
+/* Registered memory is what is committed, and is let go of before it is given back. */
+static void budget_registered_frames_follow_the_extents(void **state)
+{
+    (void)state;
+    struct world w;
+    world_open_with(&w,
+                    &(struct cp_bufpool_options){.budget_bytes = 4 * MIB, .register_buffers = true},
+                    RINGS_REAL);
+    world_add_file(&w, 0, 4096, PAGES);
+    for (uint64_t page = 0; page < PAGES; page++)
+        check_version(&w, 0, page, 0);
+    struct cp_bufpool_stats stats = stats_of(&w);
+    if (stats.registered_bytes == 0) {
+        print_message("nothing is registered here: %s\n", stats.buffers_reason);
+        world_close(&w);
+        skip();
+    }
+    assert_int_equal(stats.registered_bytes, stats.frame_bytes);
+    for (uint32_t round = 0; round < 4; round++) {
+        assert_int_equal(cp_bufpool_resize(w.pool, round % 2 == 0 ? 2 * MIB : 4 * MIB), 0);
+        stats = stats_of(&w);
+        assert_int_equal(stats.registered_bytes, stats.frame_bytes);
+        assert_true(resident_frame_bytes(&w) <= stats.frame_bytes);
+        for (uint64_t first = 0; first + 8 <= PAGES; first += 8) {
+            const uint64_t pages[8] = {first,     first + 7, first + 1, first + 2,
+                                       first + 3, first + 5, first + 4, first + 6};
+            struct cp_fix fixes[8];
+            assert_int_equal(cp_bufpool_fix_many(w.file[0], pages, 8, CP_SHARED, fixes), 0);
+            for (uint32_t i = 0; i < 8; i++)
+                assert_int_equal(page_version(fixes[i].data, 4096, pages[i]), 0);
+            cp_bufpool_unfix_many(fixes, 8);
+        }
+    }
+    world_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -258,6 +294,7 @@ int main(void)
         cmocka_unit_test(budget_below_the_pools_own_needs_refused_as_such),
         cmocka_unit_test(budget_two_resizes_at_once_each_whole),
         cmocka_unit_test(budget_resized_while_pages_change_nothing_lost),
+        cmocka_unit_test(budget_registered_frames_follow_the_extents),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -173,6 +173,41 @@ static void evict_size_changes_are_followed(void **state)
     world_close(&w);
 }
 
+static uint32_t count_spares(const struct world *w)
+{
+    uint32_t count = 0;
+    for (uint32_t order = 0; order < CP_ORDERS; order++)
+        count += w->pool->spares[order].count;
+    return count;
+}
+
+/* Frames evicted in advance are there for pages of their size, and memory for everything else. */
+static void evict_spares_are_used_and_given_up(void **state)
+{
+    (void)state;
+    struct world w;
+    uint64_t page = 0;
+    world_simple(&w, POOL_BYTES, PAGES);
+    world_add_file(&w, 1, 65536, 4);
+    while (count_spares(&w) == 0) { /* ends: the pool is smaller than the file */
+        assert_true(page < PAGES);
+        use(&w, 0, page++);
+    }
+    uint32_t before = count_spares(&w);
+    uint64_t evictions = stats_of(&w).evictions;
+    use(&w, 0, page++);
+    assert_int_equal(count_spares(&w), before - 1);
+    assert_int_equal(stats_of(&w).evictions, evictions);
+    check_version(&w, 1, 0, 0); /* a page of another size: its block is cleared, spares included */
+    assert_int_equal(count_spares(&w), 0);
+    while (count_spares(&w) == 0)
+        use(&w, 0, page++);
+    assert_int_equal(cp_bufpool_resize(w.pool, POOL_BYTES / 2), 0);
+    assert_int_equal(count_spares(&w), 0);
+    check_pool(&w);
+    world_close(&w);
+}
+
 static void evict_dropped_pages_are_forgotten(void **state)
 {
     (void)state;
@@ -260,6 +295,7 @@ int main(void)
         cmocka_unit_test(evict_hit_changes_the_mark_alone),
         cmocka_unit_test(evict_pages_of_several_sizes_share_the_pool),
         cmocka_unit_test(evict_size_changes_are_followed),
+        cmocka_unit_test(evict_spares_are_used_and_given_up),
         cmocka_unit_test(evict_dropped_pages_are_forgotten),
         cmocka_unit_test(evict_ghosts_of_files_are_told_apart),
         cmocka_unit_test(evict_estimate_tells_of_a_larger_pool),

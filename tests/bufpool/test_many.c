@@ -360,6 +360,62 @@ static void tickets_poll_waits_for_no_frame(void **state)
     world_close(&w);
 }
 
+/* Of many, those that have come stand in front; the others go on. */
+static void tickets_wait_some_returns_what_has_come(void **state)
+{
+    (void)state;
+    struct world w;
+    struct watchdog dog;
+    struct cp_ticket tickets[5], *waiting[5];
+    bool done[5] = {false};
+    const uint64_t pages[5] = {10, 20, 30, 40, 50};
+    open_held(&w, &dog, 8 * MIB);
+    check_version(&w, 0, 30, 0); /* resident: ready at once */
+    fault_io_hold(w.faults);
+    assert_int_equal(cp_bufpool_begin(w.file[0], pages, 5, CP_SHARED, tickets), 0);
+    for (uint32_t i = 0; i < 5; i++)
+        waiting[i] = &tickets[i];
+    assert_int_equal(cp_bufpool_wait_some(waiting, 0), 0);
+    assert_int_equal(cp_bufpool_wait_some(waiting, 5), 1);
+    assert_ptr_equal(waiting[0], &tickets[2]);
+    for (uint32_t left = 5; left > 0; left--) {
+        uint32_t ready = cp_bufpool_wait_some(waiting, left);
+        assert_int_equal(ready, 1); /* one completion is let through at a time */
+        uint32_t i = (uint32_t)(waiting[0] - tickets);
+        assert_false(done[i]);
+        done[i] = true;
+        assert_int_equal(cp_bufpool_wait(waiting[0]), 0);
+        assert_int_equal(page_version(tickets[i].fix.data, 4096, pages[i]), 0);
+        cp_bufpool_unfix(&tickets[i].fix);
+        waiting[0] = waiting[left - 1];
+        fault_io_release(w.faults, 1);
+    }
+    fault_io_let_go(w.faults);
+    close_held(&w, &dog);
+}
+
+/* A latched page does not hold the others up; when nothing else is left, it is handed out. */
+static void tickets_wait_some_does_not_wait_for_a_latch(void **state)
+{
+    (void)state;
+    struct world w;
+    struct watchdog dog;
+    struct cp_ticket tickets[2], *waiting[2] = {&tickets[0], &tickets[1]};
+    const uint64_t pages[2] = {10, 20};
+    open_held(&w, &dog, 8 * MIB);
+    struct cp_fix busy = must_fix(&w, 0, 10, CP_EXCLUSIVE);
+    assert_int_equal(cp_bufpool_begin(w.file[0], pages, 2, CP_SHARED, tickets), 0);
+    assert_int_equal(cp_bufpool_wait_some(waiting, 2), 1);
+    assert_ptr_equal(waiting[0], &tickets[1]);
+    assert_int_equal(cp_bufpool_wait(waiting[0]), 0);
+    cp_bufpool_unfix(&tickets[1].fix);
+    assert_int_equal(cp_bufpool_wait_some(&waiting[1], 1), 1);
+    cp_bufpool_unfix(&busy);
+    assert_int_equal(cp_bufpool_wait(&tickets[0]), 0);
+    cp_bufpool_unfix(&tickets[0].fix);
+    close_held(&w, &dog);
+}
+
 /* ---- several threads ----------------------------------------------------------------------------
  */
 
@@ -498,6 +554,8 @@ int main(void)
         cmocka_unit_test(tickets_cancelled_leave_no_pin),
         cmocka_unit_test(tickets_more_than_frames_the_rest_fails_after_one_wait),
         cmocka_unit_test(tickets_poll_waits_for_no_frame),
+        cmocka_unit_test(tickets_wait_some_returns_what_has_come),
+        cmocka_unit_test(tickets_wait_some_does_not_wait_for_a_latch),
         cmocka_unit_test(many_threads_missing_one_page_do_one_read),
         cmocka_unit_test(tickets_begun_by_a_thread_that_exits_finished_by_another),
         cmocka_unit_test(tickets_unsubmitted_reads_of_others_do_not_stop_a_miss),

@@ -288,22 +288,29 @@ static void ring_registered_memory_is_used_and_dropped(void **state)
     struct cp_io_ring_stats stats;
     struct job jobs[4];
     char *memory = aligned_alloc(PAGE, 4 * PAGE);
-    struct cp_io_ring_options options = {.buffer_base = memory, .buffer_bytes = 2 * PAGE};
+    /* Three pieces of a page, of which the first two are registered. */
+    struct cp_io_ring_options options = {
+        .buffer_base = memory, .buffer_bytes = 3 * PAGE, .buffer_piece_bytes = PAGE};
     (void)state;
     for (enum variant v = 0; v < VARIANTS; v++) {
         if (!open_subject(&s, v, 4))
             continue;
         assert_int_equal(cp_io_ring_create(s.io, &options, &ring), 0);
-        cp_io_ring_stats(ring, &stats);
-        print_message("%s: buffers %d (%s), files %d\n", variant_name(v), stats.buffers_registered,
-                      stats.buffers_reason, stats.files_registered);
-        assert_true(stats.buffers_reason[0] != '\0');
-        if (v != URING)
-            assert_false(stats.buffers_registered);
-        for (unsigned round = 0; round < 2; round++) {
+        for (unsigned round = 0; round < 3; round++) {
+            bool on = cp_io_ring_register(ring, 0) == 0 && cp_io_ring_register(ring, 1) == 0;
+            assert_int_not_equal(cp_io_ring_register(ring, 3), 0); /* there is none */
+            cp_io_ring_stats(ring, &stats);
+            print_message("%s: %u bytes (%s), files %d\n", variant_name(v),
+                          (unsigned)stats.registered_bytes, stats.buffers_reason,
+                          stats.files_registered);
+            assert_true(stats.buffers_reason[0] != '\0');
+            assert_true(!on || v == URING);
+            assert_int_equal(stats.registered_bytes, on ? 2 * PAGE : 0);
+            if (round == 1) /* one of two: what lies across them goes unregistered */
+                cp_io_ring_unregister(ring, 1);
             uint32_t left = 4;
             memset(memory, 0xee, 4 * PAGE);
-            /* Inside, across the end, and outside of the registered part. */
+            /* Inside and outside of the registered part, and across its end. */
             for (uint32_t i = 0; i < 4; i++) {
                 job_init(&jobs[i], s.file, CP_IO_OP_READ, memory + i * PAGE, i, &left);
                 cp_io_ring_put(ring, &jobs[i].request);
@@ -318,9 +325,11 @@ static void ring_registered_memory_is_used_and_dropped(void **state)
             cp_io_ring_wait(ring, none_left, &left);
             assert_int_equal(jobs[0].request.result, 0);
             assert_true(page_holds(memory + 2 * PAGE, 1));
-            cp_io_ring_unregister_buffers(ring);
+            cp_io_ring_unregister(ring, 0);
+            if (round != 1)
+                cp_io_ring_unregister(ring, 1);
             cp_io_ring_stats(ring, &stats);
-            assert_false(stats.buffers_registered);
+            assert_int_equal(stats.registered_bytes, 0);
         }
         cp_io_ring_destroy(ring);
         close_subject(&s);
@@ -419,7 +428,8 @@ static int register_beyond_limit(struct subject *s, struct cp_io_ring *ring)
     struct cp_io_ring_stats stats;
     uint64_t size_bytes = UINT64_C(4) << 20;
     char *memory = aligned_alloc(PAGE, size_bytes);
-    struct cp_io_ring_options options = {.buffer_base = memory, .buffer_bytes = size_bytes};
+    struct cp_io_ring_options options = {
+        .buffer_base = memory, .buffer_bytes = size_bytes, .buffer_piece_bytes = size_bytes};
     (void)ring;
     memset(memory, 0, size_bytes);
     if (geteuid() == 0 && (setgroups(0, NULL) != 0 || setgid(65534) != 0 || setuid(65534) != 0))
@@ -429,8 +439,9 @@ static int register_beyond_limit(struct subject *s, struct cp_io_ring *ring)
     /* Kernels before 5.12 charge the ring itself as well and may refuse it altogether. */
     if (cp_io_ring_create(s->io, &options, &ring) != 0)
         return 77;
+    bool on = cp_io_ring_register(ring, 0) == 0;
     cp_io_ring_stats(ring, &stats);
-    if (stats.buffers_registered || strstr(stats.buffers_reason, "RLIMIT_MEMLOCK") == NULL)
+    if (on || stats.registered_bytes != 0 || strstr(stats.buffers_reason, "RLIMIT_MEMLOCK") == NULL)
         return 1;
     uint32_t left = 1;
     struct job job;

@@ -317,7 +317,7 @@ static void many_at_a_time_read_the_same_as_one(void **state)
     struct cp_pager *pager = create_store(new_store(), 0, 0);
     uint64_t pages[COUNT], twice[2], version;
     struct cp_fix fixes[COUNT];
-    struct cp_ticket tickets[COUNT];
+    struct cp_ticket tickets[COUNT], *waiting[COUNT];
     for (unsigned i = 0; i < COUNT; i++)
         pages[i] = allocate_filled(pager, i);
     assert_ok(cp_pager_close(pager));
@@ -339,6 +339,19 @@ static void many_at_a_time_read_the_same_as_one(void **state)
         assert_ok(cp_pager_wait(pager, &tickets[i]));
         assert_true(page_is(tickets[i].fix.data, 4064, pages[i], i));
         cp_pager_unfix(pager, &tickets[i].fix);
+    }
+    assert_ok(cp_pager_begin(pager, pages, COUNT, CP_SHARED, tickets));
+    for (unsigned i = 0; i < COUNT; i++)
+        waiting[i] = &tickets[i];
+    for (unsigned left = COUNT; left > 0;) {
+        unsigned ready = cp_pager_wait_some(pager, waiting, left);
+        assert_true(ready > 0 && ready <= left);
+        for (unsigned i = 0; i < ready; i++) {
+            assert_ok(cp_pager_wait(pager, waiting[i]));
+            cp_pager_unfix(pager, &waiting[i]->fix);
+        }
+        left -= ready;
+        memmove(waiting, waiting + ready, left * sizeof *waiting);
     }
     twice[0] = twice[1] = pages[3];
     assert_code(cp_pager_fix_many(pager, twice, 2, CP_EXCLUSIVE, fixes), -EINVAL);

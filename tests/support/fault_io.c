@@ -623,12 +623,13 @@ static void fault_ring_wake(void *ctx, void *raw)
         faults->wrapped->ring_wake(NULL, ring->inner);
 }
 
-static void fault_ring_unregister(void *ctx, void *raw)
+static int fault_ring_register(void *ctx, void *raw, uint32_t piece, bool on)
 {
     struct fault_io *faults = ctx;
     struct fault_ring_state *ring = raw;
-    if (ring->inner != NULL)
-        faults->wrapped->ring_unregister_buffers(NULL, ring->inner);
+    if (ring->inner == NULL)
+        return -EOPNOTSUPP;
+    return faults->wrapped->ring_register(NULL, ring->inner, piece, on);
 }
 
 void fault_io_hold(struct fault_io *faults)
@@ -694,7 +695,7 @@ static const struct cp_io_backend with_rings = {
     .ring_queue = fault_ring_queue,
     .ring_submit = fault_ring_submit,
     .ring_reap = fault_ring_reap,
-    .ring_unregister_buffers = fault_ring_unregister,
+    .ring_register = fault_ring_register,
     .ring_wake = fault_ring_wake,
 };
 
