@@ -12,11 +12,11 @@
 #include "crash/fuse_recorder.h"
 #include "environment.h"
 #include "json_file.h"
+#include "options.h"
 #include "plan.h"
 
 #include <clockpool/base/bits.h>
 
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -78,7 +78,7 @@ enum option_id {
     OPT_HELP,
 };
 
-static const struct option options[] = {
+static const struct option option_list[] = {
     {"size", required_argument, NULL, OPT_SIZE},
     {"mem", required_argument, NULL, OPT_MEM},
     {"seconds", required_argument, NULL, OPT_SECONDS},
@@ -91,8 +91,10 @@ static const struct option options[] = {
     {NULL, 0, NULL, 0},
 };
 
-static bool parse_option(struct claims_plan *plan, int id, const char *value)
+static bool take_option(void *ctx, int id, char *value)
 {
+    struct claims_plan *plan = ctx;
+
     switch ((enum option_id)id) {
     case OPT_SIZE:
         return bench_parse_size(value, &plan->size_bytes);
@@ -123,35 +125,17 @@ static bool parse_option(struct claims_plan *plan, int id, const char *value)
     return false;
 }
 
-static int usage(const char *what, const char *detail)
-{
-    fprintf(stderr, "clockpool-bench claims: %s%s; see clockpool-bench claims --help\n", what,
-            detail);
-    return 2;
-}
+static const struct bench_options options = {"claims", option_list, OPT_HELP, take_option};
 
 static int parse(struct claims_plan *plan, int argc, char **argv)
 {
-    int id, index = 0;
-    char text[256];
-    optind = 1;
-    opterr = 0;
-    while ((id = getopt_long(argc, argv, "+:h", options, &index)) != -1) {
-        if (id == ':')
-            return usage("a value is missing for ", argv[optind - 1]);
-        if (id == '?')
-            return usage("unknown option ", argv[optind - 1]);
-        if (!parse_option(plan, id == 'h' ? OPT_HELP : id, optarg)) {
-            snprintf(text, sizeof text, "--%s: \"%.100s\" cannot be used", options[index].name,
-                     optarg);
-            return usage(text, "");
-        }
-    }
-    if (optind < argc)
-        return usage("unexpected word ", argv[optind]);
+    int code = bench_options_parse(&options, plan, argc, argv);
+    if (code != 0)
+        return code;
     plan->size_bytes = cp_align_down(plan->size_bytes, CLAIMS_PAGE_SIZE);
     if (plan->size_bytes / 2 < plan->mem_bytes)
-        return usage("--size must be at least twice --mem: otherwise nothing is evicted", "");
+        return bench_options_wrong(
+            &options, "--size must be at least twice --mem: otherwise nothing is evicted", "");
     return 0;
 }
 

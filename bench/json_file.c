@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* JSON to a file, whole or not at all. */
+/* JSON to a file. */
 #include "json_file.h"
 
-#include <errno.h>
-#include <linux/limits.h>
-#include <stdio.h>
+#include "file.h"
+
+#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 json_t *bench_command_json(int argc, char **argv)
 {
@@ -18,20 +17,12 @@ json_t *bench_command_json(int argc, char **argv)
 
 int bench_json_write(const char *path, const json_t *root, struct bench_error *error)
 {
-    char temporary[PATH_MAX];
-    int result = 0;
-    if (root == NULL)
+    char *text = root != NULL ? json_dumps(root, JSON_INDENT(2)) : NULL;
+    if (text == NULL)
         return bench_fail(error, "out of memory while writing JSON");
-    if (strcmp(path, "-") == 0) {
-        if (json_dumpf(root, stdout, JSON_INDENT(2)) != 0 || printf("\n") < 0)
-            result = bench_fail(error, "cannot write JSON to standard output");
-    } else if (snprintf(temporary, sizeof temporary, "%s.%d.tmp", path, (int)getpid()) >=
-               (int)sizeof temporary) {
-        result = bench_fail(error, "the path %s is too long", path);
-    } else if (json_dump_file(root, temporary, JSON_INDENT(2)) != 0 ||
-               rename(temporary, path) != 0) {
-        result = bench_fail_errno(error, errno, "cannot write %s", path);
-        unlink(temporary);
-    }
+    size_t length = strlen(text);
+    text[length] = '\n'; /* in place of the end, which is not written */
+    int result = bench_file_write(path, text, length + 1, "JSON", error);
+    free(text);
     return result;
 }

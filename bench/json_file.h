@@ -7,9 +7,8 @@
 #include "engine.h"
 
 /*
- * Write root to path; "-" is standard output. A file is written beside its place and renamed, so
- * that a reader never finds half of it. root: borrowed; NULL counts as out of memory. 0, or -1 with
- * a description.
+ * Write root to path as bench_file_write does. root: borrowed; NULL counts as out of memory. 0, or
+ * -1 with a description.
  */
 int bench_json_write(const char *path, const json_t *root, struct bench_error *error);
 

@@ -9,13 +9,13 @@
 #include "commands.h"
 
 #include "crash/fuse_recorder.h"
+#include "options.h"
 #include "order_measure.h"
 #include "order_work.h"
 #include "progress.h"
 #include "scratch.h"
 #include "units.h"
 
-#include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -91,7 +91,7 @@ enum option_id {
     OPT_HELP,
 };
 
-static const struct option options[] = {
+static const struct option option_list[] = {
     {"engines", required_argument, NULL, OPT_ENGINES},
     {"transactions", required_argument, NULL, OPT_TRANSACTIONS},
     {"group", required_argument, NULL, OPT_GROUP},
@@ -125,8 +125,10 @@ static bool parse_engines(struct order_plan *plan, char *text)
     return count > 0;
 }
 
-static bool parse_option(struct order_plan *plan, int id, char *value)
+static bool take_option(void *ctx, int id, char *value)
 {
+    struct order_plan *plan = ctx;
+
     switch ((enum option_id)id) {
     case OPT_ENGINES:
         return parse_engines(plan, value);
@@ -163,40 +165,18 @@ static bool parse_option(struct order_plan *plan, int id, char *value)
     return false;
 }
 
-static int usage(const char *what, const char *detail)
-{
-    fprintf(stderr, "clockpool-bench order: %s%s; see clockpool-bench order --help\n", what,
-            detail);
-    return 2;
-}
+static const struct bench_options options = {"order", option_list, OPT_HELP, take_option};
 
 static int parse(struct order_plan *plan, int argc, char **argv)
 {
-    int id, index = 0;
-    char text[256], given[128] = "";
-    optind = 1;
-    opterr = 0;
-    while ((id = getopt_long(argc, argv, "+:h", options, &index)) != -1) {
-        if (id == ':')
-            return usage("a value is missing for ", argv[optind - 1]);
-        if (id == '?')
-            return usage("unknown option ", argv[optind - 1]);
-        if (id == 'h')
-            id = OPT_HELP;
-        if (optarg != NULL)
-            snprintf(given, sizeof given, "%s", optarg); /* lists are taken apart in place */
-        if (!parse_option(plan, id, optarg)) {
-            snprintf(text, sizeof text, "--%s: \"%.100s\" cannot be used", options[index].name,
-                     given);
-            return usage(text, "");
-        }
-    }
-    if (optind < argc)
-        return usage("unexpected word ", argv[optind]);
+    int code = bench_options_parse(&options, plan, argc, argv);
+    if (code != 0)
+        return code;
     if (plan->settings.size_bytes / plan->settings.page_size < 2 * ORDER_PAGES_PER_TRANSACTION)
-        return usage("--size is too small", "");
+        return bench_options_wrong(&options, "--size is too small", "");
     if (plan->settings.size_bytes / plan->settings.page_size > MAX_TRACE_PAGES)
-        return usage("--size is too large: all that is written is kept in memory", "");
+        return bench_options_wrong(
+            &options, "--size is too large: all that is written is kept in memory", "");
     return 0;
 }
 

@@ -3,13 +3,10 @@
 #include "page.h"
 
 #include "assets.h"
+#include "file.h"
 
-#include <errno.h>
-#include <linux/limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #ifndef REPORT_UPLOT_VERSION
 #define REPORT_UPLOT_VERSION ""
@@ -366,37 +363,13 @@ int report_page(struct html *html, const struct report_part *parts, unsigned cou
     return code;
 }
 
-static int write_file(const char *path, const struct html *html, struct bench_error *error)
-{
-    char temporary[PATH_MAX];
-    FILE *file = stdout;
-    bool stream = strcmp(path, "-") == 0;
-    if (!stream && snprintf(temporary, sizeof temporary, "%s.%d.tmp", path, (int)getpid()) >=
-                       (int)sizeof temporary)
-        return bench_fail(error, "the path %s is too long", path);
-    if (!stream && (file = fopen(temporary, "we")) == NULL)
-        return bench_fail_errno(error, errno, "cannot write %s", path);
-    bool written = fwrite(html->data, 1, html->length, file) == html->length;
-    if (stream)
-        return written && fflush(file) == 0
-                   ? 0
-                   : bench_fail(error, "cannot write the report to standard output");
-    written = fclose(file) == 0 && written;
-    if (!written || rename(temporary, path) != 0) {
-        int code = errno;
-        unlink(temporary);
-        return bench_fail_errno(error, code, "cannot write %s", path);
-    }
-    return 0;
-}
-
 int report_write(const char *path, const struct report_part *parts, unsigned count,
                  struct bench_error *error)
 {
     struct html html = {0};
     int code = report_page(&html, parts, count, error);
     if (code == 0)
-        code = write_file(path, &html, error);
+        code = bench_file_write(path, html.data, html.length, "the report", error);
     if (code == 0 && report_charts() == NULL)
         fprintf(stderr, "clockpool-bench: the report has tables and no charts: %s\n",
                 REPORT_NO_CHARTS);

@@ -5,12 +5,12 @@
  */
 #include "commands.h"
 
+#include "options.h"
 #include "progress.h"
 #include "report.h"
 #include "simulate.h"
 #include "units.h"
 
-#include <getopt.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,7 +79,7 @@ enum option_id {
     OPT_HELP,
 };
 
-static const struct option options[] = {
+static const struct option option_list[] = {
     {"trace", required_argument, NULL, OPT_TRACE},
     {"policy", required_argument, NULL, OPT_POLICY},
     {"frames", required_argument, NULL, OPT_FRAMES},
@@ -134,8 +134,10 @@ static bool parse_sizes(struct trace_plan *plan, char *text)
     return plan->size_count > 0;
 }
 
-static bool parse_option(struct trace_plan *plan, int id, char *value)
+static bool take_option(void *ctx, int id, char *value)
 {
+    struct trace_plan *plan = ctx;
+
     switch ((enum option_id)id) {
     case OPT_TRACE:
         plan->name_count = bench_split_list(value, plan->names, TRACE_FILES_MAX);
@@ -167,38 +169,16 @@ static bool parse_option(struct trace_plan *plan, int id, char *value)
     return false;
 }
 
-static int usage(const char *what, const char *detail)
-{
-    fprintf(stderr, "clockpool-bench trace: %s%s; see clockpool-bench trace --help\n", what,
-            detail);
-    return 2;
-}
+static const struct bench_options options = {"trace", option_list, OPT_HELP, take_option};
 
 static int parse(struct trace_plan *plan, int argc, char **argv)
 {
-    int id, index = 0;
-    char text[256], given[128] = "";
-    optind = 1;
-    opterr = 0;
-    while ((id = getopt_long(argc, argv, "+:h", options, &index)) != -1) {
-        if (id == ':')
-            return usage("a value is missing for ", argv[optind - 1]);
-        if (id == '?')
-            return usage("unknown option ", argv[optind - 1]);
-        if (id == 'h')
-            id = OPT_HELP;
-        if (optarg != NULL)
-            snprintf(given, sizeof given, "%s", optarg); /* lists are taken apart in place */
-        if (!parse_option(plan, id, optarg)) {
-            snprintf(text, sizeof text, "--%s: \"%.100s\" cannot be used", options[index].name,
-                     given);
-            return usage(text, "");
-        }
-    }
-    if (optind < argc)
-        return usage("unexpected word ", argv[optind]);
+    int code = bench_options_parse(&options, plan, argc, argv);
+    if (code != 0)
+        return code;
     if (plan->points > 0 && plan->size_count < 2)
-        return usage("--points needs two sizes in --frames, to go from one to the other", "");
+        return bench_options_wrong(
+            &options, "--points needs two sizes in --frames, to go from one to the other", "");
     return 0;
 }
 

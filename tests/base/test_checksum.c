@@ -6,9 +6,17 @@
 #include <cmocka.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <clockpool/base/checksum.h>
+
+#include "checksum_variants.h"
+
+#include <xxhash.h>
 
 #define PAGE_BYTES 4096u
 
@@ -64,6 +72,54 @@ static void checksum_unaligned_data_gives_same_value(void **state)
     }
 }
 
+static uint64_t next_random(uint64_t *random)
+{
+    *random = *random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return *random ^ *random >> 33;
+}
+
+/*
+ * Lengths below 1,100 are tried one by one: XXH3 has a path for each class of
+ * short lengths, and the first block of 1,024 bytes ends there. A page that cannot be read follows
+ * the bytes, so that a variant that reads too far is noticed where it does no other harm.
+ */
+static void checksum_all_variants_give_the_librarys_value(void **state)
+{
+    enum { ROOM = 72 * 1024, SHORT = 1100, RANDOM_ROUNDS = 1500 };
+    struct cp_checksum__variant variants[CP_CHECKSUM__VARIANTS_MAX];
+    const unsigned count = cp_checksum__variants(variants);
+    const char *given = getenv("CP_TEST_SEED");
+    uint64_t random = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
+    const size_t guard_bytes = (size_t)sysconf(_SC_PAGESIZE);
+    (void)state;
+
+    print_message("CP_TEST_SEED=%llu\n", (unsigned long long)random);
+    assert_in_range(count, 1, CP_CHECKSUM__VARIANTS_MAX);
+    unsigned char *room =
+        mmap(NULL, ROOM + guard_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(room, MAP_FAILED);
+    assert_int_equal(mprotect(room + ROOM, guard_bytes, PROT_NONE), 0);
+    for (size_t i = 0; i < ROOM; i++)
+        room[i] = (unsigned char)(next_random(&random) >> 32);
+
+    for (size_t round = 0; round < SHORT + RANDOM_ROUNDS; round++) {
+        const size_t size = round < SHORT ? round : next_random(&random) % (ROOM - 64);
+        const size_t shift = round % 2 == 0 ? 0 : next_random(&random) % 64;
+        const uint64_t seed = round % 8 == 0 ? 0 : next_random(&random);
+        const unsigned char *data = room + ROOM - shift - size;
+        const uint64_t expected = XXH3_64bits_withSeed(data, size, seed);
+        assert_true(cp_checksum(data, size, seed) == expected);
+        for (unsigned i = 0; i < count; i++)
+            if (variants[i].compute(data, size, seed) != expected)
+                fail_msg("%s: %zu bytes, %zu before the end, seed %llx", variants[i].name, size,
+                         shift, (unsigned long long)seed);
+    }
+    for (unsigned i = 0; i < count; i++)
+        print_message("%s%s", i == 0 ? "equal: " : ", ", variants[i].name);
+    print_message("\n");
+    assert_int_equal(munmap(room, ROOM + guard_bytes), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -71,6 +127,7 @@ int main(void)
         cmocka_unit_test(checksum_any_flipped_bit_is_noticed),
         cmocka_unit_test(checksum_seed_changes_value),
         cmocka_unit_test(checksum_unaligned_data_gives_same_value),
+        cmocka_unit_test(checksum_all_variants_give_the_librarys_value),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -76,18 +76,27 @@ static void check_series(const json_t *row, size_t index)
     expect(number(row, "ops_per_s_cv") >= 0, index, "ops_per_s_cv");
 }
 
-/* Nothing of speed: a rate that was not reached is no error. */
+/*
+ * Nothing of speed: a rate that was not reached is no error. But nothing is done before it is due,
+ * and where not half of what was due was done, the last of it had been due in the first half.
+ */
 static void check_rate(const json_t *row, size_t index)
 {
-    const json_t *rate = json_object_get(row, "rate"), *reached;
+    const json_t *rate = json_object_get(row, "rate"), *reached, *series, *last;
     reached = json_object_get(row, "rate_reached");
     expect(number(row, "major_faults_per_op") >= 0, index, "major_faults_per_op");
     if (json_is_null(rate)) {
         expect(json_is_null(reached), index, "rate_reached without a rate");
         return;
     }
-    expect(number(row, "rate") >= 1 && json_is_boolean(reached), index, "rate and rate_reached");
+    const double due = number(row, "rate"), done = number(row, "ops_per_s_max");
+    expect(due >= 1 && json_is_boolean(reached), index, "rate and rate_reached");
     expect(number(row, "depth") == 1, index, "an open loop deeper than 1");
+    expect(done <= due * 1.05 + 50, index, "more was done than was due");
+    series = json_object_get(row, "series");
+    last = json_array_get(series, json_array_size(series) - 1);
+    expect(done * 2 > due || number(row, "max_us") > number(last, "t_s") * 1e6 / 4, index,
+           "latency does not count from when it was due");
 }
 
 static void check_row(const json_t *row, size_t index)

@@ -69,6 +69,13 @@ static void put(uint32_t slot, uint64_t key, enum cp_clock_place place)
     assert_int_equal(cp_clock__place(&m.clock, slot), place);
 }
 
+/* A page at each slot from first up to end, its key the slot. */
+static void put_all(uint32_t first, uint32_t end, enum cp_clock_place place)
+{
+    for (uint32_t slot = first; slot < end; slot++)
+        put(slot, slot, place);
+}
+
 static uint32_t pick(uint32_t max_looks)
 {
     uint32_t looks = UINT32_MAX;
@@ -92,13 +99,19 @@ static uint32_t evict(void)
 static void start_half_and_half(void)
 {
     start(8, 8);
-    for (uint32_t slot = 0; slot < 4; slot++)
-        put(slot, slot, CP_CLOCK_MAIN);
-    for (uint32_t slot = 4; slot < 8; slot++)
-        put(slot, slot, CP_CLOCK_PROBATION);
+    put_all(0, 4, CP_CLOCK_MAIN);
+    put_all(4, 8, CP_CLOCK_PROBATION);
     m.clock.owed_units = 0;
     m.clock.target_units = 4;
     check();
+}
+
+/* A hundred slots, the first 80 of main and the others of probation. */
+static void start_hundred(void)
+{
+    start(100, 100);
+    put_all(0, 80, CP_CLOCK_MAIN);
+    put_all(80, 100, CP_CLOCK_PROBATION);
 }
 
 /* A whole miss, as a pool does it. Returns the slot. */
@@ -221,8 +234,7 @@ static void clock_main_all_referenced_takes_oldest_of_probation(void **state)
         put(slot, slot, CP_CLOCK_MAIN);
         m.referenced[slot] = true;
     }
-    for (uint32_t slot = 200; slot < 204; slot++)
-        put(slot, slot, CP_CLOCK_PROBATION);
+    put_all(200, 204, CP_CLOCK_PROBATION);
     m.clock.target_units = 100; /* main has to give */
     m.referenced[200] = true;   /* not even that protects now */
     assert_int_equal(pick(10000), 200);
@@ -275,19 +287,16 @@ static void clock_reference_soon_after_the_miss_says_nothing(void **state)
 {
     (void)state;
     start(100, 100);
-    for (uint32_t slot = 0; slot < 80; slot++)
-        put(slot, slot, CP_CLOCK_MAIN);
+    put_all(0, 80, CP_CLOCK_MAIN);
     m.clock.target_units = 20; /* so a page is young until 4 newer ones have come */
     put(80, 80, CP_CLOCK_PROBATION);
     m.referenced[80] = true;
-    for (uint32_t slot = 81; slot < 84; slot++)
-        put(slot, slot, CP_CLOCK_PROBATION);
+    put_all(81, 84, CP_CLOCK_PROBATION);
     assert_true(m.referenced[80]);
     put(84, 84, CP_CLOCK_PROBATION);
     assert_false(m.referenced[80]);
     m.referenced[80] = true;
-    for (uint32_t slot = 85; slot < 100; slot++)
-        put(slot, slot, CP_CLOCK_PROBATION);
+    put_all(85, 100, CP_CLOCK_PROBATION);
     assert_true(m.referenced[80]);
     check();
 }
@@ -311,11 +320,7 @@ static void clock_ghost_of_main_makes_probation_smaller(void **state)
 {
     (void)state;
     bool full = false;
-    start(100, 100);
-    for (uint32_t slot = 0; slot < 80; slot++)
-        put(slot, slot, CP_CLOCK_MAIN);
-    for (uint32_t slot = 80; slot < 100; slot++)
-        put(slot, slot, CP_CLOCK_PROBATION);
+    start_hundred();
     m.clock.target_units = 21;
     assert_int_equal(evict(), 0);
     put(0, 100, CP_CLOCK_PROBATION);
@@ -330,11 +335,7 @@ static void clock_ghost_of_probation_makes_it_larger(void **state)
 {
     (void)state;
     bool full = false;
-    start(100, 100);
-    for (uint32_t slot = 0; slot < 80; slot++)
-        put(slot, slot, CP_CLOCK_MAIN);
-    for (uint32_t slot = 80; slot < 100; slot++)
-        put(slot, slot, CP_CLOCK_PROBATION);
+    start_hundred();
     m.clock.owed_units = 0;
     m.clock.target_units = 20;
     assert_int_equal(evict(), 80);

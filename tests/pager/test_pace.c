@@ -40,8 +40,8 @@ static void pace_has_an_end(void **state)
     }
 }
 
-/* The thread writes checkpoints at its pace; whoever wants one now does not wait for that. */
-static void pace_of_the_thread_ends_and_gives_way(void **state)
+/* The thread writes checkpoints at its pace, others in between, and every page arrives. */
+static void pace_of_the_thread_ends(void **state)
 {
     (void)state;
     struct cp_pager_options options = options_of(0, 0);
@@ -71,13 +71,82 @@ static void pace_of_the_thread_ends_and_gives_way(void **state)
     assert_ok(cp_pager_close(pager));
 }
 
+static char in_memory[] = "/dev/shm/clockpool-pace-XXXXXX";
+static bool made_in_memory;
+
+static int remove_in_memory(void **state)
+{
+    (void)state;
+    if (made_in_memory)
+        remove_tree(in_memory);
+    return 0;
+}
+
+/* A device that is always faster than the pace, where there is one. */
+static const char *fast_store(void)
+{
+    static char path[64];
+    made_in_memory = mkdtemp(in_memory) != NULL;
+    if (!made_in_memory)
+        return new_store();
+    snprintf(path, sizeof path, "%s/store", in_memory);
+    return path;
+}
+
+/*
+ * The thread's checkpoint rests while nobody waits, and rests no more once somebody does. Its pages
+ * are so many that it would rest most of PACED_MS; what is left after the first rest, and one last
+ * rest of 20 ms, is told apart by what is counted, not by how long anything took here.
+ */
+static void pace_of_the_thread_gives_way(void **state)
+{
+    (void)state;
+    enum { PAGES = 10000, PACED_MS = PAGES / 16 };
+    struct cp_pager_options options = options_of(0, UINT64_C(64) << 20);
+    struct cp_pager_stats before, resting, after;
+    struct cp_pager *pager = NULL;
+    options.create = true;
+    options.log_segment_bytes = 16u << 20;
+    options.log_limit_bytes = UINT64_C(1) << 30; /* the images of all pages are little of it */
+    options.checkpoint_ms = 1500;                /* twice PACED_MS and more */
+    assert_ok(cp_pager_open(fast_store(), &options, &pager));
+    for (unsigned i = 0; i < PAGES; i++)
+        allocate_filled(pager, i);
+    const uint64_t begun_ns = cp_now_ns();
+    assert_ok(cp_pager_sync(pager));
+    const uint64_t device_ms = (cp_now_ns() - begun_ns) / 1000000u;
+    cp_pager_stats(pager, &before);
+    const uint64_t first = cp_pager_first_page(pager);
+    for (unsigned i = 0; i < PAGES; i++)
+        update_page(pager, first + i, i + 1);
+    do { /* ends: a checkpoint is due */
+        sched_yield();
+        cp_pager_stats(pager, &resting);
+    } while (resting.checkpoints == before.checkpoints &&
+             resting.checkpoint_paused_us == before.checkpoint_paused_us);
+    const bool rested = resting.checkpoint_paused_us > before.checkpoint_paused_us;
+    assert_ok(cp_pager_sync(pager));
+    cp_pager_stats(pager, &after);
+    for (unsigned i = 0; i < PAGES; i++)
+        assert_true(check_page(pager, first + i, i + 1));
+    assert_ok(cp_pager_close(pager));
+    if (!rested && device_ms > PACED_MS / 4) {
+        print_message("the device takes %llu ms, so there was no time to rest\n",
+                      (unsigned long long)device_ms);
+        skip();
+    }
+    assert_true(rested);
+    assert_true(after.checkpoint_paused_us - resting.checkpoint_paused_us < PACED_MS / 2 * 1000u);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pace_rests_as_long_as_it_is_ahead_of_time),
         cmocka_unit_test(pace_rests_not_when_the_log_fills),
         cmocka_unit_test(pace_has_an_end),
-        cmocka_unit_test(pace_of_the_thread_ends_and_gives_way),
+        cmocka_unit_test(pace_of_the_thread_ends),
+        cmocka_unit_test_teardown(pace_of_the_thread_gives_way, remove_in_memory),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_ENGINE(CP_ENGINE_POOL, tests); /* mmap writes without a pace */
 }

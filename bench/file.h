@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/* A result in a file, whole or not at all. */
+#ifndef BENCH_FILE_H
+#define BENCH_FILE_H
+
+#include "engine.h"
+
+#include <stddef.h>
+
+/*
+ * Write size_bytes at bytes to path; "-" is standard output. A file is written beside its place and
+ * renamed, so that a reader never finds half of it. what: as errors on standard output call it.
+ * 0, or -1 with a description.
+ */
+int bench_file_write(const char *path, const void *bytes, size_t size_bytes, const char *what,
+                     struct bench_error *error);
+
+#endif

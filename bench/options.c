@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/* The options of a subcommand that takes nothing else. */
+#include "options.h"
+
+#include <stdio.h>
+
+int bench_options_wrong(const struct bench_options *options, const char *what, const char *detail)
+{
+    fprintf(stderr, "clockpool-bench %s: %s%s; see clockpool-bench %s --help\n", options->command,
+            what, detail, options->command);
+    return 2;
+}
+
+int bench_options_parse(const struct bench_options *options, void *ctx, int argc, char **argv)
+{
+    int id, index = 0;
+    char text[256], given[128] = "";
+    optind = 1;
+    opterr = 0;
+    while ((id = getopt_long(argc, argv, "+:h", options->list, &index)) != -1) {
+        if (id == ':')
+            return bench_options_wrong(options, "a value is missing for ", argv[optind - 1]);
+        if (id == '?')
+            return bench_options_wrong(options, "unknown option ", argv[optind - 1]);
+        if (id == 'h')
+            id = options->help;
+        if (optarg != NULL)
+            snprintf(given, sizeof given, "%s", optarg); /* lists are taken apart in place */
+        if (!options->take(ctx, id, optarg)) {
+            snprintf(text, sizeof text, "--%s: \"%.100s\" cannot be used",
+                     options->list[index].name, given);
+            return bench_options_wrong(options, text, "");
+        }
+    }
+    if (optind < argc)
+        return bench_options_wrong(options, "unexpected word ", argv[optind]);
+    return 0;
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/* The options of a subcommand that takes nothing else, in one loop with one set of messages. */
+#ifndef BENCH_OPTIONS_H
+#define BENCH_OPTIONS_H
+
+#include <getopt.h>
+#include <stdbool.h>
+
+struct bench_options {
+    const char *command;       /* as in "clockpool-bench COMMAND" */
+    const struct option *list; /* long ones only */
+    int help;                  /* the value of --help, for which -h stands too */
+    /* Take one option: false when its value cannot be used. Lists may be taken apart in place. */
+    bool (*take)(void *ctx, int id, char *value);
+};
+
+/* Hand each option on the command line to take. 0, or the exit status 2 after a message. */
+int bench_options_parse(const struct bench_options *options, void *ctx, int argc, char **argv);
+
+/* Say on standard error what is wrong, and where help is: what and detail follow each other. 2. */
+int bench_options_wrong(const struct bench_options *options, const char *what, const char *detail);
+
+#endif
