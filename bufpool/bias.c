@@ -9,7 +9,7 @@
  * does).
  *
  * Rules
- *  1. The mark is set on free and shared words only, by a counted reader or by the load for one.
+ *  1. The mark is set on free and shared words only, by a counted reader of a resident page.
  *  2. It is cleared by the exclusive holder who has searched the slots and found none, by no one
  *     else. So "not biased" means that no slot holds the page.
  *  3. A reader fills its slot first and looks at the word afterwards; it holds the page when the

@@ -544,6 +544,12 @@ void cp_clock__insert(struct cp_clock *clock, uint32_t slot, unsigned order,
     clock->size_units = cp_max_u64(clock->size_units, held(clock));
 }
 
+void cp_clock__pass(struct cp_clock *clock, uint32_t first, uint32_t count)
+{
+    if (clock->hand >= first && clock->hand - first < count)
+        clock->hand = first + count < clock->slot_limit ? first + count : 0;
+}
+
 void cp_clock__remove(struct cp_clock *clock, uint32_t slot)
 {
     cp_debug_assert(slot < clock->slot_limit);

@@ -142,6 +142,9 @@ void cp_clock__keep(struct cp_clock *clock, unsigned order, enum cp_clock_place 
  */
 void cp_clock__insert(struct cp_clock *clock, uint32_t slot, unsigned order,
                       enum cp_clock_place place, bool fetched, cp_clock_look_fn *look, void *ctx);
+/* Slots first .. first+count-1 were emptied together and get new pages: the hand, which may stand
+ * among them for that reason, would look at these before all others. It goes past. */
+void cp_clock__pass(struct cp_clock *clock, uint32_t first, uint32_t count);
 /* Forget the slot's page, if it has one. */
 void cp_clock__remove(struct cp_clock *clock, uint32_t slot);
 

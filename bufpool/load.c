@@ -61,10 +61,8 @@ void cp_load__publish(struct cp_bufpool *pool, struct cp_frame *frame, unsigned 
     atomic_fetch_add_explicit(&pool->pages_resident, 1, memory_order_relaxed);
     if (latch == CP_LATCH_FREE)
         cp_shield__cover(pool, frame);
-    uint64_t desired = cp_bufpool__make_word(pool, frame->unit, generation, latch);
-    if (pool->biased && cp_word_latch(desired) == 1) /* read in by a reader: more may follow */
-        desired |= CP_WORD_BIASED;
-    cp_latch_publish(word, desired);
+    /* Not biased: most pages that miss are not hit before they go, and go without a search then. */
+    cp_latch_publish(word, cp_bufpool__make_word(pool, frame->unit, generation, latch));
 }
 
 void cp_load__fail(struct cp_bufpool *pool, struct cp_frame *frame)

@@ -186,7 +186,11 @@ static bool clear_block(struct cp_scan *scan)
     scan->cleared += pages;
     uint32_t order = cp_log2_floor(pages) + scan->file->order, unit = victim->unit;
     cp_memory__frame_free(pool, victim);
-    return cp_evict__gather(pool, unit, order, false) == 0; /* what is left is worked around */
+    bool cleared = cp_evict__gather(pool, unit, order, false) == 0; /* if not whole, so be it */
+    pthread_mutex_lock(&pool->clock_lock);
+    cp_clock__pass(&pool->clock, unit & ~((1u << order) - 1), 1u << order);
+    pthread_mutex_unlock(&pool->clock_lock);
+    return cleared;
 }
 
 /* Frames for count pages, as contiguous as can be had without waiting. Returns how many. */

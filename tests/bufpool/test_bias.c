@@ -49,10 +49,17 @@ static uint32_t holders(struct world *w, uint64_t page)
     return 0;
 }
 
+/* Bring a page in and let its first hit bias it. */
+static void warm(struct world *w, uint64_t page)
+{
+    check_version(w, 0, page, 0);
+    check_version(w, 0, page, 0);
+}
+
 static struct cp_fix hold(struct world *w, uint64_t page)
 {
     struct cp_fix fix;
-    check_version(w, 0, page, 0); /* read in, and biased */
+    warm(w, page);
     fix = must_fix(w, 0, page, CP_SHARED);
     assert_true(in_slot(&fix));
     return fix;
@@ -154,7 +161,7 @@ static void bias_more_pages_than_slots_are_counted(void **state)
     uint64_t pages[CP_PIN_SLOTS];
     OPEN_WORLD(&w, MIB);
     for (uint64_t page = 0; page < 3 * CP_PIN_SLOTS; page++)
-        check_version(&w, 0, page, 0);
+        warm(&w, page);
     for (uint32_t i = 0; i < 3 * CP_PIN_SLOTS; i++) {
         fixes[i] = must_fix(&w, 0, i, CP_SHARED);
         slots += in_slot(&fixes[i]);
@@ -277,7 +284,7 @@ static void bias_thread_that_ends_keeps_its_pin(void **state)
     struct cp_fix other;
     pthread_t thread;
     OPEN_WORLD(&w, MIB);
-    check_version(&w, 0, 3, 0);
+    warm(&w, 3);
     for (uint32_t i = 0; i < CP_PIN_SLOTS + 2; i++) { /* a successor gets what is left */
         struct errand errand = {.w = &w};
         assert_int_equal(pthread_create(&thread, NULL, fix_and_leave, &errand), 0);
@@ -346,7 +353,7 @@ static void bias_late_reader_looks_again(void **state)
     struct world w;
     OPEN_WORLD(&w, MIB);
     struct cp_fix first = hold(&w, 9); /* the first slot is in use: the long way, with the hook */
-    check_version(&w, 0, 3, 0);
+    warm(&w, 3);
     hook_calls = 0;
     cp_bufpool__hook = evict_meanwhile;
     struct cp_fix fix = must_fix(&w, 0, 3, CP_SHARED);

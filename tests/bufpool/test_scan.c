@@ -278,7 +278,10 @@ static void scan_frames_lie_side_by_side_in_a_full_pool(void **state)
         must_give(&w, &scan, page);
     assert_true(stats_of(&w).scan_reused > PAGES);
     uint64_t back = scan.next - 64; /* others' memory at first, its own again and again since */
-    assert_true(count_pieces(&w, 0, back, scan.ahead - back) <= 24);
+    uint64_t pieces = count_pieces(&w, 0, back, scan.ahead - back);
+    print_message("%llu pages in %llu pieces\n", (unsigned long long)(scan.ahead - back),
+                  (unsigned long long)pieces);
+    assert_true(pieces <= 24);
     world_close(&w);
 }
 
