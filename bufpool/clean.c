@@ -41,6 +41,9 @@ static uint64_t load(const _Atomic uint64_t *value)
 static bool few_clean(struct cp_bufpool *pool)
 {
     uint64_t resident = load(&pool->pages_resident), dirty = load(&pool->pages_dirty);
+    bool cleaning = atomic_load_explicit(&pool->cleaning, memory_order_relaxed);
+    if (!cleaning && dirty < resident / 2)
+        return false; /* most of the time, and without a division */
     int64_t units = atomic_load_explicit(&pool->free_units, memory_order_relaxed);
     uint64_t used = load(&pool->budget.used_bytes), limit = load(&pool->budget.limit_bytes);
     /* Memory that was never asked for is as good as free, as far as it makes whole extents. */
@@ -48,7 +51,6 @@ static bool few_clean(struct cp_bufpool *pool)
     uint64_t unused =
         (units > 0 ? (uint64_t)units : 0) + extents * (pool->extent_bytes / CP_UNIT_BYTES);
     uint64_t clean = (resident > dirty ? resident - dirty : 0) + unused;
-    bool cleaning = atomic_load_explicit(&pool->cleaning, memory_order_relaxed);
     bool few = clean < (resident + unused) / (cleaning ? HIGH_SHARE : LOW_SHARE);
 
     if (few != cleaning)
@@ -120,22 +122,27 @@ int cp_bufpool_clean(struct cp_bufpool *pool)
     return (int)wait.written;
 }
 
-void cp_clean__after_miss(struct cp_bufpool *pool)
+/* Write some dirty pages, unless that is being done: one batch at a time, so that a miss in many
+ * pays for it. */
+static __attribute__((noinline)) void clean_some(struct cp_bufpool *pool)
 {
-    struct batch batch = {.count = 0};
+    struct batch batch;
 
-    if (!few_clean(pool))
-        return;
-    if (pool->options.short_of_clean != NULL) {
-        if (!atomic_load_explicit(&pool->asked_to_clean, memory_order_relaxed) &&
-            !atomic_exchange_explicit(&pool->asked_to_clean, true, memory_order_relaxed))
-            pool->options.short_of_clean(pool->options.short_of_clean_ctx);
-        return;
-    }
-    /* One batch at a time, so that a miss in many pays for it. */
+    batch.count = 0;
     if (load(&pool->writes_in_flight) >= pool->write_batch_pages)
         return;
     gather(pool, MISS_SLOTS, false, &batch);
     if (batch.count > 0) /* what needs the log stays dirty */
         (void)cp_writeback__start(pool, batch.frames, batch.count, CP_GATE_SKIP, NULL);
+}
+
+void cp_clean__after_miss(struct cp_bufpool *pool)
+{
+    if (!few_clean(pool))
+        return;
+    if (pool->options.short_of_clean == NULL)
+        clean_some(pool);
+    else if (!atomic_load_explicit(&pool->asked_to_clean, memory_order_relaxed) &&
+             !atomic_exchange_explicit(&pool->asked_to_clean, true, memory_order_relaxed))
+        pool->options.short_of_clean(pool->options.short_of_clean_ctx);
 }

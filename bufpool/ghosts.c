@@ -17,6 +17,15 @@
 #include "ghosts.h"
 
 #include <clockpool/base/assert.h>
+#include <clockpool/base/bits.h>
+
+#include <stddef.h>
+#include <string.h>
+
+/* find reads whole words of the fingerprints. */
+_Static_assert(offsetof(struct cp_ghost_bucket, tags) + CP_GHOST_WAYS >=
+                   (CP_GHOST_WAYS + 3) / 4 * 8,
+               "a search stays in the bucket");
 
 #define EPOCHS         128u
 #define FROM_MAIN      0x80u
@@ -73,13 +82,24 @@ static uint16_t fingerprint_of(uint64_t hash)
     return fingerprint != 0 ? fingerprint : 1;
 }
 
-/* The first entry with this fingerprint, or CP_GHOST_WAYS. */
+/*
+ * The first entry with this fingerprint, or CP_GHOST_WAYS. Four are compared at a time, as parts of
+ * a word: the lowest part that is zero shows as its highest bit.
+ */
 static uint32_t find(const struct cp_ghost_bucket *bucket, uint16_t fingerprint)
 {
-    uint32_t i = 0;
-    while (i < CP_GHOST_WAYS && bucket->fingerprints[i] != fingerprint)
-        i++;
-    return i;
+    const uint64_t ones = UINT64_C(0x0001000100010001), highs = ones << 15;
+
+    for (uint32_t i = 0; i < CP_GHOST_WAYS; i += 4) {
+        uint64_t four;
+        memcpy(&four, &bucket->fingerprints[i],
+               sizeof four); /* the last ones reach into the tags */
+        four ^= ones * fingerprint;
+        uint64_t zeros = (four - ones) & ~four & highs;
+        if (zeros != 0)
+            return (uint32_t)cp_min_u64(i + (unsigned)__builtin_ctzll(zeros) / 16, CP_GHOST_WAYS);
+    }
+    return CP_GHOST_WAYS;
 }
 
 static uint32_t epoch_now(const struct cp_ghosts *ghosts)
@@ -93,15 +113,44 @@ static uint32_t epochs_since(uint8_t tag, uint32_t now)
     return (now - tag) % EPOCHS;
 }
 
+/* Eight numbers of 7 bits in the bytes of a word; the highest bits keep borrows apart. */
+#define BYTES UINT64_C(0x0101010101010101)
+#define HIGHS (BYTES << 7)
+
+/* Epochs since, of eight entries. */
+static uint64_t eight_ages(const uint8_t *tags, uint32_t now)
+{
+    uint64_t eight;
+    memcpy(&eight, tags, sizeof eight);
+    return ((BYTES * (now % EPOCHS) | HIGHS) - (eight & ~HIGHS)) & ~HIGHS;
+}
+
+static uint64_t eight_larger(uint64_t a, uint64_t b)
+{
+    uint64_t not_less = ((a | HIGHS) - b) & HIGHS;
+    uint64_t take_a = not_less - (not_less >> 7);
+    return (a & take_a) | (b & ~take_a);
+}
+
+/* The first of the oldest entries: a full bucket is searched at each eviction, so all at once. */
 static uint32_t find_oldest(const struct cp_ghost_bucket *bucket, uint32_t now)
 {
-    uint32_t place = 0, oldest = 0;
-    for (uint32_t i = 0; i < CP_GHOST_WAYS; i++) {
-        uint32_t since = epochs_since(bucket->tags[i], now);
-        place = since > oldest ? i : place;
-        oldest = since > oldest ? since : oldest;
+    static const uint32_t places[3] = {0, 8, CP_GHOST_WAYS - 8}; /* some are looked at twice */
+    uint64_t ages[3], oldest = 0;
+
+    for (uint32_t i = 0; i < 3; i++) {
+        ages[i] = eight_ages(&bucket->tags[places[i]], now);
+        oldest = eight_larger(oldest, ages[i]);
     }
-    return place;
+    for (unsigned shift = 32; shift >= 8; shift /= 2)
+        oldest = eight_larger(oldest, oldest >> shift);
+    uint64_t wanted = BYTES * (oldest & (EPOCHS - 1));
+    for (uint32_t i = 0; i < 3; i++) {
+        uint64_t equal = (HIGHS - (ages[i] ^ wanted)) & HIGHS;
+        if (equal != 0)
+            return places[i] + (uint32_t)__builtin_ctzll(equal) / 8;
+    }
+    return 0; /* not reached: one of them is the oldest */
 }
 
 void cp_ghosts__prefetch(const struct cp_ghosts *ghosts, uint64_t key)

@@ -148,6 +148,37 @@ static void ghosts_never_need_more_than_is_paid(void **state)
     }
 }
 
+/* A full bucket loses its oldest entry, whatever the ages: against a plain search. */
+static void ghosts_oldest_gives_way(void **state)
+{
+    (void)state;
+    uint64_t seed = test_seed();
+    start(CP_GHOST_WAYS); /* one bucket, an epoch a miss */
+    assert_int_equal(ghosts.bucket_count, 1);
+    for (uint64_t round = 0; round < 20000; round++) {
+        struct cp_ghost_bucket before = *entries;
+        ghosts.now_units += seed % 3 == 0 ? seed % 7 : 1;
+        seed = mix(seed + round);
+        uint32_t now = (uint32_t)(ghosts.now_units % 128), oldest = 0;
+        bool full = true;
+        for (uint32_t i = 0; i < CP_GHOST_WAYS; i++) {
+            full &= before.fingerprints[i] != 0;
+            if ((now - before.tags[i]) % 128 > (now - before.tags[oldest]) % 128)
+                oldest = i;
+        }
+        cp_ghosts__put(&ghosts, seed, seed % 2 == 0);
+        for (uint32_t i = 0; full && i < CP_GHOST_WAYS; i++) {
+            if (i != oldest && before.fingerprints[i] != entries->fingerprints[i])
+                fail_msg("round %llu: entry %u went, not %u", (unsigned long long)round, i, oldest);
+        }
+        if (seed % 5 == 0) { /* a hole now and then */
+            bool from_main;
+            uint64_t age;
+            assert_true(take(seed, &from_main, &age));
+        }
+    }
+}
+
 static void ghosts_without_a_size_remember_nothing(void **state)
 {
     (void)state;
@@ -171,6 +202,7 @@ int main(void)
         cmocka_unit_test(ghosts_strangers_are_rarely_taken_for_known),
         cmocka_unit_test(ghosts_small_change_of_size_keeps_them),
         cmocka_unit_test(ghosts_never_need_more_than_is_paid),
+        cmocka_unit_test(ghosts_oldest_gives_way),
         cmocka_unit_test(ghosts_without_a_size_remember_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, teardown);
