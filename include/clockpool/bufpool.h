@@ -309,23 +309,31 @@ static inline const void *cp_optimistic_begin(const struct cp_page_map *map, uin
     if (__builtin_expect(page >= map->page_limit, 0))
         return NULL;
     uint64_t word = cp_word_load(&map->words[page]);
-    if (__builtin_expect(word == 0 || !cp_word_readable(word), 0))
+    if (__builtin_expect(!cp_word_readable(word), 0))
         return NULL;
-    if (__builtin_expect((word & CP_WORD_REF) == 0, 0))
+    if (__builtin_expect((word & CP_WORD_REF) == 0, 0)) {
+        if (word == 0)
+            return NULL;
         cp_bufpool_touch(&map->words[page], word);
+    }
     *out_word = word;
-    return map->frames + ((word >> map->frame_shift) << 12);
+    const unsigned char *data = map->frames + ((word >> map->frame_shift) << 12);
+    if (data == NULL)
+        __builtin_unreachable(); /* so that the caller's look for NULL is not made a second time */
+    return data;
 }
 
 /* True when nothing that was loaded since begin can have changed. */
 static inline bool cp_optimistic_validate(const struct cp_page_map *map, uint64_t page,
                                           uint64_t begun)
 {
-    const uint64_t ignored =
-        CP_WORD_LATCH | CP_WORD_WAITERS | CP_WORD_REF | CP_WORD_DIRTY | CP_WORD_BIASED;
     /* acquire fence: the page's loads come before the second load of the word */
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
     uint64_t word = __atomic_load_n(&map->words[page], __ATOMIC_RELAXED);
+    if (__builtin_expect(word == begun, 1))
+        return true; /* begin found it readable */
+    const uint64_t ignored =
+        CP_WORD_LATCH | CP_WORD_WAITERS | CP_WORD_REF | CP_WORD_DIRTY | CP_WORD_BIASED;
     return ((word ^ begun) & ~ignored) == 0 && cp_word_readable(word);
 }
 
