@@ -297,6 +297,28 @@ static int read_batch(struct pager_thread *thread, struct bench_op *ops, unsigne
     return 0;
 }
 
+static int read_batch_mapped(struct pager_thread *thread, struct bench_op *ops, unsigned count)
+{
+    const struct cp_page_map map = *thread->map;
+    uint64_t *pages = thread->pages;
+    struct cp_fix *fixes = thread->fixes;
+    while (count > 0) {
+        unsigned n = (unsigned)cp_min_u64(thread->setup.batch, count);
+        for (unsigned i = 0; i < n; i++) {
+            pages[i] = ops[i].where;
+            cp_page_map_prefetch_line(&map, ops[i].where, ops[i].offset_bytes);
+        }
+        if (__builtin_expect(cp_page_map_fix_many(&map, pages, n, fixes) != 0, 0))
+            return read_fail(thread);
+        for (unsigned i = 0; i < n; i++)
+            memcpy(&ops[i].value, (const char *)fixes[i].data + ops[i].offset_bytes, 8);
+        cp_page_map_unfix_many(fixes, n);
+        ops += n;
+        count -= n;
+    }
+    return 0;
+}
+
 static int read_ops(void *handle, struct bench_op *ops, unsigned count)
 {
     struct pager_thread *thread = handle;
@@ -305,7 +327,7 @@ static int read_ops(void *handle, struct bench_op *ops, unsigned count)
     case BENCH_OPTIMISTIC:
         return (mapped ? read_optimistic_mapped : read_optimistic)(thread, ops, count);
     case BENCH_BATCH:
-        return read_batch(thread, ops, count);
+        return (mapped ? read_batch_mapped : read_batch)(thread, ops, count);
     case BENCH_FIX:
         break;
     }
