@@ -278,8 +278,8 @@ CP_API int cp_bufpool_read(struct cp_bufpool_file *file, uint64_t page, uint32_t
 /*
  * The translation array of a file, for the inline functions below: what they need and no more. It
  * never changes while the file is attached, so copy it into a local variable: its fields then stay
- * in registers, and a read takes 13 ns instead of 21 (1 GiB resident, uniform, where a bare array
- * takes 11; what counts is how many loads are under way at a time).
+ * in registers, and a read takes 19 ns instead of 21 (1 GiB resident, uniform, where a bare array
+ * takes 14; what counts is how few instructions stand between one cache miss and the next).
  */
 struct cp_page_map {
     uint64_t *words;       /* one state word a page, index = page number */
@@ -468,7 +468,8 @@ CP_API int cp_bufpool_fix_rest(struct cp_bufpool_file *file, const uint64_t *pag
  * cp_bufpool_fix_many in shared mode and cp_bufpool_unfix_many, without a call where all pages are
  * hits and the thread has slots for them (CP_PIN_SLOTS, less what it holds already). The bytes that
  * will be looked at are the caller's to prefetch, which only he knows: cp_page_map_prefetch_line of
- * each page before this call lets the cache misses of all of them overlap.
+ * each page before this call lets the cache misses of all of them overlap (1 GiB resident, uniform,
+ * 16 pages: 20 ns a page instead of 26; a bare array takes 14).
  */
 static inline int cp_page_map_fix_many(const struct cp_page_map *map, const uint64_t *pages,
                                        uint32_t count, struct cp_fix *out_fixes)
