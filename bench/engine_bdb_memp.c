@@ -5,7 +5,9 @@
  * another pool of its own costs for a page.
  *
  * Pages are read through the page cache: Debian's library is built without O_DIRECT. So half of the
- * memory is the cache, as for the other peers.
+ * memory is the cache, as for the other peers. Data that fit are an exception: the cache is all of
+ * the memory then, and the page cache, which is not needed once the pages are in, gives way. With
+ * half, a third of the reads of 1 GiB missed at 1200 MiB.
  *
  * Reads only. To change a page one gets it with DB_MPOOL_DIRTY, but in 5.3.28 the public get drops
  * that flag before it looks for the page (__memp_fget_pp clears it in order to check the other
@@ -17,6 +19,7 @@
 
 #include <db.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +31,7 @@ struct memp_engine {
     DB_ENV *env;
     DB_MPOOLFILE *file;
     struct bench_extents extents;
+    atomic_flag counting; /* the counts of hits and misses begin after the scan that warms up */
 };
 
 struct memp_thread {
@@ -65,12 +69,16 @@ static void close_engine(void *handle)
     free(engine);
 }
 
+static uint64_t cache_size(const struct bench_setup *setup)
+{
+    uint64_t bytes = setup->fits ? setup->mem_bytes : bench_kv_cache_bytes(setup);
+    return bytes < CACHE_MIN ? CACHE_MIN : bytes;
+}
+
 static int open_env(struct memp_engine *engine, struct bench_error *error)
 {
-    uint64_t cache_bytes = bench_kv_cache_bytes(engine->setup);
+    uint64_t cache_bytes = cache_size(engine->setup);
     DB_ENV *env;
-    if (cache_bytes < CACHE_MIN)
-        cache_bytes = CACHE_MIN;
     int code = db_env_create(&env, 0);
     if (code != 0)
         return fail(error, code, "db_env_create");
@@ -108,6 +116,7 @@ static int open_engine(const struct bench_setup *setup, void **out_engine,
     if (engine == NULL)
         return bench_fail(error, "out of memory");
     engine->setup = setup;
+    atomic_flag_clear_explicit(&engine->counting, memory_order_relaxed);
     if (bench_extents_load(&setup->data, &engine->extents, error) != 0 ||
         open_env(engine, error) != 0 || open_file(engine, error) != 0) {
         close_engine(engine);
@@ -128,8 +137,9 @@ static void stats(void *handle, struct bench_engine_stats *out_stats)
         free(memp);
     }
     snprintf(out_stats->details, sizeof out_stats->details,
-             "DB_MPOOLFILE, through the page cache; cache of %" PRIu64 " MiB, hits %.1f %%",
-             bench_kv_cache_bytes(engine->setup) >> 20,
+             "DB_MPOOLFILE, through the page cache; cache of %" PRIu64 " MiB, %s; hits %.1f %%",
+             cache_size(engine->setup) >> 20,
+             engine->setup->fits ? "all of the memory since the data fit" : "half of the memory",
              hits + misses > 0 ? 100.0 * (double)hits / (double)(hits + misses) : 0);
 }
 
@@ -141,6 +151,13 @@ static void thread_end(void *handle)
     free(handle);
 }
 
+static void clear_counts(struct memp_engine *engine)
+{
+    DB_MPOOL_STAT *memp;
+    if (engine->env->memp_stat(engine->env, &memp, NULL, DB_STAT_CLEAR) == 0)
+        free(memp);
+}
+
 static int thread_begin(void *handle, const struct bench_thread_setup *setup, void **out_thread)
 {
     struct memp_thread *thread = calloc(1, sizeof *thread);
@@ -148,6 +165,9 @@ static int thread_begin(void *handle, const struct bench_thread_setup *setup, vo
         return bench_fail(setup->error, "out of memory");
     thread->engine = handle;
     thread->setup = *setup;
+    if (setup->workload != BENCH_READ_SCAN &&
+        !atomic_flag_test_and_set_explicit(&thread->engine->counting, memory_order_relaxed))
+        clear_counts(thread->engine);
     *out_thread = thread;
     return 0;
 }

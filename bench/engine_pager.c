@@ -222,24 +222,25 @@ static int read_fail(struct pager_thread *thread)
 /* Look at a resident page without a latch. False: absent, or it changed meanwhile. */
 static inline bool look(const struct cp_page_map *map, struct bench_op *op)
 {
+    const uint64_t page = op->where; /* loaded once: the fence in validate forgets what op holds */
     uint64_t word;
-    const char *data = cp_optimistic_begin(map, op->where, &word);
+    const char *data = cp_optimistic_begin(map, page, &word);
     if (__builtin_expect(data == NULL, 0))
         return false;
     uint64_t value = __atomic_load_n((const uint64_t *)(const void *)(data + op->offset_bytes),
                                      __ATOMIC_RELAXED);
-    if (__builtin_expect(!cp_optimistic_validate(map, op->where, word), 0))
+    if (__builtin_expect(!cp_optimistic_validate(map, page, word), 0))
         return false;
     op->value = value;
     return true;
 }
 
-static int read_optimistic(struct pager_thread *thread, struct bench_op *ops, unsigned count)
+/* Through a map in registers, as a program with a loop of reads would: so do the next two. */
+static int read_optimistic_mapped(struct pager_thread *thread, struct bench_op *ops, unsigned count)
 {
-    const bool mapped = thread->map != NULL;
-    const struct cp_page_map map = mapped ? *thread->map : (struct cp_page_map){0};
+    const struct cp_page_map map = *thread->map;
     for (unsigned i = 0; i < count; i++) {
-        if (mapped && look(&map, &ops[i]))
+        if (__builtin_expect(look(&map, &ops[i]), 1))
             continue;
         if (cp_pager_read(thread->pager, ops[i].where, ops[i].offset_bytes, &ops[i].value, 8) != 0)
             return read_fail(thread);
@@ -247,7 +248,15 @@ static int read_optimistic(struct pager_thread *thread, struct bench_op *ops, un
     return 0;
 }
 
-/* The inline fix, through a map in registers: as a program with a loop of fixes would. */
+static int read_optimistic(struct pager_thread *thread, struct bench_op *ops, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (cp_pager_read(thread->pager, ops[i].where, ops[i].offset_bytes, &ops[i].value, 8) != 0)
+            return read_fail(thread);
+    }
+    return 0;
+}
+
 static int read_fix_mapped(struct pager_thread *thread, struct bench_op *ops, unsigned count)
 {
     const struct cp_page_map map = *thread->map;
@@ -289,20 +298,41 @@ static int read_batch(struct pager_thread *thread, struct bench_op *ops, unsigne
     return 0;
 }
 
+static int read_batch_mapped(struct pager_thread *thread, struct bench_op *ops, unsigned count)
+{
+    const struct cp_page_map map = *thread->map;
+    uint64_t *pages = thread->pages;
+    struct cp_fix *fixes = thread->fixes;
+    while (count > 0) {
+        unsigned n = (unsigned)cp_min_u64(thread->setup.batch, count);
+        for (unsigned i = 0; i < n; i++) {
+            pages[i] = ops[i].where;
+            cp_page_map_prefetch_line(&map, ops[i].where, ops[i].offset_bytes);
+        }
+        if (__builtin_expect(cp_page_map_fix_many(&map, pages, n, fixes) != 0, 0))
+            return read_fail(thread);
+        for (unsigned i = 0; i < n; i++)
+            memcpy(&ops[i].value, (const char *)fixes[i].data + ops[i].offset_bytes, 8);
+        cp_page_map_unfix_many(fixes, n);
+        ops += n;
+        count -= n;
+    }
+    return 0;
+}
+
 static int read_ops(void *handle, struct bench_op *ops, unsigned count)
 {
     struct pager_thread *thread = handle;
+    const bool mapped = thread->map != NULL;
     switch (thread->setup.access) {
     case BENCH_OPTIMISTIC:
-        return read_optimistic(thread, ops, count);
+        return (mapped ? read_optimistic_mapped : read_optimistic)(thread, ops, count);
     case BENCH_BATCH:
-        return read_batch(thread, ops, count);
+        return (mapped ? read_batch_mapped : read_batch)(thread, ops, count);
     case BENCH_FIX:
         break;
     }
-    if (thread->map != NULL)
-        return read_fix_mapped(thread, ops, count);
-    return read_fix(thread, ops, count);
+    return (mapped ? read_fix_mapped : read_fix)(thread, ops, count);
 }
 
 static int update_op(void *handle, struct bench_op *op)

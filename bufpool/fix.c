@@ -98,7 +98,10 @@ hold_first_slot(struct cp_bufpool_file *file, uint64_t page, struct cp_fix *out_
     return 0;
 #else
     struct cp_pin_block *own = cp_pin_own;
-    return CP_POISONS ? 0 : cp_page_map_hold(&file->map, page, own, &own->slot[0], out_fix);
+    int held = CP_POISONS ? 0 : cp_page_map_hold(&file->map, page, &own->slot[0], out_fix);
+    if (__builtin_expect(held > 0, 1))
+        cp_page_map_count_hits(&file->map, own, 1);
+    return held;
 #endif
 }
 
@@ -166,26 +169,30 @@ bool cp_fix__try_cold(struct cp_bufpool_file *file, uint64_t page, struct cp_fix
 }
 
 uint32_t cp_fix__try_many(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count,
-                          enum cp_latch_mode mode, struct cp_fix *out_fixes, uint32_t *out_missing)
+                          uint32_t done, enum cp_latch_mode mode, struct cp_fix *out_fixes,
+                          uint32_t *out_missing)
 {
     struct cp_pin_block *own = cp_pin_own;
     uint32_t next_slot = file->biased && !CP_POISONS && mode == CP_SHARED ? 0 : CP_PIN_SLOTS;
-    uint32_t missing = 0;
+    uint32_t missing = 0, hits = 0;
 
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = done; i < count; i++) {
         int held = 0;
         /* Slots that were in use before are found so and passed over. */
         if (next_slot < CP_PIN_SLOTS) {
             uint64_t *slot = &own->slot[next_slot++];
-            held = cp_page_map_hold(&file->map, pages[i], own, slot, &out_fixes[i]);
+            held = cp_page_map_hold(&file->map, pages[i], slot, &out_fixes[i]);
             if (held < 0)
                 cp_pin_release(slot);
         }
+        hits += held > 0;
         if (held > 0 || cp_fix__try(file, pages[i], mode, &out_fixes[i]))
             __builtin_prefetch(out_fixes[i].data);
         else
             out_missing[missing++] = i;
     }
+    if (hits > 0)
+        cp_page_map_count_hits(&file->map, own, hits);
     return missing;
 }
 
@@ -418,8 +425,7 @@ void cp_bufpool_unfix(struct cp_fix *fix)
 
 void cp_bufpool_unfix_many(struct cp_fix *fixes, uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++)
-        cp_bufpool_unfix(&fixes[i]);
+    cp_page_map_unfix_many(fixes, count);
 }
 
 void cp_bufpool_mark_dirty(struct cp_fix *fix, cp_lsn lsn)

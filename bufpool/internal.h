@@ -586,11 +586,12 @@ bool cp_fix__try(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode
  */
 bool cp_fix__try_cold(struct cp_bufpool_file *file, uint64_t page, struct cp_fix *out_fix);
 /*
- * The same for many, prefetching the pages. Returns how many could not be had; out_missing has
- * their indexes.
+ * The same for many, prefetching the pages; the first `done` of them are fixed already. Returns how
+ * many could not be had; out_missing has their indexes.
  */
 uint32_t cp_fix__try_many(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count,
-                          enum cp_latch_mode mode, struct cp_fix *out_fixes, uint32_t *out_missing);
+                          uint32_t done, enum cp_latch_mode mode, struct cp_fix *out_fixes,
+                          uint32_t *out_missing);
 /* Wait until the word may have changed from seen, reaping I/O where that is what it waits for. */
 void cp_fix__wait_word(struct cp_bufpool_file *file, uint64_t *word, uint64_t seen);
 /* ---- pins.c ------------------------------------------------------------------------------------

@@ -323,22 +323,16 @@ static bool has_duplicate(const uint64_t *pages, uint32_t count)
 }
 
 /*
- * Fix a window of pages without ever waiting for another thread's latch. 0 when all are fixed.
+ * Read what is missing of a window of pages, the others being fixed already. 0 when all are fixed.
  * Otherwise none is; -EAGAIN with *out_busy names a page to wait for, anything else is an error.
  */
-static int fix_window(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count,
-                      enum cp_latch_mode mode, struct cp_fix *out_fixes, uint64_t *out_busy)
+static int fix_missing(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count,
+                       enum cp_latch_mode mode, const uint32_t *missing, uint32_t missing_count,
+                       struct cp_fix *out_fixes, uint64_t *out_busy)
 {
     struct cp_ticket tickets[CP_WINDOW_PAGES];
-    uint32_t missing[CP_WINDOW_PAGES];
     struct cp_load_run run;
     int status = 0, no_frame = 0;
-
-    for (uint32_t i = 0; i < count; i++)
-        __builtin_prefetch(&file->map.words[pages[i]]);
-    uint32_t missing_count = cp_fix__try_many(file, pages, count, mode, out_fixes, missing);
-    if (missing_count == 0)
-        return 0;
 
     cp_load__run_init(&run, file);
     for (uint32_t m = 0; m < missing_count; m++)
@@ -367,6 +361,22 @@ static int fix_window(struct cp_bufpool_file *file, const uint64_t *pages, uint3
     return status;
 }
 
+/*
+ * Fix a window of pages, the first `done` being fixed already, without ever waiting for another
+ * thread's latch. Returns as fix_missing.
+ */
+static int fix_window(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count,
+                      uint32_t done, enum cp_latch_mode mode, struct cp_fix *out_fixes,
+                      uint64_t *out_busy)
+{
+    uint32_t missing[CP_WINDOW_PAGES];
+    uint32_t missing_count = cp_fix__try_many(file, pages, count, done, mode, out_fixes, missing);
+
+    if (missing_count == 0)
+        return 0;
+    return fix_missing(file, pages, count, mode, missing, missing_count, out_fixes, out_busy);
+}
+
 /* Holding nothing, wait for a page in other hands (and read it if need be). */
 static int await_page(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode)
 {
@@ -391,30 +401,42 @@ static void back_off(uint32_t round, uint64_t *random)
     nanosleep(&pause, NULL);
 }
 
-int cp_bufpool_fix_many(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count,
-                        enum cp_latch_mode mode, struct cp_fix *out_fixes)
+/* What may not be asked for at all: no pages are fixed then. */
+static int check_fix_many(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count,
+                          enum cp_latch_mode mode)
 {
     int status = check_many(file, pages, count);
 
-    if (status != 0)
+    if (status == 0 && mode == CP_EXCLUSIVE && has_duplicate(pages, count))
+        status = cp_error_set(-EINVAL, file->path, CP_NO_PAGE, CP_NO_LSN, NULL,
+                              "fixing a page exclusively twice in one call");
+    return status;
+}
+
+int cp_bufpool_fix_rest(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count,
+                        uint32_t held, enum cp_latch_mode mode, struct cp_fix *inout_fixes)
+{
+    int status = check_fix_many(file, pages, count, mode);
+
+    if (status != 0) {
+        cp_bufpool_unfix_many(inout_fixes, held);
         return status;
-    if (mode == CP_EXCLUSIVE && has_duplicate(pages, count))
-        return cp_error_set(-EINVAL, file->path, CP_NO_PAGE, CP_NO_LSN, NULL,
-                            "fixing a page exclusively twice in one call");
+    }
     uint64_t deadline_ns = 0;
-    uint64_t random = (uintptr_t)out_fixes ^ cp_thread_slot();
+    uint64_t random = (uintptr_t)inout_fixes ^ cp_thread_slot();
     for (uint32_t round = 0;; round++) { /* ends: with all fixed, an error, or at the deadline */
         uint32_t done = 0;
         uint64_t busy = 0;
         while (done < count && status == 0) {
             uint32_t window = count - done < CP_WINDOW_PAGES ? count - done : CP_WINDOW_PAGES;
-            status = fix_window(file, &pages[done], window, mode, &out_fixes[done], &busy);
+            status = fix_window(file, &pages[done], window, held, mode, &inout_fixes[done], &busy);
+            held = 0; /* they were the first window's, which has them now, or has let them go */
             if (status == 0)
                 done += window;
         }
         if (status == 0)
             return 0;
-        cp_bufpool_unfix_many(out_fixes, done);
+        cp_bufpool_unfix_many(inout_fixes, done);
         if (status == -EAGAIN)
             status = await_page(file, busy, mode);
         if (status != 0)
@@ -428,4 +450,21 @@ int cp_bufpool_fix_many(struct cp_bufpool_file *file, const uint64_t *pages, uin
                                 count, CP_BUFPOOL_TOGETHER_LIMIT_MS);
         back_off(round, &random);
     }
+}
+
+int cp_bufpool_fix_many(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count,
+                        enum cp_latch_mode mode, struct cp_fix *out_fixes)
+{
+    uint32_t held = 0;
+
+    if (mode == CP_SHARED && !CP_POISONS) {
+        const struct cp_page_map map = file->map; /* in registers: see there */
+        /* Where the caller will look is not known; most begin at the beginning. */
+        for (uint32_t i = 0; i < count && i < CP_PIN_SLOTS; i++)
+            cp_page_map_prefetch_line(&map, pages[i], 0);
+        held = cp_page_map_hold_many(&map, pages, count, cp_pin_own, out_fixes);
+    }
+    if (__builtin_expect(held == count, 1))
+        return 0;
+    return cp_bufpool_fix_rest(file, pages, count, held, mode, out_fixes);
 }

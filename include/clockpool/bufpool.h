@@ -286,8 +286,8 @@ CP_API int cp_bufpool_read(struct cp_bufpool_file *file, uint64_t page, uint32_t
 /*
  * The translation array of a file, for the inline functions below: what they need and no more. It
  * never changes while the file is attached, so copy it into a local variable: its fields then stay
- * in registers, and a read takes 13 ns instead of 21 (1 GiB resident, uniform, where a bare array
- * takes 11; what counts is how many loads are under way at a time).
+ * in registers, and a read takes 19 ns instead of 21 (1 GiB resident, uniform, where a bare array
+ * takes 14; what counts is how few instructions stand between one cache miss and the next).
  */
 struct cp_page_map {
     uint64_t *words;       /* one state word a page, index = page number */
@@ -317,23 +317,31 @@ static inline const void *cp_optimistic_begin(const struct cp_page_map *map, uin
     if (__builtin_expect(page >= map->page_limit, 0))
         return NULL;
     uint64_t word = cp_word_load(&map->words[page]);
-    if (__builtin_expect(word == 0 || !cp_word_readable(word), 0))
+    if (__builtin_expect(!cp_word_readable(word), 0))
         return NULL;
-    if (__builtin_expect((word & CP_WORD_REF) == 0, 0))
+    if (__builtin_expect((word & CP_WORD_REF) == 0, 0)) {
+        if (word == 0)
+            return NULL;
         cp_bufpool_touch(&map->words[page], word);
+    }
     *out_word = word;
-    return map->frames + ((word >> map->frame_shift) << 12);
+    const unsigned char *data = map->frames + ((word >> map->frame_shift) << 12);
+    if (data == NULL)
+        __builtin_unreachable(); /* so that the caller's look for NULL is not made a second time */
+    return data;
 }
 
 /* True when nothing that was loaded since begin can have changed. */
 static inline bool cp_optimistic_validate(const struct cp_page_map *map, uint64_t page,
                                           uint64_t begun)
 {
-    const uint64_t ignored =
-        CP_WORD_LATCH | CP_WORD_WAITERS | CP_WORD_REF | CP_WORD_DIRTY | CP_WORD_BIASED;
     /* acquire fence: the page's loads come before the second load of the word */
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
     uint64_t word = __atomic_load_n(&map->words[page], __ATOMIC_RELAXED);
+    if (__builtin_expect(word == begun, 1))
+        return true; /* begin found it readable */
+    const uint64_t ignored =
+        CP_WORD_LATCH | CP_WORD_WAITERS | CP_WORD_REF | CP_WORD_DIRTY | CP_WORD_BIASED;
     return ((word ^ begun) & ~ignored) == 0 && cp_word_readable(word);
 }
 
@@ -343,10 +351,11 @@ static inline bool cp_optimistic_validate(const struct cp_page_map *map, uint64_
 /*
  * The hit of a shared fix: 1 with *out_fix as cp_bufpool_fix would fill it when the page is
  * resident, has lately been fixed by a reader, is in no writer's hands, and slot, one of own's, is
- * free. Otherwise 0, and nothing has happened; or -1, and the slot is to be released.
+ * free. Otherwise 0, and nothing has happened; or -1, and the slot is to be released. The caller
+ * counts the hit.
  */
-static inline int cp_page_map_hold(const struct cp_page_map *map, uint64_t page,
-                                   struct cp_pin_block *own, uint64_t *slot, struct cp_fix *out_fix)
+static inline int cp_page_map_hold(const struct cp_page_map *map, uint64_t page, uint64_t *slot,
+                                   struct cp_fix *out_fix)
 {
     if (__builtin_expect(page >= map->page_limit, 0))
         return 0;
@@ -359,15 +368,23 @@ static inline int cp_page_map_hold(const struct cp_page_map *map, uint64_t page,
         return 0;
     if (__builtin_expect(cp_word_load(word) != seen, 0))
         return -1; /* perhaps a taker has searched the slots just before */
-    uint64_t *hits = (uint64_t *)((uintptr_t)own + map->hits);
-    __atomic_store_n(hits, __atomic_load_n(hits, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
     out_fix->data = map->frames + ((seen >> map->frame_shift) << 12);
+    /* Not one store with owner: where that crosses a cache line, loads of data wait until it is
+     * done, behind all the cache misses before it (fix_many: 29 ns instead of 22). */
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
     out_fix->owner = map->file;
     out_fix->page = page;
     out_fix->mode = CP_SHARED;
     out_fix->pin = 0;
     out_fix->slot = slot;
     return 1;
+}
+
+static inline void cp_page_map_count_hits(const struct cp_page_map *map, struct cp_pin_block *own,
+                                          uint64_t count)
+{
+    uint64_t *hits = (uint64_t *)((uintptr_t)own + map->hits);
+    __atomic_store_n(hits, __atomic_load_n(hits, __ATOMIC_RELAXED) + count, __ATOMIC_RELAXED);
 }
 
 /*
@@ -379,9 +396,11 @@ static inline int cp_page_map_fix(const struct cp_page_map *map, uint64_t page,
                                   struct cp_fix *out_fix)
 {
     struct cp_pin_block *own = cp_pin_own;
-    int held = cp_page_map_hold(map, page, own, &own->slot[0], out_fix);
-    if (__builtin_expect(held > 0, 1))
+    int held = cp_page_map_hold(map, page, &own->slot[0], out_fix);
+    if (__builtin_expect(held > 0, 1)) {
+        cp_page_map_count_hits(map, own, 1);
         return 0;
+    }
     if (held < 0)
         cp_pin_release(&own->slot[0]);
     struct cp_fix fix; /* its address is taken, not out_fix's: that may stay in registers */
@@ -407,6 +426,86 @@ static inline void cp_page_map_unfix(struct cp_fix *fix)
         cp_bufpool_unfix(&copy);
     }
     fix->data = NULL;
+}
+
+/* ---- fixing many inline ------------------------------------------------------------------------
+ */
+
+/*
+ * Have the processor fetch the cache line at offset_bytes of a page, if the page is resident. A
+ * hint, for pages that will be looked at in a moment; it does not fix, wait, count or read.
+ */
+static inline void cp_page_map_prefetch_line(const struct cp_page_map *map, uint64_t page,
+                                             uint32_t offset_bytes)
+{
+    if (__builtin_expect(page >= map->page_limit, 0))
+        return;
+    uint64_t word = __atomic_load_n(&map->words[page], __ATOMIC_RELAXED);
+    /* Of an absent page this is an address before the frames. Nobody minds. */
+    __builtin_prefetch(map->frames + ((word >> map->frame_shift) << 12) + offset_bytes);
+}
+
+/*
+ * Hold the first of count pages, as far as they are hits and the slots free, from the last slot
+ * down: single fixes begin with the first. Returns how many are held.
+ */
+static inline uint32_t cp_page_map_hold_many(const struct cp_page_map *map, const uint64_t *pages,
+                                             uint32_t count, struct cp_pin_block *own,
+                                             struct cp_fix *out_fixes)
+{
+    const uint64_t *page = pages, *end = pages + (count < CP_PIN_SLOTS ? count : CP_PIN_SLOTS);
+    for (uint64_t *slot = &own->slot[CP_PIN_SLOTS - 1]; page < end; page++, slot--, out_fixes++) {
+        int status = cp_page_map_hold(map, *page, slot, out_fixes);
+        if (__builtin_expect(status > 0, 1))
+            continue;
+        if (status < 0)
+            cp_pin_release(slot);
+        break;
+    }
+    uint32_t held = (uint32_t)(page - pages);
+    cp_page_map_count_hits(map, own, held);
+    return held;
+}
+
+/* As cp_bufpool_fix_many, where the first held pages, at most CP_PIN_SLOTS, are fixed already. */
+CP_API int cp_bufpool_fix_rest(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count,
+                               uint32_t held, enum cp_latch_mode mode,
+                               struct cp_fix *inout_fixes) CP_MUST_CHECK;
+
+/*
+ * cp_bufpool_fix_many in shared mode and cp_bufpool_unfix_many, without a call where all pages are
+ * hits and the thread has slots for them (CP_PIN_SLOTS, less what it holds already). The bytes that
+ * will be looked at are the caller's to prefetch, which only he knows: cp_page_map_prefetch_line of
+ * each page before this call lets the cache misses of all of them overlap (1 GiB resident, uniform,
+ * 16 pages: 20 ns a page instead of 26; a bare array takes 14).
+ */
+static inline int cp_page_map_fix_many(const struct cp_page_map *map, const uint64_t *pages,
+                                       uint32_t count, struct cp_fix *out_fixes)
+{
+    uint32_t held = cp_page_map_hold_many(map, pages, count, cp_pin_own, out_fixes);
+    if (__builtin_expect(held == count, 1))
+        return 0;
+    return cp_bufpool_fix_rest(map->file, pages, count, held, CP_SHARED, out_fixes);
+}
+
+static inline void cp_page_map_unfix_many(struct cp_fix *fixes, uint32_t count)
+{
+    struct cp_pin_block *own = cp_pin_own;
+    for (struct cp_fix *fix = fixes; fix < fixes + count; fix++) {
+        /* Not in one of our own slots, or shielded: the long way. */
+        if (__builtin_expect(
+                (((uintptr_t)fix->slot ^ (uintptr_t)own) | fix->pin) >= CP_PIN_BLOCK_BYTES, 0)) {
+            cp_page_map_unfix(fix);
+            continue;
+        }
+        /* release: pairs with the acquire in cp_pin_search */
+        __atomic_store_n(fix->slot, 0, __ATOMIC_RELEASE);
+        fix->data = NULL;
+    }
+    /* One look for waiting writers after all the stores, as cp_pin_release does after each. */
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    if (__builtin_expect(__atomic_load_n(&own->watchers, __ATOMIC_RELAXED) != 0, 0))
+        cp_pin_wake(own);
 }
 
 /* ---- writing back -------------------------------------------------------------------------------

@@ -7,6 +7,8 @@
 #include "rules.h"
 
 #include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
 
 #define PAGES          64u
 #define RUNS_TO_DETECT 40u
@@ -262,12 +264,114 @@ static void bias_inline_fix_equals_the_other(void **state)
     world_close(&w);
 }
 
+#define MANY CP_PIN_SLOTS
+
+/* Bring the first pages in and use them once more: from then on they are hits for the map. */
+static void warm_up(struct world *w, uint64_t count)
+{
+    for (uint64_t use = 0; use < 2; use++) {
+        for (uint64_t page = 0; page < count; page++)
+            check_version(w, 0, page, 0);
+    }
+}
+
+/* Fix MANY pages from the first through the map, look at them, and say how many are in slots. */
+static uint32_t fix_many_inline(struct world *w, struct cp_fix fixes[MANY])
+{
+    const struct cp_page_map map = *cp_bufpool_page_map(w->file[0]);
+    uint64_t pages[MANY];
+    uint32_t slots = 0;
+    for (uint32_t i = 0; i < MANY; i++) {
+        pages[i] = i;
+        cp_page_map_prefetch_line(&map, i, 64);
+    }
+    assert_int_equal(cp_page_map_fix_many(&map, pages, MANY, fixes), 0);
+    for (uint32_t i = 0; i < MANY; i++) {
+        assert_int_equal(page_version(fixes[i].data, 4096, i), 0);
+        assert_ptr_equal(fixes[i].owner, w->file[0]);
+        assert_int_equal(fixes[i].page, i);
+        assert_int_equal(fixes[i].mode, CP_SHARED);
+        slots += in_slot(&fixes[i]);
+    }
+    return slots;
+}
+
+static void bias_inline_fix_many_equals_the_other(void **state)
+{
+    (void)state;
+    struct world w;
+    struct cp_fix fixes[MANY], other;
+    OPEN_WORLD(&w, MIB);
+    warm_up(&w, MANY);
+    uint64_t hits = stats_of(&w).hits;
+    uint32_t slots = fix_many_inline(&w, fixes);
+    assert_true(CP_POISONS || slots == MANY);
+    assert_int_equal(stats_of(&w).hits - hits, MANY);
+    assert_int_equal(cp_bufpool_list_pins(w.pool, NULL, 0), MANY);
+    HOLDS(cp_bufpool_try_fix(w.file[0], MANY - 1, CP_EXCLUSIVE, &other) == -EAGAIN);
+    cp_page_map_unfix_many(fixes, MANY);
+    assert_null(fixes[0].data);
+    assert_int_equal(cp_bufpool_list_pins(w.pool, NULL, 0), 0);
+    /* One page is held already, so a slot is missing: one is counted. */
+    other = hold(&w, MANY + 3);
+    hits = stats_of(&w).hits;
+    slots = fix_many_inline(&w, fixes);
+    assert_true(CP_POISONS || slots == MANY - 1);
+    assert_int_equal(stats_of(&w).hits - hits, MANY);
+    cp_bufpool_unfix_many(fixes, MANY);
+    cp_bufpool_unfix(&other);
+    assert_int_equal(cp_bufpool_list_pins(w.pool, NULL, 0), 0);
+    world_close(&w);
+}
+
+/* In the middle a page that is absent, then one that is written: those before it keep their slots.
+ */
+static void bias_inline_fix_many_goes_on_where_a_page_is_no_hit(void **state)
+{
+    (void)state;
+    struct world w;
+    struct cp_fix fixes[MANY];
+    OPEN_WORLD(&w, MIB);
+    warm_up(&w, MANY);
+    assert_int_equal(cp_bufpool_discard(w.file[0], 5, 1), 0);
+    uint64_t hits = stats_of(&w).hits, misses = stats_of(&w).misses;
+    uint32_t slots = fix_many_inline(&w, fixes);
+    assert_true(CP_POISONS || slots == MANY - 1);
+    assert_int_equal(stats_of(&w).hits - hits, MANY - 1);
+    assert_int_equal(stats_of(&w).misses - misses, 1);
+    cp_page_map_unfix_many(fixes, MANY);
+    struct cp_fix writer = must_fix(&w, 0, 7, CP_EXCLUSIVE);
+    cp_bufpool_unfix(&writer);
+    slots = fix_many_inline(&w, fixes);
+    assert_true(CP_POISONS || (slots >= MANY - 2 && !in_slot(&fixes[7])));
+    cp_page_map_unfix_many(fixes, MANY);
+    assert_int_equal(cp_bufpool_list_pins(w.pool, NULL, 0), 0);
+    world_close(&w);
+}
+
+static void bias_inline_fix_many_fixes_all_or_none(void **state)
+{
+    (void)state;
+    struct world w;
+    struct cp_fix fixes[4];
+    const uint64_t beyond[] = {0, 1, 2, UINT64_C(1) << 20};
+    OPEN_WORLD(&w, MIB);
+    const struct cp_page_map map = *cp_bufpool_page_map(w.file[0]);
+    warm_up(&w, 4);
+    cp_page_map_prefetch_line(&map, beyond[3], 0);
+    assert_int_equal(cp_page_map_fix_many(&map, beyond, 4, fixes), CP_ENOPAGE);
+    assert_int_equal(cp_bufpool_list_pins(w.pool, NULL, 0), 0);
+    assert_int_equal(cp_page_map_fix_many(&map, beyond, 0, fixes), 0);
+    cp_page_map_unfix_many(fixes, 0);
+    world_close(&w);
+}
+
 /* ---- other threads ------------------------------------------------------------------------------
  */
 
 struct errand {
     struct world *w;
-    struct cp_fix fix;
+    struct cp_fix fix, two[2];
 };
 
 static void *fix_and_leave(void *argument)
@@ -332,6 +436,98 @@ static void bias_writer_waits_and_readers_may_nest(void **state)
     watchdog_stop(&dog);
     world_close(&w);
 }
+
+static void *fix_two_and_leave(void *argument)
+{
+    struct errand *errand = argument;
+    const uint64_t pages[] = {3, 4};
+    if (cp_page_map_fix_many(cp_bufpool_page_map(errand->w->file[0]), pages, 2, errand->two) != 0)
+        abort();
+    return NULL;
+}
+
+/* Two pages that this or another thread has fixed: released, and the writer who waits is woken. */
+static void release_two(bool by_other)
+{
+    struct world w;
+    struct watchdog dog;
+    pthread_t thread;
+    world_simple(&w, MIB, PAGES);
+    watchdog_start(&dog, &w, WATCHDOG_LIMIT);
+    warm_up(&w, 5);
+    struct errand errand = {.w = &w};
+    if (by_other) {
+        assert_int_equal(pthread_create(&thread, NULL, fix_two_and_leave, &errand), 0);
+        pthread_join(thread, NULL);
+    } else {
+        fix_two_and_leave(&errand);
+    }
+    uint64_t waits = stats_of(&w).latch_waits;
+    assert_int_equal(pthread_create(&thread, NULL, change_it, &errand), 0);
+    while (stats_of(&w).latch_waits == waits)
+        sched_yield();
+    cp_page_map_unfix_many(errand.two, 2);
+    pthread_join(thread, NULL);
+    assert_int_equal(cp_bufpool_list_pins(w.pool, NULL, 0), 0);
+    check_version(&w, 0, 3, 9);
+    watchdog_stop(&dog);
+    world_close(&w);
+}
+
+static void bias_unfix_many_wakes_a_writer(void **state)
+{
+    (void)state;
+    release_two(false);
+}
+
+static void bias_unfix_many_releases_what_others_fixed(void **state)
+{
+    (void)state;
+    release_two(true);
+}
+
+/*
+ * The same rule in cp_page_map_hold, which has no hook: the slot lies in memory that cannot be
+ * written, so the reader, between its look at the word and its slot, falls into evict_at_fault.
+ */
+#if !CP_POISONS && !defined(__SANITIZE_THREAD__) && !defined(__clang__)
+static struct world *fault_world;
+static uint64_t *fault_slot;
+
+static void evict_at_fault(int signal_number)
+{
+    struct cp_fix fix;
+    (void)signal_number;
+    if (mprotect(fault_slot, 4096, PROT_READ | PROT_WRITE) != 0 ||
+        cp_bufpool_discard(fault_world->file[0], 3, 1) != 0 ||
+        cp_bufpool_fix(fault_world->file[0], 4, CP_SHARED, &fix) != 0)
+        abort();
+    cp_bufpool_unfix(&fix);
+}
+
+static void bias_late_inline_reader_looks_again(void **state)
+{
+    (void)state;
+    struct world w;
+    struct cp_fix fix;
+    struct sigaction old, action = {.sa_handler = evict_at_fault};
+    OPEN_WORLD(&w, MIB);
+    warm_up(&w, 4);
+    fault_world = &w;
+    fault_slot = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(fault_slot, MAP_FAILED);
+    assert_int_equal(sigaction(SIGSEGV, &action, &old), 0);
+    int held = cp_page_map_hold(cp_bufpool_page_map(w.file[0]), 3, fault_slot, &fix);
+    assert_int_equal(sigaction(SIGSEGV, &old, NULL), 0);
+    assert_int_not_equal(*fault_slot, 0);
+    assert_int_equal(held, -1);
+    munmap(fault_slot, 4096);
+    world_close(&w);
+}
+#define FAULT_TESTS cmocka_unit_test(bias_late_inline_reader_looks_again),
+#else
+#define FAULT_TESTS
+#endif
 
 #ifdef CP_TEST_HOOKS
 static uint32_t hook_calls;
@@ -422,6 +618,26 @@ static void exchange(struct stress *s, uint64_t random, struct cp_fix *fix)
     free(other);
 }
 
+/* All of them at once, through the map or by a call. */
+static void read_together(struct stress *s, const struct cp_page_map *map, bool mapped)
+{
+    static const uint64_t pages[HOT_PAGES] = {0, 1, 2};
+    struct cp_fix fixes[HOT_PAGES];
+    int status = mapped ? cp_page_map_fix_many(map, pages, HOT_PAGES, fixes)
+                        : cp_bufpool_fix_many(s->w.file[0], pages, HOT_PAGES, CP_SHARED, fixes);
+    if (status != 0)
+        abort();
+    for (uint32_t i = 0; i < HOT_PAGES; i++) {
+        if (!consistent(fixes[i].data, pages[i]))
+            atomic_fetch_add(&s->wrong, 1);
+        atomic_fetch_add_explicit(&s->held, in_slot(&fixes[i]), memory_order_relaxed);
+    }
+    if (mapped)
+        cp_page_map_unfix_many(fixes, HOT_PAGES);
+    else
+        cp_bufpool_unfix_many(fixes, HOT_PAGES);
+}
+
 static void *read_for_a_while(void *argument)
 {
     struct stress *s = argument;
@@ -434,6 +650,10 @@ static void *read_for_a_while(void *argument)
         /* A store that misses the caches: the slot's store waits behind it, the second look at the
          * word does not. Only the taker's barrier keeps the order then. */
         __atomic_store_n(&s->spread[(r >> 8) % SPREAD], r, __ATOMIC_RELAXED);
+        if ((r >> 44) % 4 == 0) {
+            read_together(s, &map, (r >> 46) % 4 != 0);
+            continue;
+        }
         int status = (r >> 40) % 4 != 0 ? cp_page_map_fix(&map, page, &fix)
                                         : cp_bufpool_fix(s->w.file[0], page, CP_SHARED, &fix);
         if (status != 0)
@@ -554,9 +774,14 @@ int main(void)
         cmocka_unit_test(bias_counted_pool_uses_no_slots),
         cmocka_unit_test(bias_tracked_pool_names_its_readers),
         cmocka_unit_test(bias_inline_fix_equals_the_other),
+        cmocka_unit_test(bias_inline_fix_many_equals_the_other),
+        cmocka_unit_test(bias_inline_fix_many_goes_on_where_a_page_is_no_hit),
+        cmocka_unit_test(bias_inline_fix_many_fixes_all_or_none),
         cmocka_unit_test(bias_thread_that_ends_keeps_its_pin),
         cmocka_unit_test(bias_writer_waits_and_readers_may_nest),
-        cmocka_unit_test(bias_late_reader_looks_again),
+        cmocka_unit_test(bias_unfix_many_wakes_a_writer),
+        cmocka_unit_test(bias_unfix_many_releases_what_others_fixed),
+        FAULT_TESTS cmocka_unit_test(bias_late_reader_looks_again),
         cmocka_unit_test(bias_stress_no_reader_sees_its_page_taken),
     };
     const size_t count = sizeof tests / sizeof tests[0];
