@@ -129,6 +129,7 @@ struct cp_pager {
     _Atomic uint64_t budget_bytes; /* as resized last */
     _Atomic cp_lsn redo_lsn;       /* of the checkpoint last published */
     _Atomic uint64_t checkpoint_ns; /* when that was */
+    uint64_t pace_begun_ns; /* when the last paced flush began, 0: none yet; under sync_mutex */
 
     struct cp_mtr_table table;
     _Atomic uint64_t mtr_commits, mtr_aborts, mtr_deadlocks, mtr_waits;
@@ -248,9 +249,12 @@ struct cp_pace {
     struct cp_pager *pager;
     uint64_t begun_ns;
     cp_lsn begun_lsn;
+    uint64_t most_ms; /* that the flush may take, if the log's share does not end before */
 };
 
 void cp_pager__pace_begin(struct cp_pager *pager, struct cp_pace *out_pace);
+/* How long the flush may rest now. */
+uint64_t cp_pager__pace_rest_ms(const struct cp_pace *pace, uint64_t done, uint64_t total);
 /* Called by the flush of the store's thread, which holds sync_mutex and nothing else. */
 void cp_pager__pace(void *ctx, uint64_t done, uint64_t total);
 /*

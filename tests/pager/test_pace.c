@@ -101,14 +101,14 @@ static const char *fast_store(void)
 static void pace_of_the_thread_gives_way(void **state)
 {
     (void)state;
-    enum { PAGES = 10000, PACED_MS = PAGES / 16 };
+    enum { PAGES = 10000, PACED_MS = 750 };
     struct cp_pager_options options = options_of(0, UINT64_C(64) << 20);
     struct cp_pager_stats before, resting, after;
     struct cp_pager *pager = NULL;
     options.create = true;
     options.log_segment_bytes = 16u << 20;
     options.log_limit_bytes = UINT64_C(1) << 30; /* the images of all pages are little of it */
-    options.checkpoint_ms = 1500;                /* twice PACED_MS and more */
+    options.checkpoint_ms = 2 * PACED_MS;        /* the flush may take half of that */
     assert_ok(cp_pager_open(fast_store(), &options, &pager));
     for (unsigned i = 0; i < PAGES; i++)
         allocate_filled(pager, i);
@@ -139,12 +139,55 @@ static void pace_of_the_thread_gives_way(void **state)
     assert_true(after.checkpoint_paused_us - resting.checkpoint_paused_us < PACED_MS / 2 * 1000u);
 }
 
+/* At a steady load the next checkpoint follows when this one ends: so it takes nearly as long. */
+static void pace_spreads_over_the_time_since_the_last(void **state)
+{
+    (void)state;
+    struct cp_pager_options options = options_of(0, UINT64_C(64) << 20);
+    struct cp_pager *pager = NULL;
+    struct cp_pace pace;
+    options.create = true;
+    options.background = CP_BACKGROUND_NONE;
+    options.checkpoint_ms = 8000;
+    assert_ok(cp_pager_open(new_store(), &options, &pager));
+    cp_pager__pace_begin(pager, &pace);
+    assert_int_equal(pace.most_ms, 4000); /* the first: half the longest time between two */
+    pager->pace_begun_ns = cp_now_ns() - UINT64_C(2000000000);
+    cp_pager__pace_begin(pager, &pace);
+    assert_in_range(pace.most_ms, 1800, 3900);
+    pager->pace_begun_ns = cp_now_ns() - UINT64_C(60000000000);
+    cp_pager__pace_begin(pager, &pace);
+    assert_int_equal(pace.most_ms, 4000);
+    assert_ok(cp_pager_close(pager));
+}
+
+/* What others log takes the flush's time away, what it logs itself does not. */
+static void pace_does_not_count_its_own_images(void **state)
+{
+    (void)state;
+    struct cp_pager_options options = options_of(0, UINT64_C(64) << 20);
+    struct cp_pager *pager = NULL;
+    struct cp_pace pace;
+    options.create = true;
+    options.background = CP_BACKGROUND_NONE;
+    options.log_limit_bytes = UINT64_C(64) << 20; /* a quarter of it may pass: 16 MiB */
+    assert_ok(cp_pager_open(new_store(), &options, &pager));
+    cp_pager__pace_begin(pager, &pace);
+    pace.begun_lsn -= UINT64_C(12) << 20; /* as if so much had been logged since */
+    assert_true(cp_pager__pace_rest_ms(&pace, 20000, 40000) > 0);   /* 80 MB of it by itself */
+    assert_int_equal(cp_pager__pace_rest_ms(&pace, 100, 40000), 0); /* the others are in a hurry */
+    assert_true(cp_pager__pace_rest_ms(&pace, 1500, 40000 / 20) > 0); /* half of it by itself */
+    assert_ok(cp_pager_close(pager));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pace_rests_as_long_as_it_is_ahead_of_time),
         cmocka_unit_test(pace_rests_not_when_the_log_fills),
         cmocka_unit_test(pace_has_an_end),
+        cmocka_unit_test(pace_spreads_over_the_time_since_the_last),
+        cmocka_unit_test(pace_does_not_count_its_own_images),
         cmocka_unit_test(pace_of_the_thread_ends),
         cmocka_unit_test_teardown(pace_of_the_thread_gives_way, remove_in_memory),
     };
