@@ -120,11 +120,12 @@ static struct block *block_at(struct counter *counter, uint64_t number)
     return &counter->blocks[number];
 }
 
-/* Is there a durable block of this number? */
-static const struct block *durable_block(struct counter *counter, uint64_t number)
+/* Is there a durable block of this number? The array stays where it is. */
+static const struct block *durable_block(const struct counter *counter, uint64_t number)
 {
-    const struct block *block = block_at(counter, number);
-    return block != NULL && block->durable_used > 0 ? block : NULL;
+    if (number >= counter->block_capacity || counter->blocks[number].durable_used == 0)
+        return NULL;
+    return &counter->blocks[number];
 }
 
 /* Follow the durable blocks from where they ended so far. */
@@ -140,7 +141,7 @@ static void advance_end(struct counter *counter)
         if (next == NULL || (!full && next->epoch <= epoch) || next->epoch < epoch)
             break;
         counter->last++;
-        block = durable_block(counter, counter->last); /* the array may have moved */
+        block = next;
     }
     uint64_t end = counter->last * PAYLOAD_BYTES + block->durable_used;
     if (end > counter->durable_lsn)

@@ -178,6 +178,23 @@ static void order_dsync_write_is_durable_at_its_end(void **state)
     assert_int_equal(counts.durable_lsn, lsn_of(3, 24));
 }
 
+/* However long the log gets: what is known of its blocks is moved several times here. */
+static void order_long_log_is_followed(void **state)
+{
+    (void)state;
+    struct hand hand = begin();
+    for (uint64_t number = 1; number <= 4096; number++) {
+        log_blocks(&hand, number, 1, PAYLOAD, 1, 0);
+        flush(&hand, hand.segment, 0);
+    }
+    page(&hand, 41, lsn_of(4096, PAYLOAD));
+    page(&hand, 42, lsn_of(4096, PAYLOAD) + 8);
+    struct order_counts counts = end(&hand);
+    assert_int_equal(counts.page_writes, 2);
+    assert_int_equal(counts.ahead_of_log, 1);
+    assert_int_equal(counts.max_lag_bytes, 8);
+}
+
 static void order_hole_in_the_log_ends_it(void **state)
 {
     (void)state;
@@ -320,6 +337,7 @@ int main(void)
         cmocka_unit_test(order_page_is_ahead_until_its_block_is_flushed),
         cmocka_unit_test(order_write_that_ends_after_the_flush_began_is_not_covered),
         cmocka_unit_test(order_dsync_write_is_durable_at_its_end),
+        cmocka_unit_test(order_long_log_is_followed),
         cmocka_unit_test(order_hole_in_the_log_ends_it),
         cmocka_unit_test(order_partial_block_is_followed_under_a_higher_epoch_only),
         cmocka_unit_test(order_page_that_was_changed_meanwhile_is_unsealed),
