@@ -6,7 +6,7 @@
  * Due is the larger of two shares: of the time that the flush may take, and of the log that it may
  * let pass. While the flush is ahead of that it rests. So an idle store takes its time, and one
  * that fills its log has its checkpoint well before commits would have to wait for it. There is no
- * rest while somebody waits for sync_mutex, at closing, or once the log has reached its limit.
+ * rest while somebody waits for sync_mutex, at closing, or once the log comes near its limit.
  *
  * The thread that rests is the one that also makes relaxed commits durable and cleans: it goes on
  * with that here.
@@ -21,10 +21,13 @@
 #define INTERVAL_SHARE 2u /* ... and at most this share of the longest time between checkpoints */
 /* ... and of the time since the last one began: at a steady load the next follows soon after. */
 #define LAST_SHARE   0.9
-#define PAGES_PER_MS 4u    /* slowest pace, 16 MB/s of 4 KiB pages */
-#define LOG_SHARE    4u    /* of the log's limit: half of what is left when a checkpoint begins */
-#define REST_MS      20u   /* longest sleep between two looks */
-#define RESTS_MAX    1000u /* of one call: far more than MOST_MS has */
+#define PAGES_PER_MS 4u /* slowest pace, 16 MB/s of 4 KiB pages */
+#define LOG_SHARE    4u /* of the log's limit: half of what is left when a checkpoint begins */
+/* The log has come so far to its limit, at which commits wait: no more rests. What is left to flush
+ * logs its images yet. */
+#define HURRY_AT(limit) ((limit) / 8 * 5)
+#define REST_MS         20u   /* longest sleep between two looks */
+#define RESTS_MAX       1000u /* of one call: far more than MOST_MS has */
 
 uint64_t cp_pager__pace_ms(uint64_t done, uint64_t total, uint64_t elapsed_ms, uint64_t most_ms,
                            uint64_t log_bytes, uint64_t log_room_bytes)
@@ -57,7 +60,7 @@ uint64_t cp_pager__pace_rest_ms(const struct cp_pace *pace, uint64_t done, uint6
     const uint64_t most_ms = cp_min_u64(pace->most_ms, total / PAGES_PER_MS);
     if (atomic_load_explicit(&pager->hurrying, memory_order_relaxed) != 0 ||
         atomic_load_explicit(&pager->failed, memory_order_relaxed) ||
-        cp_pager__log_since_checkpoint(pager) >= limit)
+        cp_pager__log_since_checkpoint(pager) >= HURRY_AT(limit))
         return 0;
     /* The images that the flush logs itself are no sign that others are in a hurry. */
     const uint64_t log_bytes = cp_wal_end(pager->wal) - pace->begun_lsn;
