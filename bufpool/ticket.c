@@ -159,23 +159,25 @@ static void await(struct cp_ticket *ticket)
     }
 }
 
-/* Would a wait for the ticket not block on I/O? Tries again where it met a latch. */
-static bool is_ready(struct cp_ticket *ticket)
+/* Would a wait for the ticket not block on I/O, as far as its state tells? */
+static bool has_come(const struct cp_ticket *ticket)
 {
     uint32_t state = state_of(ticket);
-
-    if (state != CP_TICKET_RETRY)
-        return state != CP_TICKET_LOADING;
     /* After a read that failed, wait reads the page by itself: nothing more can be done here. */
-    if (ticket->status != 0)
-        return true;
+    return state != CP_TICKET_LOADING && (state != CP_TICKET_RETRY || ticket->status != 0);
+}
+
+/* The same, trying again where it met a latch. */
+static bool is_ready(struct cp_ticket *ticket)
+{
+    if (has_come(ticket) || state_of(ticket) == CP_TICKET_LOADING)
+        return has_come(ticket);
     struct cp_load_run run;
     uint64_t page = ticket->fix.page;
     cp_load__run_init(&run, ticket->file);
     begin_one(&run, page, (enum cp_latch_mode)ticket->fix.mode, ticket, NULL);
     put_and_submit(&run);
-    state = state_of(ticket);
-    return state == CP_TICKET_FIXED || state == CP_TICKET_FAILED;
+    return state_of(ticket) == CP_TICKET_FIXED || state_of(ticket) == CP_TICKET_FAILED;
 }
 
 bool cp_bufpool_poll(struct cp_ticket *ticket)
@@ -203,51 +205,52 @@ static uint32_t gather_ready(struct cp_ticket **tickets, uint32_t count)
     return ready;
 }
 
-/* How many tickets are being read; *out_ring: where the first is, or NULL. */
-static uint32_t count_loading(struct cp_ticket **tickets, uint32_t count,
-                              struct cp_io_ring **out_ring)
+/* The first ticket that is being read, or NULL. */
+static struct cp_ticket *find_loading(struct cp_ticket **tickets, uint32_t count)
 {
-    uint32_t loading = 0;
-
-    *out_ring = NULL;
     for (uint32_t i = 0; i < count; i++) {
-        if (state_of(tickets[i]) != CP_TICKET_LOADING)
-            continue;
-        if (loading++ == 0)
-            *out_ring = ring_of(tickets[i]);
+        if (state_of(tickets[i]) == CP_TICKET_LOADING)
+            return tickets[i];
     }
-    return loading;
+    return NULL;
 }
 
 struct ticket_group {
     struct cp_ticket **tickets;
-    uint32_t count, loading;
+    uint32_t count;
 };
 
-static bool one_arrived(void *ctx)
+static bool one_has_come(void *ctx)
 {
     const struct ticket_group *group = ctx;
-    struct cp_io_ring *ignored;
-    return count_loading(group->tickets, group->count, &ignored) < group->loading;
+
+    for (uint32_t i = 0; i < group->count; i++) {
+        if (has_come(group->tickets[i]))
+            return true;
+    }
+    return false;
 }
 
 uint32_t cp_bufpool_wait_some(struct cp_ticket **tickets, uint32_t count)
 {
+    struct ticket_group group = {tickets, count};
+
     for (;;) { /* ends: a read completes, or none is under way */
-        struct ticket_group group = {tickets, count, 0};
-        struct cp_io_ring *ring;
-        group.loading = count_loading(tickets, count, &ring);
+        struct cp_ticket *loading = find_loading(tickets, count);
+        struct cp_io_ring *ring = loading != NULL ? ring_of(loading) : NULL;
         if (ring != NULL)
             (void)cp_io_ring_poll(ring);
         uint32_t ready = gather_ready(tickets, count);
         if (ready > 0)
             return ready;
-        if (group.loading == 0)
-            return count > 0; /* all are in others' hands */
+        loading = find_loading(tickets, count); /* a ticket that tried again may be reading now */
+        ring = loading != NULL ? ring_of(loading) : NULL;
         if (ring != NULL)
-            cp_io_ring_wait(ring, one_arrived, &group);
+            cp_io_ring_wait(ring, one_has_come, &group);
+        else if (loading == NULL && !one_has_come(&group))
+            return count > 0; /* all are in others' hands */
         else
-            cp_cpu_relax(); /* another thread is between publishing and telling us */
+            cp_cpu_relax(); /* another thread is between publishing and telling us, or has just */
     }
 }
 

@@ -416,6 +416,26 @@ static void tickets_wait_some_does_not_wait_for_a_latch(void **state)
     close_held(&w, &dog);
 }
 
+/* A page that was latched and is gone has to be read: that is waited for, and not in wait. */
+static void tickets_wait_some_waits_for_a_read_begun_late(void **state)
+{
+    (void)state;
+    struct world w;
+    struct watchdog dog;
+    struct cp_ticket ticket, *waiting = &ticket;
+    const uint64_t page = 10;
+    open_held(&w, &dog, 8 * MIB);
+    struct cp_fix busy = must_fix(&w, 0, page, CP_EXCLUSIVE);
+    assert_int_equal(cp_bufpool_begin(w.file[0], &page, 1, CP_SHARED, &ticket), 0);
+    cp_bufpool_unfix(&busy);
+    drop(&w, 0, page);
+    assert_int_equal(cp_bufpool_wait_some(&waiting, 1), 1);
+    assert_int_equal(ticket.state, CP_TICKET_FIXED);
+    assert_int_equal(cp_bufpool_wait(&ticket), 0);
+    cp_bufpool_unfix(&ticket.fix);
+    close_held(&w, &dog);
+}
+
 /* ---- several threads ----------------------------------------------------------------------------
  */
 
@@ -556,6 +576,7 @@ int main(void)
         cmocka_unit_test(tickets_poll_waits_for_no_frame),
         cmocka_unit_test(tickets_wait_some_returns_what_has_come),
         cmocka_unit_test(tickets_wait_some_does_not_wait_for_a_latch),
+        cmocka_unit_test(tickets_wait_some_waits_for_a_read_begun_late),
         cmocka_unit_test(many_threads_missing_one_page_do_one_read),
         cmocka_unit_test(tickets_begun_by_a_thread_that_exits_finished_by_another),
         cmocka_unit_test(tickets_unsubmitted_reads_of_others_do_not_stop_a_miss),
