@@ -3,8 +3,9 @@
  * Eviction: finding a frame for a page that is to come. The policy (clock.c) proposes, this file
  * claims.
  *
- * The policy is told of each miss once, with the page's name, when a frame is sought for it; what
- * it says of the page's place goes with the frame until the page is claimed (cp_evict__enter).
+ * The policy is told of each miss once, with the page's name, when a frame is sought for it. Where
+ * a spare frame is there the page enters at once; else what the policy says of its place goes with
+ * the frame until the page is claimed (cp_evict__enter).
  *
  * Rules
  *  1. A victim is claimed by swapping its state word from "free, unreferenced" to exclusive:
@@ -37,6 +38,9 @@
 #define VICTIMS_SHARE 256u
 /* and looks at so many slots for each further victim. */
 #define LOOKS_PER_VICTIM 8u
+
+/* What is hinted at is what a sweep will look at: clock.h does not know how many that are. */
+_Static_assert(CP_CLOCK_AHEAD == CP_VICTIMS_MAX + 2 * CP_CLOCK_APART, "hints for one sweep");
 
 struct sweep {
     struct cp_bufpool *pool;
@@ -292,7 +296,8 @@ static void tell_policy(struct miss *miss, bool may_fail)
                                      miss->file->order, &full);
     if (full && !admit(pool, &sweep))
         miss->place = CP_CLOCK_PROBATION;
-    cp_clock__look_ahead(&pool->clock, look_at, &sweep);
+    if (miss->told)
+        cp_clock__look_ahead(&pool->clock, look_at, &sweep);
     if (miss->frame != NULL) {
         miss->frame->fetched = miss->fetched;
         if (sweep.claimed_count == 0)
@@ -549,19 +554,17 @@ int cp_evict__try_acquire(struct cp_bufpool_file *file, uint64_t page, bool fetc
 {
     struct miss miss = {.file = file, .page = page, .fetched = fetched};
 
-    /* Told once there is a frame: after a failure the same miss comes again. */
     tell_policy(&miss, true);
-    if (!miss.told) {
+    if (miss.frame != NULL) {
+        cp_clean__after_miss(file->pool);
+    } else {
+        bool told = miss.told; /* then main's victim turned out to be held */
         int status = cp_evict__try_frame(file->pool, file->order, &miss.frame);
         if (status != 0)
             return status;
-        tell_policy(&miss, false);
-    } else if (miss.frame == NULL) { /* main's victim turned out to be held */
-        int status = cp_evict__try_frame(file->pool, file->order, &miss.frame);
-        if (status != 0)
-            return status;
+        if (!told) /* only now: after a failure the same miss comes again */
+            tell_policy(&miss, false);
     }
-    cp_clean__after_miss(file->pool);
     hand_out(miss.frame, miss.place, fetched, out_frame);
     return 0;
 }
