@@ -177,8 +177,8 @@ static int uring_register(void *ctx, void *ring, uint32_t piece, bool on)
     __u64 tag = 0;
 
     (void)ctx;
-    if (at >= u->buffer_bytes)
-        return -EOPNOTSUPP;
+    if (at >= u->buffer_bytes) /* no such piece, or no table: prepare_buffers has said why */
+        return -ENXIO;
     if (on)
         iov = (struct iovec){(char *)u->buffer_base + at,
                              cp_min_u64(u->piece_bytes, u->buffer_bytes - at)};

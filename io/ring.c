@@ -680,6 +680,9 @@ int cp_io_ring_create(struct cp_io *io, const struct cp_io_ring_options *options
         chosen.depth = DEFAULT_DEPTH;
     if (chosen.depth > MAX_DEPTH)
         chosen.depth = MAX_DEPTH;
+    if (chosen.buffer_bytes != 0 && chosen.buffer_piece_bytes == 0)
+        return cp_error_set(-EINVAL, NULL, CP_NO_PAGE, CP_NO_LSN, "say how large a piece is",
+                            "creating a ring with buffers in pieces of 0 bytes");
 
     struct cp_io_ring *ring = aligned_alloc(alignof(struct cp_io_ring), sizeof *ring);
     if (ring == NULL)
@@ -785,7 +788,7 @@ static int change_registration(struct cp_io_ring *ring, uint32_t piece, bool on)
         ring->facts.registered_bytes += on ? bytes : -bytes;
         ring->facts.buffers_reason =
             ring->facts.registered_bytes > 0 ? "registered" : nothing_registered;
-    } else if (on) {
+    } else if (on && code != -ENXIO) {
         ring->facts.buffers_reason = refusal(code);
     }
     pthread_mutex_unlock(&ring->submit_lock);

@@ -183,7 +183,8 @@ struct cp_io_ring_options {
     /* Memory in which most transfers lie, in pieces that cp_io_ring_register names by number. */
     void *buffer_base;
     uint64_t buffer_bytes;       /* 0: nothing to register */
-    uint64_t buffer_piece_bytes; /* a multiple of the system's page size, at most 1 GiB */
+    uint64_t buffer_piece_bytes; /* a multiple of the system's page size, at most 1 GiB; required
+                                    with buffer_bytes */
 };
 #define CP_IO_BUFFER_PIECES_MAX 16384u /* the kernel's limit */
 
@@ -287,7 +288,8 @@ struct cp_io_backend {
     int (*ring_submit)(void *ctx, void *ring);
     int (*ring_reap)(void *ctx, void *ring, bool wait, struct cp_io_request **out_requests,
                      int *out_results, uint32_t capacity);
-    /* Optional: register a piece of the buffers, or (on false) unregister it. 0 or a code. */
+    /* Optional: register a piece of the buffers, or (on false) unregister it. 0 or a code; -ENXIO
+     * when there is no such piece. */
     int (*ring_register)(void *ctx, void *ring, uint32_t piece, bool on);
     /* Optional: might ring_reap find something without waiting? Any thread, at any time; cheap. */
     bool (*ring_ready)(void *ctx, void *ring);

@@ -295,11 +295,15 @@ static void ring_registered_memory_is_used_and_dropped(void **state)
     for (enum variant v = 0; v < VARIANTS; v++) {
         if (!open_subject(&s, v, 4))
             continue;
+        options.buffer_piece_bytes = 0;
+        assert_int_equal(cp_io_ring_create(s.io, &options, &ring), -EINVAL);
+        options.buffer_piece_bytes = PAGE;
         assert_int_equal(cp_io_ring_create(s.io, &options, &ring), 0);
         for (unsigned round = 0; round < 3; round++) {
             bool on = cp_io_ring_register(ring, 0) == 0 && cp_io_ring_register(ring, 1) == 0;
             assert_int_not_equal(cp_io_ring_register(ring, 3), 0); /* there is none */
             cp_io_ring_stats(ring, &stats);
+            assert_true(!on || strcmp(stats.buffers_reason, "registered") == 0);
             print_message("%s: %u bytes (%s), files %d\n", variant_name(v),
                           (unsigned)stats.registered_bytes, stats.buffers_reason,
                           stats.files_registered);
