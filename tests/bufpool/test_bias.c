@@ -58,6 +58,13 @@ static void warm(struct world *w, uint64_t page)
     check_version(w, 0, page, 0);
 }
 
+/* The first pages: from then on they are hits for the map. */
+static void warm_up(struct world *w, uint64_t count)
+{
+    for (uint64_t page = 0; page < count; page++)
+        warm(w, page);
+}
+
 static struct cp_fix hold(struct world *w, uint64_t page)
 {
     struct cp_fix fix;
@@ -162,8 +169,7 @@ static void bias_more_pages_than_slots_are_counted(void **state)
     uint32_t slots = 0;
     uint64_t pages[CP_PIN_SLOTS];
     OPEN_WORLD(&w, MIB);
-    for (uint64_t page = 0; page < 3 * CP_PIN_SLOTS; page++)
-        warm(&w, page);
+    warm_up(&w, 3 * CP_PIN_SLOTS);
     for (uint32_t i = 0; i < 3 * CP_PIN_SLOTS; i++) {
         fixes[i] = must_fix(&w, 0, i, CP_SHARED);
         slots += in_slot(&fixes[i]);
@@ -265,15 +271,6 @@ static void bias_inline_fix_equals_the_other(void **state)
 }
 
 #define MANY CP_PIN_SLOTS
-
-/* Bring the first pages in and use them once more: from then on they are hits for the map. */
-static void warm_up(struct world *w, uint64_t count)
-{
-    for (uint64_t use = 0; use < 2; use++) {
-        for (uint64_t page = 0; page < count; page++)
-            check_version(w, 0, page, 0);
-    }
-}
 
 /* Fix MANY pages from the first through the map, look at them, and say how many are in slots. */
 static uint32_t fix_many_inline(struct world *w, struct cp_fix fixes[MANY])

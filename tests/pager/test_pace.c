@@ -139,17 +139,25 @@ static void pace_of_the_thread_gives_way(void **state)
     assert_true(after.checkpoint_paused_us - resting.checkpoint_paused_us < PACED_MS / 2 * 1000u);
 }
 
+/* A store in which nothing happens by itself. 0: as by default. */
+static struct cp_pager *quiet_store(uint32_t checkpoint_ms, uint64_t log_limit_bytes)
+{
+    struct cp_pager_options options = options_of(0, UINT64_C(64) << 20);
+    struct cp_pager *pager = NULL;
+    options.create = true;
+    options.background = CP_BACKGROUND_NONE;
+    options.checkpoint_ms = checkpoint_ms;
+    options.log_limit_bytes = log_limit_bytes;
+    assert_ok(cp_pager_open(new_store(), &options, &pager));
+    return pager;
+}
+
 /* At a steady load the next checkpoint follows when this one ends: so it takes nearly as long. */
 static void pace_spreads_over_the_time_since_the_last(void **state)
 {
     (void)state;
-    struct cp_pager_options options = options_of(0, UINT64_C(64) << 20);
-    struct cp_pager *pager = NULL;
+    struct cp_pager *pager = quiet_store(8000, 0);
     struct cp_pace pace;
-    options.create = true;
-    options.background = CP_BACKGROUND_NONE;
-    options.checkpoint_ms = 8000;
-    assert_ok(cp_pager_open(new_store(), &options, &pager));
     cp_pager__pace_begin(pager, &pace);
     assert_int_equal(pace.most_ms, 4000); /* the first: half the longest time between two */
     pager->pace_begun_ns = cp_now_ns() - UINT64_C(2000000000);
@@ -165,13 +173,8 @@ static void pace_spreads_over_the_time_since_the_last(void **state)
 static void pace_does_not_count_its_own_images(void **state)
 {
     (void)state;
-    struct cp_pager_options options = options_of(0, UINT64_C(64) << 20);
-    struct cp_pager *pager = NULL;
+    struct cp_pager *pager = quiet_store(0, UINT64_C(64) << 20); /* a quarter may pass: 16 MiB */
     struct cp_pace pace;
-    options.create = true;
-    options.background = CP_BACKGROUND_NONE;
-    options.log_limit_bytes = UINT64_C(64) << 20; /* a quarter of it may pass: 16 MiB */
-    assert_ok(cp_pager_open(new_store(), &options, &pager));
     cp_pager__pace_begin(pager, &pace);
     pace.begun_lsn -= UINT64_C(12) << 20; /* as if so much had been logged since */
     assert_true(cp_pager__pace_rest_ms(&pace, 20000, 40000) > 0);   /* 80 MB of it by itself */
