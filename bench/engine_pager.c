@@ -30,10 +30,9 @@ struct pager_thread {
     struct cp_pager *pager;
     const struct cp_page_map *map; /* NULL with the mmap engine */
     struct bench_thread_setup setup;
-    struct bench_op **ops;      /* of each slot */
-    struct cp_ticket *tickets;  /* of each slot */
-    struct cp_ticket **waiting; /* reads: those in flight */
-    unsigned *flying;           /* updates: slots in flight, oldest first */
+    struct bench_op **ops;     /* of each slot */
+    struct cp_ticket *tickets; /* of each slot */
+    struct cp_ticket **flying; /* those of slots in flight; updates: oldest first */
     unsigned flying_count;
     unsigned prefetched; /* of these, the first so many were handed to prefetch (updates) */
     uint64_t *pages;     /* scratch: as many as a batch or a depth needs */
@@ -176,7 +175,6 @@ static void thread_end(void *handle)
     struct pager_thread *thread = handle;
     free(thread->ops);
     free(thread->tickets);
-    free(thread->waiting);
     free(thread->flying);
     free(thread->pages);
     free(thread->fixes);
@@ -198,12 +196,11 @@ static int thread_begin(void *handle, const struct bench_thread_setup *setup, vo
         scratch = setup->depth;
     thread->ops = calloc(setup->depth, sizeof *thread->ops);
     thread->tickets = calloc(setup->depth, sizeof *thread->tickets);
-    thread->waiting = calloc(setup->depth, sizeof(struct cp_ticket *));
-    thread->flying = calloc(setup->depth, sizeof *thread->flying);
+    thread->flying = calloc(setup->depth, sizeof(struct cp_ticket *));
     thread->pages = calloc(scratch, sizeof *thread->pages);
     thread->fixes = calloc(scratch, sizeof *thread->fixes);
-    if (thread->ops == NULL || thread->tickets == NULL || thread->waiting == NULL ||
-        thread->flying == NULL || thread->pages == NULL || thread->fixes == NULL) {
+    if (thread->ops == NULL || thread->tickets == NULL || thread->flying == NULL ||
+        thread->pages == NULL || thread->fixes == NULL) {
         thread_end(thread);
         return bench_fail(setup->error, "out of memory");
     }
@@ -235,7 +232,7 @@ static inline bool look(const struct cp_page_map *map, struct bench_op *op)
     return true;
 }
 
-/* Through a map in registers, as a program with a loop of reads would: so do the next two. */
+/* Through a map in registers, as a program with a loop of reads would: so do the other two. */
 static int read_optimistic_mapped(struct pager_thread *thread, struct bench_op *ops, unsigned count)
 {
     const struct cp_page_map map = *thread->map;
@@ -417,8 +414,7 @@ static int start_op(void *handle, unsigned slot, struct bench_op *op)
             return read_fail(thread);
     }
     thread->ops[slot] = op;
-    thread->waiting[thread->flying_count] = &thread->tickets[slot]; /* reads */
-    thread->flying[thread->flying_count++] = slot;                  /* updates */
+    thread->flying[thread->flying_count++] = &thread->tickets[slot];
     return 0;
 }
 
@@ -433,18 +429,30 @@ static int finish_ticket(struct pager_thread *thread, unsigned slot)
     return 0;
 }
 
+/* The slot of a ticket in flight. */
+static unsigned slot_of(const struct pager_thread *thread, unsigned index)
+{
+    return (unsigned)(thread->flying[index] - thread->tickets);
+}
+
+/* The first count of those in flight are done. */
+static void landed(struct pager_thread *thread, unsigned count)
+{
+    thread->flying_count -= count;
+    memmove(thread->flying, thread->flying + count,
+            thread->flying_count * sizeof(struct cp_ticket *));
+}
+
 static int reap_reads(struct pager_thread *thread, unsigned *out_slots, unsigned capacity)
 {
-    unsigned ready = cp_pager_wait_some(thread->pager, thread->waiting, thread->flying_count);
+    unsigned ready = cp_pager_wait_some(thread->pager, thread->flying, thread->flying_count);
     unsigned done = (unsigned)cp_min_u64(ready, capacity);
     for (unsigned i = 0; i < done; i++) {
-        out_slots[i] = (unsigned)(thread->waiting[i] - thread->tickets);
+        out_slots[i] = slot_of(thread, i);
         if (finish_ticket(thread, out_slots[i]) != 0)
             return -1;
     }
-    thread->flying_count -= done;
-    memmove(thread->waiting, thread->waiting + done,
-            thread->flying_count * sizeof(struct cp_ticket *));
+    landed(thread, done);
     return (int)done;
 }
 
@@ -452,19 +460,18 @@ static int reap_updates(struct pager_thread *thread, unsigned *out_slots, unsign
 {
     unsigned fresh = thread->flying_count - thread->prefetched;
     for (unsigned i = 0; i < fresh; i++)
-        thread->pages[i] = thread->ops[thread->flying[thread->prefetched + i]]->where;
+        thread->pages[i] = thread->ops[slot_of(thread, thread->prefetched + i)]->where;
     if (fresh > 0 && cp_pager_prefetch(thread->pager, thread->pages, fresh) < 0)
         return fail(thread->setup.error, "cannot prefetch pages");
     unsigned count = thread->flying_count / UPDATE_REAP_DIVISOR;
     count = (unsigned)cp_min_u64(count == 0 ? 1 : count, capacity);
     for (unsigned i = 0; i < count; i++) {
-        if (update_op(thread, thread->ops[thread->flying[i]]) != 0)
+        out_slots[i] = slot_of(thread, i);
+        if (update_op(thread, thread->ops[out_slots[i]]) != 0)
             return -1;
-        out_slots[i] = thread->flying[i];
     }
-    thread->flying_count -= count;
+    landed(thread, count);
     thread->prefetched = thread->flying_count;
-    memmove(thread->flying, thread->flying + count, thread->flying_count * sizeof *thread->flying);
     return (int)count;
 }
 
