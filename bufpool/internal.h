@@ -5,7 +5,7 @@
  *   a page's state word    by compare-and-swap, see state.h for the legal transitions
  *   a frame's descriptor   its page fields: whoever holds the word exclusively or loading;
  *                          lsn: written under exclusive, read under shared by the writer
- *   slots[], clock         under clock_lock (generation: by the holder of the frame)
+ *   slots[], clock, spares under clock_lock (generation: by the holder of the frame)
  *   extents, arena         under memory_lock
  *   budget, counters       atomics
  *
@@ -264,7 +264,7 @@ struct cp_bufpool {
     void *clock_memory; /* reserved address space, as slots */
     uint64_t slots_bytes, clock_memory_bytes;
 
-    pthread_mutex_t memory_lock; /* guards: extents_committed, resizes */
+    pthread_mutex_t memory_lock; /* guards: extents_committed, what is registered, resizes */
     uint8_t *extents_committed;  /* one byte an extent */
     uint32_t extent_count;       /* committed */
     uint8_t *pieces_registered; /* one byte a piece of piece_extents extents; NULL: none shall be */
