@@ -133,6 +133,7 @@ int cp_bufpool_begin(struct cp_bufpool_file *file, const uint64_t *pages, uint32
     for (uint32_t i = 0; i < count; i++)
         begin_one(&run, pages[i], mode, &out_tickets[i], &no_frame);
     cp_load__run_put(&run);
+    cp_io_ring_submit_batch(file->pool->rings[run.ring]);
     return 0;
 }
 

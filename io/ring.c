@@ -37,6 +37,9 @@
 #define DEFAULT_DEPTH 256u
 #define MAX_DEPTH     8192u /* twice that, plus wakes, stays below the kernel's limit on CQ entries */
 #define REAP_BATCH    64u   /* 768 bytes of stack */
+/* Worth a system call: so many requests, and this share of those in flight. */
+#define BATCH_LEAST 4u
+#define BATCH_SHARE 8u
 /* Pause after a failed reap, which no known kernel shows: long enough not to burn a core. */
 #define REAP_FAILED_PAUSE_NS 1000000u
 
@@ -394,6 +397,17 @@ void cp_io_ring_submit(struct cp_io_ring *ring)
         return;
     submit_all(ring);
     kick(ring);
+}
+
+void cp_io_ring_submit_batch(struct cp_io_ring *ring)
+{
+    if (ring->raw == NULL || !same_process(ring))
+        return;
+    /* relaxed: what is missed here goes with the next call */
+    uint64_t in_flight = atomic_load_explicit(&ring->in_flight, memory_order_relaxed);
+    uint64_t all = atomic_load_explicit(&ring->outstanding, memory_order_relaxed);
+    if (all >= in_flight + cp_max_u64(BATCH_LEAST, in_flight / BATCH_SHARE))
+        cp_io_ring_submit(ring);
 }
 
 /* ---- reaping ----------------------------------------------------------------------------------

@@ -216,6 +216,13 @@ CP_API void cp_io_ring_put(struct cp_io_ring *ring, struct cp_io_request *reques
 /* Hand everything put so far to the kernel, as far as depth allows. Any thread. */
 CP_API void cp_io_ring_submit(struct cp_io_ring *ring);
 
+/*
+ * The same once enough is in line to be worth a system call: four requests, and an eighth of what
+ * is in flight. For who puts one by one and computes in between: the device goes on meanwhile. The
+ * synchronous backend, which would block, waits for cp_io_ring_submit. Any thread.
+ */
+CP_API void cp_io_ring_submit_batch(struct cp_io_ring *ring);
+
 /* Submit, then finish what has completed, without waiting. Returns the number finished here. */
 CP_API uint32_t cp_io_ring_poll(struct cp_io_ring *ring);
 

@@ -201,7 +201,7 @@ static void prefetch_of_large_pages_waits_for_no_write(void **state)
 /* ---- tickets ------------------------------------------------------------------------------------
  */
 
-static void tickets_several_begins_share_one_submission(void **state)
+static void tickets_several_begins_share_a_submission(void **state)
 {
     (void)state;
     struct world w;
@@ -213,15 +213,16 @@ static void tickets_several_begins_share_one_submission(void **state)
         const uint64_t page = i * 7;
         assert_int_equal(cp_bufpool_begin(w.file[0], &page, 1, CP_SHARED, &tickets[i]), 0);
     }
-    cp_io_stats(w.io, &after);
-    assert_int_equal(after.submit_calls, before.submit_calls);
+    cp_io_stats(w.io, &after); /* four at a time are on their way before anybody waits */
+    assert_int_equal(after.submit_calls - before.submit_calls, 2);
+    assert_int_equal(after.submitted - before.submitted, 8);
     for (uint64_t i = 10; i-- > 0;) {
         assert_int_equal(cp_bufpool_wait(&tickets[i]), 0);
         assert_int_equal(page_version(tickets[i].fix.data, 4096, i * 7), 0);
         cp_bufpool_unfix(&tickets[i].fix);
     }
     cp_io_stats(w.io, &after);
-    assert_int_equal(after.submit_calls - before.submit_calls, 1);
+    assert_int_equal(after.submit_calls - before.submit_calls, 3);
     assert_int_equal(after.submitted - before.submitted, 10);
     world_close(&w);
 }
@@ -567,7 +568,7 @@ int main(void)
         cmocka_unit_test(prefetch_reads_are_merged_and_found_by_fix),
         cmocka_unit_test(prefetch_failed_read_shows_at_fix),
         cmocka_unit_test(prefetch_of_large_pages_waits_for_no_write),
-        cmocka_unit_test(tickets_several_begins_share_one_submission),
+        cmocka_unit_test(tickets_several_begins_share_a_submission),
         cmocka_unit_test(tickets_poll_turns_true_without_blocking),
         cmocka_unit_test(tickets_poll_of_an_unreadable_page_ends),
         cmocka_unit_test(tickets_one_bad_page_in_a_merged_read_fails_alone),

@@ -87,6 +87,54 @@ static void ring_shallow_depth_carries_many(void **state)
     free(jobs);
 }
 
+/* Put jobs[from, to), asking for a batch after each; the number still in line. */
+static uint64_t put_in_batches(struct cp_io_ring *ring, struct job *jobs, uint32_t from,
+                               uint32_t to)
+{
+    struct cp_io_ring_stats stats;
+    for (uint32_t i = from; i < to; i++) {
+        cp_io_ring_put(ring, &jobs[i].request);
+        cp_io_ring_submit_batch(ring);
+    }
+    cp_io_ring_stats(ring, &stats);
+    return stats.backlog;
+}
+
+static void ring_batch_is_submitted_when_worth_it(void **state)
+{
+    struct subject s;
+    struct job jobs[72];
+    char *memory = aligned_alloc(PAGE, sizeof jobs / sizeof jobs[0] * PAGE);
+    (void)state;
+    for (enum variant v = 0; v < VARIANTS; v++) {
+        if (!open_subject(&s, v, 72))
+            continue;
+        struct cp_io_ring *ring = make_ring(&s, 0);
+        uint32_t left = 72;
+        memset(memory, 0xee, 72 * PAGE);
+        for (uint32_t i = 0; i < 72; i++)
+            job_init(&jobs[i], s.file, CP_IO_OP_READ, memory + i * PAGE, i, &left);
+        assert_int_equal(put_in_batches(ring, jobs, 0, 3), 3); /* too few */
+        assert_int_equal(put_in_batches(ring, jobs, 3, 4), v == SYNC ? 4 : 0);
+        for (uint32_t i = 4; i < 64; i++)
+            cp_io_ring_put(ring, &jobs[i].request);
+        if (v == SYNC) {
+            put_in_batches(ring, jobs, 64, 72);
+            assert_true(memory[0] == (char)0xee); /* nobody has waited for a device */
+        } else {
+            cp_io_ring_submit(ring); /* nothing is reaped: 64 are in flight */
+            assert_int_equal(put_in_batches(ring, jobs, 64, 71), 7);
+            assert_int_equal(put_in_batches(ring, jobs, 71, 72), 0);
+        }
+        cp_io_ring_wait(ring, none_left, &left);
+        for (uint32_t i = 0; i < 72; i++)
+            assert_true(jobs[i].request.result == 0 && page_holds(memory + i * PAGE, i));
+        cp_io_ring_destroy(ring);
+        close_subject(&s);
+    }
+    free(memory);
+}
+
 static void ring_poll_finishes_without_waiting(void **state)
 {
     struct subject s;
@@ -553,6 +601,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ring_untorn_write_is_refused_where_it_cannot_be),
         cmocka_unit_test(ring_shallow_depth_carries_many),
+        cmocka_unit_test(ring_batch_is_submitted_when_worth_it),
         cmocka_unit_test(ring_poll_finishes_without_waiting),
         cmocka_unit_test(ring_many_iovecs_and_sync_work),
         cmocka_unit_test(ring_impossible_requests_complete_with_code),
