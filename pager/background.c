@@ -24,11 +24,6 @@
 #define THROTTLE_MS    50u   /* between two looks of one who waits for a checkpoint */
 #define THROTTLE_TURNS 200u  /* ... and for so many of them at most: then the log grows */
 
-static uint64_t half_limit(const struct cp_pager *pager)
-{
-    return pager->options.log_limit_bytes / 2;
-}
-
 void cp_pager__background_init(struct cp_pager *pager)
 {
     struct cp_background_state *state = &pager->background;
@@ -58,13 +53,18 @@ static void wait_until(pthread_cond_t *condition, pthread_mutex_t *mutex, uint64
 /* ---- the thread -------------------------------------------------------------------------------
  */
 
-/* Is a checkpoint due? Otherwise *inout_wait_ms is lowered to the time when it will be. */
-static bool checkpoint_due(struct cp_pager *pager, bool requested, uint64_t *inout_wait_ms)
+/* Is one due for what the log holds, and would hold after a flush? */
+static bool log_asks(const struct cp_pager *pager)
 {
-    const uint64_t since_bytes = cp_pager__log_since_checkpoint(pager);
-    if (requested || since_bytes >= half_limit(pager))
+    return cp_pager__log_debt(pager) >= pager->options.log_limit_bytes / 2;
+}
+
+/* Is a checkpoint due? Otherwise *inout_wait_ms is lowered to the time when it will be. */
+static bool checkpoint_due(struct cp_pager *pager, uint64_t *inout_wait_ms)
+{
+    if (log_asks(pager))
         return true;
-    if (since_bytes == 0)
+    if (cp_pager__log_since_checkpoint(pager) == 0)
         return false;
     uint64_t age_ms =
         (cp_now_ns() - atomic_load_explicit(&pager->checkpoint_ns, memory_order_relaxed)) /
@@ -129,14 +129,13 @@ static uint64_t work(struct cp_pager *pager, bool *out_settled)
 {
     uint64_t wait_ms = UINT64_MAX;
     int code = 0;
-    const bool requested =
-        atomic_exchange_explicit(&pager->background.requested, false, memory_order_relaxed);
+    atomic_store_explicit(&pager->background.requested, false, memory_order_relaxed);
     *out_settled = true;
     if (atomic_load_explicit(&pager->failed, memory_order_relaxed))
         return UINT64_MAX;
     if (cp_wal_end(pager->wal) > cp_wal_durable(pager->wal))
         code = cp_pager__log_flush(pager, cp_wal_end(pager->wal));
-    if (code == 0 && checkpoint_due(pager, requested, &wait_ms)) {
+    if (code == 0 && checkpoint_due(pager, &wait_ms)) {
         code = cp_pager__try_checkpoint(pager, true);
         if (code == -EBUSY)
             code = 0;
@@ -258,7 +257,7 @@ void cp_pager__background_clean(void *ctx)
 void cp_pager__background_notice(struct cp_pager *pager, bool relaxed)
 {
     struct cp_background_state *state = &pager->background;
-    if (cp_pager__log_since_checkpoint(pager) >= half_limit(pager)) {
+    if (log_asks(pager)) {
         if (!atomic_exchange_explicit(&state->requested, true, memory_order_relaxed))
             call(pager);
     } else if (relaxed && atomic_load_explicit(&state->idle, memory_order_seq_cst)) {
@@ -269,7 +268,7 @@ void cp_pager__background_notice(struct cp_pager *pager, bool relaxed)
 void cp_pager__background_throttle(struct cp_pager *pager, bool others)
 {
     struct cp_background_state *state = &pager->background;
-    if (cp_pager__log_since_checkpoint(pager) < half_limit(pager))
+    if (!log_asks(pager))
         return;
     if (!has_thread(pager)) {
         if (!others) /* it would wait for pages that this very thread holds */

@@ -200,7 +200,7 @@ int64_t cp_pager_check(struct cp_pager *pager,
     /* The walk reads the file, so what is dirty goes there first. A store that takes no writes is
      * checked as it lies on disk. */
     if (!pager->read_only && !atomic_load_explicit(&pager->failed, memory_order_relaxed))
-        code = pager->engine->ops->flush(pager->engine);
+        code = pager->engine->ops->flush(pager->engine, NULL, NULL);
     check.page_count = cp_pager__page_count(pager);
     uint64_t spans = (check.page_count - pager->first_map_page + pager->span - 1) / pager->span;
     for (uint64_t span = 0; code == 0 && span < spans; span++)

@@ -76,12 +76,11 @@ static int sync_and_publish(struct cp_pager *pager, uint32_t flags, uint64_t pag
 /* Step 3. */
 static int flush(struct cp_pager *pager, bool paced)
 {
-    const struct cp_engine_ops *ops = pager->engine->ops;
     struct cp_pace pace;
-    if (!paced || ops->flush_paced == NULL)
-        return ops->flush(pager->engine);
+    if (!paced)
+        return pager->engine->ops->flush(pager->engine, NULL, NULL);
     cp_pager__pace_begin(pager, &pace);
-    return ops->flush_paced(pager->engine, cp_pager__pace, &pace);
+    return pager->engine->ops->flush(pager->engine, cp_pager__pace, &pace);
 }
 
 /* Steps 1 to 6, and the log's part of 7. sync_mutex held. */
@@ -181,6 +180,14 @@ uint64_t cp_pager__log_since_checkpoint(const struct cp_pager *pager)
     cp_lsn redo = atomic_load_explicit(&pager->redo_lsn, memory_order_relaxed);
     cp_lsn end = cp_wal_end(pager->wal);
     return end > redo ? end - redo : 0;
+}
+
+uint64_t cp_pager__log_debt(const struct cp_pager *pager)
+{
+    uint64_t bytes = cp_pager__log_since_checkpoint(pager);
+    if (pager->images.needed)
+        bytes += pager->engine->ops->dirty_pages(pager->engine) * pager->page_size;
+    return bytes;
 }
 
 int cp_pager__finish(struct cp_pager *pager)

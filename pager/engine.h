@@ -45,11 +45,12 @@ struct cp_engine_ops {
     int (*scan_next)(struct cp_pager_engine *engine, struct cp_scan *scan, struct cp_fix *out_fix);
     const struct cp_page_map *(*page_map)(const struct cp_pager_engine *engine);
 
-    /* Write every dirty page to the file, unsynced. What could not be written stays dirty. */
-    int (*flush)(struct cp_pager_engine *engine);
-    /* The same, with pauses: see cp_bufpool_flush_paced. NULL: it has no such thing. */
-    int (*flush_paced)(struct cp_pager_engine *engine,
-                       void (*pace)(void *ctx, uint64_t done, uint64_t total), void *ctx);
+    /* About how many pages are dirty; for every commit, so cheap. */
+    uint64_t (*dirty_pages)(const struct cp_pager_engine *engine);
+    /* Write every dirty page to the file, unsynced. What could not be written stays dirty. pace, or
+     * NULL: as for cp_bufpool_flush_paced. */
+    int (*flush)(struct cp_pager_engine *engine,
+                 void (*pace)(void *ctx, uint64_t done, uint64_t total), void *ctx);
     /* A cleaner's step, as cp_bufpool_clean; NULL: there is nothing to clean ahead of need. */
     int (*clean)(struct cp_pager_engine *engine);
     /* Drop pages, dirty or not. CP_EPINNED when one is fixed; others may be gone then. */

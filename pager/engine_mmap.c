@@ -478,10 +478,17 @@ static const struct cp_page_map *mmap_page_map(const struct cp_pager_engine *bas
 /* ---- all pages --------------------------------------------------------------------------------
  */
 
-static int mmap_flush(struct cp_pager_engine *base)
+static uint64_t mmap_dirty_pages(const struct cp_pager_engine *base)
+{
+    return atomic_load_explicit(&of(base)->dirty_count, memory_order_relaxed);
+}
+
+/* In place the kernel writes, at one go. */
+static int mmap_flush(struct cp_pager_engine *base,
+                      void (*pace)(void *ctx, uint64_t done, uint64_t total), void *ctx)
 {
     struct mmap_engine *engine = of(base);
-    return engine->in_place ? cp_mmap__in_place_flush(engine) : cp_mmap__flush(engine);
+    return engine->in_place ? cp_mmap__in_place_flush(engine) : cp_mmap__flush(engine, pace, ctx);
 }
 
 static int mmap_discard(struct cp_pager_engine *base, uint64_t first, uint64_t count)
@@ -598,6 +605,7 @@ static const struct cp_engine_ops mmap_ops = {
     .wait = mmap_wait,
     .cancel = mmap_cancel,
     .page_map = mmap_page_map,
+    .dirty_pages = mmap_dirty_pages,
     .flush = mmap_flush,
     .discard = mmap_discard,
     .page_pinned = mmap_page_pinned,

@@ -138,13 +138,13 @@ static const struct cp_page_map *pool_page_map(const struct cp_pager_engine *eng
 /* ---- all pages --------------------------------------------------------------------------------
  */
 
-static int pool_flush(struct cp_pager_engine *engine)
+static uint64_t pool_dirty_pages(const struct cp_pager_engine *engine)
 {
-    return cp_bufpool_flush(of(engine)->file);
+    return cp_bufpool_dirty_pages(of(engine)->file);
 }
 
-static int pool_flush_paced(struct cp_pager_engine *engine,
-                            void (*pace)(void *ctx, uint64_t done, uint64_t total), void *ctx)
+static int pool_flush(struct cp_pager_engine *engine,
+                      void (*pace)(void *ctx, uint64_t done, uint64_t total), void *ctx)
 {
     return cp_bufpool_flush_paced(of(engine)->file, pace, ctx);
 }
@@ -240,8 +240,8 @@ static const struct cp_engine_ops pool_ops = {
     .scan_begin = pool_scan_begin,
     .scan_next = pool_scan_next,
     .page_map = pool_page_map,
+    .dirty_pages = pool_dirty_pages,
     .flush = pool_flush,
-    .flush_paced = pool_flush_paced,
     .clean = pool_clean,
     .discard = pool_discard,
     .page_pinned = pool_page_pinned,

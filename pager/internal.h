@@ -125,11 +125,10 @@ struct cp_pager {
     pthread_mutex_t sync_mutex; /* one checkpoint or check at a time */
     _Atomic uint64_t sync_count, checkpoint_count, checkpoint_errors, checkpoint_last_us;
     _Atomic uint64_t checkpoint_paused_us;
-    _Atomic uint32_t hurrying;     /* who waits for sync_mutex: a checkpoint makes no pauses then */
-    _Atomic uint64_t budget_bytes; /* as resized last */
-    _Atomic cp_lsn redo_lsn;       /* of the checkpoint last published */
+    _Atomic uint32_t hurrying;      /* who waits for a checkpoint's end: it makes no pauses then */
+    _Atomic uint64_t budget_bytes;  /* as resized last */
+    _Atomic cp_lsn redo_lsn;        /* of the checkpoint last published */
     _Atomic uint64_t checkpoint_ns; /* when that was */
-    uint64_t pace_begun_ns; /* when the last paced flush began, 0: none yet; under sync_mutex */
 
     struct cp_mtr_table table;
     _Atomic uint64_t mtr_commits, mtr_aborts, mtr_deadlocks, mtr_waits;
@@ -248,26 +247,29 @@ int cp_pager__try_checkpoint(struct cp_pager *pager, bool paced) CP_MUST_CHECK;
 struct cp_pace {
     struct cp_pager *pager;
     uint64_t begun_ns;
-    cp_lsn begun_lsn;
-    uint64_t most_ms; /* that the flush may take, if the log's share does not end before */
+    uint64_t most_ms;    /* that the flush may take, if the log's room does not end before */
+    uint64_t debt_bytes; /* log_debt then */
+    uint64_t room_bytes; /* that it may grow by meanwhile */
 };
 
 void cp_pager__pace_begin(struct cp_pager *pager, struct cp_pace *out_pace);
 /* How long the flush may rest now. */
 uint64_t cp_pager__pace_rest_ms(const struct cp_pace *pace, uint64_t done, uint64_t total);
-/* Called by the flush of the store's thread, which holds sync_mutex and nothing else. */
+/* Called by the flush of the store's thread, which holds sync_mutex (mmap: and flush_mutex). */
 void cp_pager__pace(void *ctx, uint64_t done, uint64_t total);
 /*
  * How long a flush of total pages that has done so many may rest, in ms: 0 where it is behind.
- * elapsed_ms: since it began; most_ms: how long it may take; log_bytes: appended since then;
- * log_room_bytes: how many of these it may let pass.
+ * elapsed_ms: since it began; most_ms: how long it may take; grown_bytes: by how much the
+ * log's debt has grown since; room_bytes: by how much it may.
  */
 uint64_t cp_pager__pace_ms(uint64_t done, uint64_t total, uint64_t elapsed_ms, uint64_t most_ms,
-                           uint64_t log_bytes, uint64_t log_room_bytes);
+                           uint64_t grown_bytes, uint64_t room_bytes);
 /* Take sync_mutex, for somebody who waits for the work to be done. */
 void cp_pager__lock_sync(struct cp_pager *pager);
 /* Bytes of log that a recovery would have to read now. */
 uint64_t cp_pager__log_since_checkpoint(const struct cp_pager *pager);
+/* The same at the end of a flush that began now: each dirty page's image comes on top. */
+uint64_t cp_pager__log_debt(const struct cp_pager *pager);
 /* Make the file reach page_count pages. alloc_mutex held. */
 int cp_pager__ensure_file(struct cp_pager *pager, uint64_t page_count) CP_MUST_CHECK;
 

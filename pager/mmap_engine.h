@@ -195,7 +195,8 @@ int cp_mmap__frame_get(struct mmap_engine *engine, uint64_t page,
                        uint32_t *out_frame) CP_MUST_CHECK;
 /* Give a frame back that no word names any more. */
 void cp_mmap__frame_put(struct mmap_engine *engine, uint32_t frame);
-int cp_mmap__flush(struct mmap_engine *engine) CP_MUST_CHECK;
+int cp_mmap__flush(struct mmap_engine *engine,
+                   void (*pace)(void *ctx, uint64_t done, uint64_t total), void *ctx) CP_MUST_CHECK;
 int cp_mmap__discard(struct mmap_engine *engine, uint64_t first, uint64_t count) CP_MUST_CHECK;
 int cp_mmap__resize(struct mmap_engine *engine, uint64_t budget_bytes) CP_MUST_CHECK;
 

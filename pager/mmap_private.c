@@ -394,7 +394,8 @@ static int flush_busy(struct mmap_engine *engine, uint64_t page)
     return code;
 }
 
-int cp_mmap__flush(struct mmap_engine *engine)
+int cp_mmap__flush(struct mmap_engine *engine,
+                   void (*pace)(void *ctx, uint64_t done, uint64_t total), void *ctx)
 {
     pthread_mutex_lock(&engine->flush_mutex);
     uint64_t count = list_dirty(engine), busy = 0;
@@ -404,6 +405,8 @@ int cp_mmap__flush(struct mmap_engine *engine)
         uint32_t part = (uint32_t)cp_min_u64(MMAP_WRITE_BATCH, count - i);
         memcpy(pages, &engine->flush_list[i], part * sizeof pages[0]);
         code = flush_some(engine, pages, part, engine->flush_list, &busy);
+        if (pace != NULL && code == 0)
+            pace(ctx, i + part, count);
     }
     for (uint64_t i = 0; code == 0 && i < busy; i++)
         code = flush_busy(engine, engine->flush_list[i]);

@@ -3,10 +3,11 @@
  * The pace of a checkpoint that nobody waits for: it is spread, so that commits and reads find the
  * device free.
  *
- * Due is the larger of two shares: of the time that the flush may take, and of the log that it may
- * let pass. While the flush is ahead of that it rests. So an idle store takes its time, and one
- * that fills its log has its checkpoint well before commits would have to wait for it. There is no
- * rest while somebody waits for sync_mutex, at closing, or once the log comes near its limit.
+ * Due is the larger of two shares: of the time that the flush may take, and of the bytes by which
+ * the log's debt may grow meanwhile: what others log, and the images of pages that they make dirty.
+ * While the flush is ahead of that it rests. So an idle store takes its time, a busy one is done
+ * before commits have to wait for the log, and one checkpoint follows the other without a rush at
+ * its end. There is no rest while somebody waits for the checkpoint, or at closing.
  *
  * The thread that rests is the one that also makes relaxed commits durable and cleans: it goes on
  * with that here.
@@ -18,55 +19,58 @@
 #include <time.h>
 
 #define MOST_MS        10000u /* longest flush: redo point and log space do not wait for ever */
-#define INTERVAL_SHARE 2u /* ... and at most this share of the longest time between checkpoints */
-/* ... and of the time since the last one began: at a steady load the next follows soon after. */
-#define LAST_SHARE   0.9
-#define PAGES_PER_MS 4u /* slowest pace, 16 MB/s of 4 KiB pages */
-#define LOG_SHARE    4u /* of the log's limit: half of what is left when a checkpoint begins */
-/* The log has come so far to its limit, at which commits wait: no more rests. What is left to flush
- * logs its images yet. */
-#define HURRY_AT(limit) ((limit) / 8 * 5)
-#define REST_MS         20u   /* longest sleep between two looks */
-#define RESTS_MAX       1000u /* of one call: far more than MOST_MS has */
+#define INTERVAL_SHARE 2u  /* ... and at most this share of the longest time between checkpoints */
+#define PAGES_PER_MS   4u  /* slowest pace, 16 MB/s of 4 KiB pages */
+#define REST_MS        20u /* longest sleep between two looks */
+#define RESTS_MAX      1000u /* of one call: far more than MOST_MS has */
 
 uint64_t cp_pager__pace_ms(uint64_t done, uint64_t total, uint64_t elapsed_ms, uint64_t most_ms,
-                           uint64_t log_bytes, uint64_t log_room_bytes)
+                           uint64_t grown_bytes, uint64_t room_bytes)
 {
-    if (done >= total || elapsed_ms >= most_ms || log_bytes >= log_room_bytes)
+    if (done >= total || elapsed_ms >= most_ms || grown_bytes >= room_bytes)
         return 0;
     const double share = (double)done / (double)total;
-    if (share <= (double)log_bytes / (double)log_room_bytes)
+    if (share <= (double)grown_bytes / (double)room_bytes)
         return 0;
     const double due_ms = share * (double)most_ms;
     return due_ms > (double)elapsed_ms ? (uint64_t)(due_ms - (double)elapsed_ms) : 0;
 }
 
+/*
+ * By how much a debt may grow: three quarters of what it leaves of seven eighths of the limit, at
+ * which commits wait. What is logged now is debt of the next flush: one that took all the room
+ * would make that one rush, which then finds little to do, and so on in turns.
+ */
+static uint64_t room_of(uint64_t limit_bytes, uint64_t debt_bytes)
+{
+    const uint64_t end_bytes = limit_bytes / 8 * 7;
+    return (end_bytes - cp_min_u64(end_bytes, debt_bytes)) / 4 * 3;
+}
+
 void cp_pager__pace_begin(struct cp_pager *pager, struct cp_pace *out_pace)
 {
-    const uint64_t now_ns = cp_now_ns();
-    uint64_t most_ms = cp_min_u64(MOST_MS, pager->options.checkpoint_ms / INTERVAL_SHARE);
-
-    if (pager->pace_begun_ns != 0)
-        most_ms = cp_min_u64(
-            most_ms, (uint64_t)((double)(now_ns - pager->pace_begun_ns) / 1000000 * LAST_SHARE));
-    pager->pace_begun_ns = now_ns;
-    *out_pace = (struct cp_pace){pager, now_ns, cp_wal_end(pager->wal), most_ms};
+    const uint64_t debt_bytes = cp_pager__log_debt(pager);
+    *out_pace = (struct cp_pace){
+        .pager = pager,
+        .begun_ns = cp_now_ns(),
+        .most_ms = cp_min_u64(MOST_MS, pager->options.checkpoint_ms / INTERVAL_SHARE),
+        .debt_bytes = debt_bytes,
+        .room_bytes = room_of(pager->options.log_limit_bytes, debt_bytes),
+    };
 }
 
 uint64_t cp_pager__pace_rest_ms(const struct cp_pace *pace, uint64_t done, uint64_t total)
 {
     struct cp_pager *pager = pace->pager;
-    const uint64_t limit = pager->options.log_limit_bytes;
     const uint64_t most_ms = cp_min_u64(pace->most_ms, total / PAGES_PER_MS);
     if (atomic_load_explicit(&pager->hurrying, memory_order_relaxed) != 0 ||
-        atomic_load_explicit(&pager->failed, memory_order_relaxed) ||
-        cp_pager__log_since_checkpoint(pager) >= HURRY_AT(limit))
+        atomic_load_explicit(&pager->failed, memory_order_relaxed))
         return 0;
-    /* The images that the flush logs itself are no sign that others are in a hurry. */
-    const uint64_t log_bytes = cp_wal_end(pager->wal) - pace->begun_lsn;
-    const uint64_t own_bytes = cp_min_u64(log_bytes, done * pager->page_size);
+    /* What was dirty at the beginning moves from the one part of the debt to the other. */
+    const uint64_t debt_bytes = cp_pager__log_debt(pager);
+    const uint64_t grown_bytes = debt_bytes - cp_min_u64(debt_bytes, pace->debt_bytes);
     return cp_pager__pace_ms(done, total, (cp_now_ns() - pace->begun_ns) / 1000000u, most_ms,
-                             log_bytes - own_bytes, limit / LOG_SHARE);
+                             grown_bytes, pace->room_bytes);
 }
 
 void cp_pager__pace(void *ctx, uint64_t done, uint64_t total)

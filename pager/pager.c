@@ -73,7 +73,10 @@ static void fill_defaults(struct cp_pager_options *options)
         options->max_budget_bytes =
             options->budget_bytes > UINT64_MAX / 4 ? UINT64_MAX : options->budget_bytes * 4;
     if (options->log_limit_bytes == 0)
-        options->log_limit_bytes = CP_PAGER_LOG_LIMIT_DEFAULT;
+        options->log_limit_bytes =
+            options->budget_bytes > CP_PAGER_LOG_LIMIT_MAX / 2
+                ? CP_PAGER_LOG_LIMIT_MAX
+                : cp_max_u64(CP_PAGER_LOG_LIMIT_MIN, 2 * options->budget_bytes);
     if (options->checkpoint_ms == 0)
         options->checkpoint_ms = CP_PAGER_CHECKPOINT_MS;
     if (options->relaxed_ms == 0)
@@ -695,8 +698,10 @@ const struct cp_page_map *cp_pager_page_map(const struct cp_pager *pager)
 int cp_pager_resize(struct cp_pager *pager, uint64_t budget_bytes)
 {
     int code = cp_pager__check_process(pager);
+    atomic_fetch_add_explicit(&pager->hurrying, 1, memory_order_relaxed); /* mmap: flush_mutex */
     if (code == 0)
         code = pager->engine->ops->resize(pager->engine, budget_bytes);
+    atomic_fetch_sub_explicit(&pager->hurrying, 1, memory_order_relaxed);
     if (code == 0)
         atomic_store_explicit(&pager->budget_bytes, budget_bytes, memory_order_relaxed);
     return code;

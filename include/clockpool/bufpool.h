@@ -512,6 +512,9 @@ static inline void cp_page_map_unfix_many(struct cp_fix *fixes, uint32_t count)
 /* ---- writing back -------------------------------------------------------------------------------
  */
 
+/* How many pages of a file are dirty, about. Any thread, cheap. */
+CP_API uint64_t cp_bufpool_dirty_pages(const struct cp_bufpool_file *file);
+
 /*
  * Write every dirty page of a file back, in page order, neighbours merged; pages dirtied meanwhile
  * may or may not be included. Does not sync the file. Errors: CP_EGATE, -ENOSPC, -EIO ...: what
@@ -521,8 +524,9 @@ CP_API int cp_bufpool_flush(struct cp_bufpool_file *file) CP_MUST_CHECK;
 
 /*
  * The same for somebody who is in no hurry, with few writes in flight at a time. pace is called
- * after each batch, with the number of pages written or looked at so far out of about so many; it
- * may sleep, and may use the pool: the flush holds nothing meanwhile.
+ * after each batch, with how many of the pages that were dirty at the beginning have been passed
+ * (or were about so many), out of how many; it may sleep, and may use the pool: the flush holds
+ * nothing meanwhile.
  */
 CP_API int cp_bufpool_flush_paced(struct cp_bufpool_file *file,
                                   void (*pace)(void *ctx, uint64_t done, uint64_t total),

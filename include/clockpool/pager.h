@@ -55,7 +55,8 @@ enum cp_mmap_advice {
 #define CP_PAGER_TRAILER_BYTES     32u
 #define CP_PAGER_PAGE_SIZE_DEFAULT 4096u
 #define CP_PAGER_BUDGET_DEFAULT    (UINT64_C(64) << 20)
-#define CP_PAGER_LOG_LIMIT_DEFAULT (UINT64_C(256) << 20)
+#define CP_PAGER_LOG_LIMIT_MIN     (UINT64_C(256) << 20) /* of the default; any may be asked for */
+#define CP_PAGER_LOG_LIMIT_MAX     (UINT64_C(1) << 30)
 #define CP_PAGER_CHECKPOINT_MS     60000u
 #define CP_PAGER_RELAXED_MS        100u
 #define CP_PAGER_RECOVERY_BYTES    (UINT64_C(256) << 20)
@@ -97,11 +98,13 @@ struct cp_pager_options {
     uint32_t ring_depth;   /* pool: reads in flight per ring; 0 means 256 */
 
     enum cp_background background;
-    uint64_t log_limit_bytes;   /* a checkpoint begins at half of it; 0 means 256 MiB. Soft: commits
-                                   wait for the checkpoint beyond it, but are never refused */
-    uint32_t checkpoint_ms;     /* longest time between checkpoints while there are changes; 0 means
-                                   60000 */
-    uint32_t relaxed_ms;        /* relaxed commits become durable within about this; 0 means 100 */
+    uint64_t log_limit_bytes; /* a checkpoint begins when the log since the last, with images of all
+                                 pages now dirty, would come to half of it. Soft: commits wait for
+                                 the checkpoint beyond it, but are never refused. 0 means twice
+                                 the budget, 256 MiB at least and 1 GiB at most */
+    uint32_t checkpoint_ms;   /* longest time between checkpoints while there are changes; 0 means
+                                 60000 */
+    uint32_t relaxed_ms;      /* relaxed commits become durable within about this; 0 means 100 */
     uint32_t log_segment_bytes; /* at creation; 0 means 4 MiB */
     uint32_t log_buffer_bytes;  /* 0 means 8 MiB; a mini-transaction logs at most a quarter */
     enum cp_wal_sync log_sync;

@@ -257,6 +257,52 @@ static void flush_paced_rests_between_batches_and_holds_nothing(void **state)
     close_setting(&s);
 }
 
+struct progress {
+    uint64_t done[64], total;
+    unsigned calls;
+};
+
+static void note_progress(void *ctx, uint64_t done, uint64_t total)
+{
+    struct progress *progress = ctx;
+    assert_true(progress->calls < 64 && done <= total);
+    assert_true(progress->calls == 0 || done >= progress->done[progress->calls - 1]);
+    progress->done[progress->calls++] = done;
+    progress->total = total;
+}
+
+static void dirty_new_pages(struct setting *s, uint64_t first, uint64_t count)
+{
+    for (uint64_t page = first; page < first + count; page++) {
+        struct cp_fix fix;
+        assert_int_equal(cp_bufpool_fix_new(s->w.file[0], page, &fix), 0);
+        cp_bufpool_mark_dirty(&fix, 1);
+        cp_bufpool_unfix(&fix);
+    }
+}
+
+/* What was dirty lies in three places: what is between them takes no share of the progress. */
+static void flush_paced_tells_how_far_it_is(void **state)
+{
+    (void)state;
+    struct setting s;
+    open_setting(&s, true);
+    struct progress progress = {.calls = 0};
+    for (uint64_t page = 0; page < 300; page++)
+        change_page(&s.w, 0, page, 1, page + 1);
+    dirty_new_pages(&s, 20000, 100);
+    dirty_new_pages(&s, 40860, 100); /* beyond the parts of the file that it begins with */
+    assert_int_equal(cp_bufpool_dirty_pages(s.w.file[0]), 500);
+    assert_int_equal(cp_bufpool_flush_paced(s.w.file[0], note_progress, &progress), 0);
+    assert_int_equal(progress.total, 500);
+    assert_int_equal(progress.calls, 16); /* batches of 32 */
+    assert_in_range(progress.done[0], 1, 64);
+    assert_in_range(progress.done[9], 310, 400); /* at the second place */
+    assert_in_range(progress.done[15], 480, 500);
+    assert_int_equal(cp_bufpool_dirty_pages(s.w.file[0]), 0);
+    close_setting(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -268,6 +314,7 @@ int main(void)
         cmocka_unit_test(clean_without_a_cleaner_is_begun_by_misses),
         cmocka_unit_test(clean_that_cannot_write_says_so_and_loses_nothing),
         cmocka_unit_test(flush_paced_rests_between_batches_and_holds_nothing),
+        cmocka_unit_test(flush_paced_tells_how_far_it_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -71,7 +71,9 @@ static void pace_of_the_thread_ends(void **state)
     assert_ok(cp_pager_close(pager));
 }
 
-static char in_memory[] = "/dev/shm/clockpool-pace-XXXXXX";
+#define IN_MEMORY "/dev/shm/clockpool-pace-XXXXXX"
+
+static char in_memory[] = IN_MEMORY;
 static bool made_in_memory;
 
 static int remove_in_memory(void **state)
@@ -86,6 +88,7 @@ static int remove_in_memory(void **state)
 static const char *fast_store(void)
 {
     static char path[64];
+    memcpy(in_memory, IN_MEMORY, sizeof in_memory);
     made_in_memory = mkdtemp(in_memory) != NULL;
     if (!made_in_memory)
         return new_store();
@@ -152,35 +155,129 @@ static struct cp_pager *quiet_store(uint32_t checkpoint_ms, uint64_t log_limit_b
     return pager;
 }
 
-/* At a steady load the next checkpoint follows when this one ends: so it takes nearly as long. */
-static void pace_spreads_over_the_time_since_the_last(void **state)
+static void commit_update(struct cp_pager *pager, uint64_t page, uint64_t version)
+{
+    struct cp_mtr *mtr;
+    void *data;
+    assert_ok(cp_mtr_begin(pager, &mtr));
+    assert_ok(cp_mtr_fix(mtr, page, CP_EXCLUSIVE, &data));
+    memcpy(data, &version, sizeof version);
+    assert_ok(cp_mtr_commit(mtr, CP_COMMIT_RELAXED, NULL));
+}
+
+/* The time is by the options; the room is what the log's debt leaves of the limit. */
+static void pace_has_room_by_the_debt(void **state)
 {
     (void)state;
-    struct cp_pager *pager = quiet_store(8000, 0);
-    struct cp_pace pace;
-    cp_pager__pace_begin(pager, &pace);
-    assert_int_equal(pace.most_ms, 4000); /* the first: half the longest time between two */
-    pager->pace_begun_ns = cp_now_ns() - UINT64_C(2000000000);
-    cp_pager__pace_begin(pager, &pace);
-    assert_in_range(pace.most_ms, 1800, 3900);
-    pager->pace_begun_ns = cp_now_ns() - UINT64_C(60000000000);
-    cp_pager__pace_begin(pager, &pace);
-    assert_int_equal(pace.most_ms, 4000);
+    const uint64_t limit = UINT64_C(64) << 20;
+    struct cp_pager *pager = quiet_store(8000, limit);
+    struct cp_pace empty, full;
+    cp_pager__pace_begin(pager, &empty);
+    assert_int_equal(empty.most_ms, 4000); /* half the longest time between two */
+    assert_in_range(empty.room_bytes, limit / 2, limit / 8 * 7);
+    for (unsigned i = 0; i < 1000; i++)
+        allocate_filled(pager, i);
+    cp_pager__pace_begin(pager, &full);
+    assert_in_range(full.debt_bytes, empty.debt_bytes + 1000 * 4096,
+                    empty.debt_bytes + 4000 * 4096);
+    assert_in_range(full.room_bytes, 1, empty.room_bytes - 1000 * 4096 / 4 * 3);
     assert_ok(cp_pager_close(pager));
 }
 
-/* What others log takes the flush's time away, what it logs itself does not. */
+/* What others log or make dirty takes the flush's time away, what it logs itself does not. */
 static void pace_does_not_count_its_own_images(void **state)
 {
     (void)state;
-    struct cp_pager *pager = quiet_store(0, UINT64_C(64) << 20); /* a quarter may pass: 16 MiB */
+    struct cp_pager *pager = quiet_store(0, UINT64_C(64) << 20);
     struct cp_pace pace;
+    for (unsigned i = 0; i < 2000; i++)
+        allocate_filled(pager, i);
+    assert_ok(cp_pager_sync(pager));
+    assert_ok(cp_pager_checkpoint(pager)); /* no page has a base behind its redo point */
+    const uint64_t first = cp_pager_first_page(pager);
+    for (unsigned i = 0; i < 2000; i++)
+        commit_update(pager, first + i, i + 1);
     cp_pager__pace_begin(pager, &pace);
-    pace.begun_lsn -= UINT64_C(12) << 20; /* as if so much had been logged since */
-    assert_true(cp_pager__pace_rest_ms(&pace, 20000, 40000) > 0);   /* 80 MB of it by itself */
-    assert_int_equal(cp_pager__pace_rest_ms(&pace, 100, 40000), 0); /* the others are in a hurry */
-    assert_true(cp_pager__pace_rest_ms(&pace, 1500, 40000 / 20) > 0); /* half of it by itself */
+    pace.room_bytes = UINT64_C(1) << 20;
+    assert_true(cp_pager__pace_rest_ms(&pace, 20000, 40000) > 0);
+    assert_ok(pager->engine->ops->flush(pager->engine, NULL, NULL)); /* 8 MB of images */
+    assert_true(cp_pager__pace_rest_ms(&pace, 20000, 40000) > 0);
+    for (unsigned i = 0; i < 200; i++) /* 0.8 MB of pages that were clean */
+        commit_update(pager, first + i, i + 2);
+    assert_int_equal(cp_pager__pace_rest_ms(&pace, 20000, 40000), 0);
+    assert_true(cp_pager__pace_rest_ms(&pace, 39600, 40000) > 0);
     assert_ok(cp_pager_close(pager));
+}
+
+static uint64_t checkpoints_of(struct cp_pager *pager)
+{
+    struct cp_pager_stats stats;
+    cp_pager_stats(pager, &stats);
+    return stats.checkpoints;
+}
+
+/* A checkpoint begins while the images of what is dirty still fit into the log's limit. */
+static void checkpoint_begins_by_the_debt(void **state)
+{
+    (void)state;
+    enum { HALF = 2048 }; /* pages of half the limit */
+    struct cp_pager *pager = quiet_store(0, UINT64_C(2) * HALF * 4096);
+    for (unsigned i = 0; i < 2 * HALF; i++)
+        allocate_filled(pager, i);
+    assert_ok(cp_pager_sync(pager));
+    assert_ok(cp_pager_checkpoint(pager));
+    const uint64_t before = checkpoints_of(pager), first = cp_pager_first_page(pager);
+    unsigned i = 0;
+    for (; i < HALF / 2; i++)
+        commit_update(pager, first + i, i + 1);
+    assert_int_equal(checkpoints_of(pager), before);
+    for (; i < HALF + 100; i++)
+        commit_update(pager, first + i, i + 1);
+    assert_true(checkpoints_of(pager) > before);
+    assert_ok(cp_pager_close(pager));
+}
+
+/* Who notes a full log while a checkpoint is under way asks for what is done when it ends. */
+static void checkpoint_is_not_repeated_for_nothing(void **state)
+{
+    (void)state;
+    struct cp_pager_options options = options_of(0, UINT64_C(64) << 20);
+    struct cp_pager *pager = NULL;
+    options.create = true;
+    assert_ok(cp_pager_open(new_store(), &options, &pager));
+    allocate_filled(pager, 1);
+    assert_ok(cp_pager_checkpoint(pager));
+    allocate_filled(pager, 2);
+    const uint64_t before = checkpoints_of(pager);
+    struct cp_background_state *background = &pager->background;
+    atomic_store(&background->requested, true);
+    do { /* ends: the thread takes notice */
+        pthread_mutex_lock(&background->mutex);
+        pthread_cond_signal(&background->wake);
+        pthread_mutex_unlock(&background->mutex);
+        sched_yield();
+    } while (atomic_load(&background->requested));
+    cp_pager__background_stop(pager); /* it has finished its round */
+    assert_int_equal(checkpoints_of(pager), before);
+    assert_ok(cp_pager_close(pager));
+}
+
+static void log_limit_follows_the_budget(void **state)
+{
+    (void)state;
+    static const uint64_t mib = UINT64_C(1) << 20;
+    static const struct {
+        uint64_t budget_mib, asked_mib, limit_mib;
+    } cases[] = {{16, 0, 256}, {200, 0, 400}, {600, 0, 1024}, {16, 3, 3}};
+    for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct cp_pager_options options = options_of(0, cases[i].budget_mib * mib);
+        struct cp_pager *pager = NULL;
+        options.create = true;
+        options.log_limit_bytes = cases[i].asked_mib * mib;
+        assert_ok(cp_pager_open(new_store(), &options, &pager));
+        assert_int_equal(pager->options.log_limit_bytes, cases[i].limit_mib * mib);
+        assert_ok(cp_pager_close(pager));
+    }
 }
 
 int main(void)
@@ -189,10 +286,14 @@ int main(void)
         cmocka_unit_test(pace_rests_as_long_as_it_is_ahead_of_time),
         cmocka_unit_test(pace_rests_not_when_the_log_fills),
         cmocka_unit_test(pace_has_an_end),
-        cmocka_unit_test(pace_spreads_over_the_time_since_the_last),
+        cmocka_unit_test(pace_has_room_by_the_debt),
         cmocka_unit_test(pace_does_not_count_its_own_images),
+        cmocka_unit_test(checkpoint_begins_by_the_debt),
+        cmocka_unit_test(checkpoint_is_not_repeated_for_nothing),
+        cmocka_unit_test(log_limit_follows_the_budget),
         cmocka_unit_test(pace_of_the_thread_ends),
         cmocka_unit_test_teardown(pace_of_the_thread_gives_way, remove_in_memory),
     };
-    return RUN_ENGINE(CP_ENGINE_POOL, tests); /* mmap writes without a pace */
+    int failed = RUN_ENGINE(CP_ENGINE_POOL, tests);
+    return failed + RUN_ENGINE(CP_ENGINE_MMAP, tests);
 }
