@@ -96,7 +96,8 @@ static int open_pager(const struct bench_setup *setup, enum cp_engine kind, void
         options.budget_bytes -= options.recovery_bytes;
     }
     if (setup->log_bytes > 0) { /* no checkpoint before the kill, which may come a little late */
-        options.log_limit_bytes = 2 * setup->log_bytes + CP_PAGER_LOG_LIMIT_MAX;
+        options.log_limit_bytes =
+            2 * (setup->log_bytes + setup->mem_bytes) + CP_PAGER_LOG_LIMIT_MAX;
         options.checkpoint_ms = UINT32_MAX;
     }
     /* The mmap engine's budget is for changed pages alone; the page cache needs the rest. */
