@@ -2,8 +2,6 @@
 /* The list of engines. A new one is added here and in CMakeLists.txt, and nowhere else. */
 #include "engine.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 /* Engines of the tests (tests/bench/engine_test.c), linked into the tests' copy of the tool. */
@@ -40,24 +38,4 @@ const struct bench_engine *bench_engine_find(const char *name)
         if (strcmp(bench_engine_at(i)->name, name) == 0)
             return bench_engine_at(i);
     return NULL;
-}
-
-int bench_fail(struct bench_error *error, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    vsnprintf(error->text, sizeof error->text, format, args);
-    va_end(args);
-    return -1;
-}
-
-int bench_fail_errno(struct bench_error *error, int code, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    vsnprintf(error->text, sizeof error->text, format, args);
-    va_end(args);
-    size_t length = strlen(error->text);
-    snprintf(error->text + length, sizeof error->text - length, ": %s", strerror(code));
-    return -1;
 }

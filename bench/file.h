@@ -9,7 +9,8 @@
 
 /*
  * Write size_bytes at bytes to path; "-" is standard output. A file is written beside its place and
- * renamed, so that a reader never finds half of it. what: as errors on standard output call it.
+ * renamed, so that a reader never finds half of it; what is no regular file (/dev/null, a pipe) is
+ * written to. what: as errors on standard output call it.
  * 0, or -1 with a description.
  */
 int bench_file_write(const char *path, const void *bytes, size_t size_bytes, const char *what,

@@ -9,6 +9,7 @@
 #include "commands.h"
 
 #include "crash/fuse_recorder.h"
+#include "json_file.h"
 #include "options.h"
 #include "order_measure.h"
 #include "order_work.h"
@@ -294,14 +295,11 @@ static int write_json(const struct order_plan *plan)
                       "seconds", result->seconds));
     }
     json_object_set_new(root, "engines", engines);
-    const size_t flags = JSON_INDENT(2) | JSON_SORT_KEYS;
-    int result = strcmp(plan->json, "-") == 0 ? json_dumpf(root, stdout, flags)
-                                              : json_dump_file(root, plan->json, flags);
-    if (result == 0 && strcmp(plan->json, "-") == 0)
-        putchar('\n');
+    struct bench_error error;
+    const int result = bench_json_write(plan->json, root, &error);
     json_decref(root);
     if (result != 0)
-        fprintf(stderr, "clockpool-bench order: cannot write %s\n", plan->json);
+        fprintf(stderr, "clockpool-bench order: %s\n", error.text);
     return result == 0 ? 0 : 2;
 }
 

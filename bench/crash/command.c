@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* `clockpool-bench crash`: what a store still has after a crash, in as many states as wanted. */
 #include "commands.h"
+#include "json_file.h"
 
 #include "progress.h"
 #include "scratch.h"
@@ -308,16 +309,12 @@ static json_t *findings_json(const struct command *command, const struct crash_r
 
 static int write_json(const char *path, json_t *root)
 {
-    FILE *file = strcmp(path, "-") == 0 ? stdout : fopen(path, "we");
-    bool good = file != NULL && json_dumpf(root, file, JSON_INDENT(2)) == 0;
-    if (file != NULL)
-        good = fputc('\n', file) != EOF && good;
-    if (file != NULL && file != stdout)
-        good = fclose(file) == 0 && good;
+    struct bench_error error;
+    const int result = bench_json_write(path, root, &error);
     json_decref(root);
-    if (!good)
-        fprintf(stderr, "clockpool-bench crash: writing %s: %s\n", path, strerror(errno));
-    return good ? 0 : 2;
+    if (result != 0)
+        fprintf(stderr, "clockpool-bench crash: %s\n", error.text);
+    return result == 0 ? 0 : 2;
 }
 
 static int report_json(const struct command *command, const struct crash_report *report)

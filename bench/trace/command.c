@@ -289,9 +289,10 @@ static int show(const struct trace_plan *plan, const struct trace_report *report
             trace_print_estimates(report, &report->results[i], stdout);
         }
     }
-    if (plan->json == NULL || trace_write_json(report, plan->json) == 0)
+    struct bench_error error;
+    if (plan->json == NULL || trace_write_json(report, plan->json, &error) == 0)
         return 0;
-    fprintf(stderr, "clockpool-bench trace: cannot write %s\n", plan->json);
+    fprintf(stderr, "clockpool-bench trace: %s\n", error.text);
     return 1;
 }
 

@@ -5,6 +5,7 @@
  */
 #include "report.h"
 
+#include "json_file.h"
 #include "units.h"
 
 #include <inttypes.h>
@@ -218,9 +219,8 @@ static json_t *policy_json(const struct trace_report *report, const struct trace
                      trace_reduction(result, report->size_count, policy, CLOCK), "points", points);
 }
 
-int trace_write_json(const struct trace_report *report, const char *path)
+int trace_write_json(const struct trace_report *report, const char *path, struct bench_error *error)
 {
-    const size_t flags = JSON_INDENT(2) | JSON_SORT_KEYS;
     json_t *traces = json_array();
     for (unsigned i = 0; i < report->result_count; i++) {
         const struct trace_result *result = &report->results[i];
@@ -234,10 +234,7 @@ int trace_write_json(const struct trace_report *report, const char *path)
                               (json_int_t)result->sequence.page_count, "policies", policies));
     }
     json_t *root = json_pack("{s:I,s:o}", "seed", (json_int_t)report->seed, "traces", traces);
-    int result = strcmp(path, "-") == 0 ? json_dumpf(root, stdout, flags)
-                                        : json_dump_file(root, path, flags);
-    if (result == 0 && strcmp(path, "-") == 0)
-        putchar('\n');
+    const int result = bench_json_write(path, root, error);
     json_decref(root);
-    return result == 0 ? 0 : -1;
+    return result;
 }

@@ -3,6 +3,7 @@
 #ifndef BENCH_TRACE_REPORT_H
 #define BENCH_TRACE_REPORT_H
 
+#include "engine.h"
 #include "simulate.h"
 
 #include <stdbool.h>
@@ -28,7 +29,8 @@ void trace_print_curve(const struct trace_report *report, const struct trace_res
 extern const double trace_factors[TRACE_FACTORS];
 void trace_print_estimates(const struct trace_report *report, const struct trace_result *result,
                            FILE *out);
-/* To a file, or for "-" to standard output. 0, or -1: it could not be written. */
-int trace_write_json(const struct trace_report *report, const char *path);
+/* As bench_json_write. */
+int trace_write_json(const struct trace_report *report, const char *path,
+                     struct bench_error *error);
 
 #endif
