@@ -76,7 +76,7 @@ static int command_main(const char *command, int argc, char **argv, int full_arg
 static int help_main(int argc, char **argv)
 {
     char help[] = "--help";
-    if (argc < 3) {
+    if (argc < 3 || strcmp(argv[2], "help") == 0 || strcmp(argv[2], "--help") == 0) {
         fputs(help_text, stdout);
         return 0;
     }
