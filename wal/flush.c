@@ -1,18 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Flushing: one leader writes and syncs for all who wait.
+ * Flushing: who leads, who waits, and in which order flights count.
  *
- * The leader walks over what has been published, moves it into blocks in its stage, writes, syncs,
- * and moves `durable`. Others wait in one of two queues: those whom the flush under way will have
- * covered, and those who need the next one. At its end the leader wakes all of the first and one of
- * the second, who becomes the next leader, for the whole of its queue. Whoever leaves the second
- * queue without becoming leader hands the wake-up on.
+ * What one flush writes is a flight (flight.c). Its leader walks over what has been published and
+ * brings it into blocks: that is the role, `leading`, of one thread at a time, taken under
+ * flush_lock; what belongs to it is touched by nobody else. Where the flight ends at a unit's end
+ * the role is given up before the last write, and the next flight may be built, and written, beside
+ * it; elsewhere the role is kept until the write has ended. flush_lock is not held over I/O.
  *
- * The leader's role is `leading`, taken under flush_lock; what belongs to it is touched by nobody
- * else. flush_lock is not held over I/O.
+ * Flights have numbers. [first_flight, next_flight) have begun and do not count yet. They count in
+ * that order: one that lands before an earlier one waits for it, and so do its waiters. So durable
+ * is the beginning of flight first_flight, and what a crash may leave behind it, with holes or
+ * without, was never said to be durable.
+ *
+ * A queue of waiters for each flight that has begun, by number, and one for those who need another.
+ * When a flight counts, all of its queue are woken. Of the next queue one is woken, who leads for
+ * all of it: whenever the role is free and another flight may begin, by whoever sees that first
+ * (hand_on): a leader who gives the role up or has landed, a caller who leaves. While none may
+ * begin, some flight is under way, and its leader will look again.
  *
  * The first failed write or sync is final: the kernel may have dropped what was written, so another
- * sync would prove nothing.
+ * sync would prove nothing. durable stays from then on, also for flights that land well.
  */
 #include "internal.h"
 #include "rules.h"
@@ -21,269 +29,265 @@
 #include <clockpool/base/bits.h>
 #include <clockpool/base/probe.h>
 
-#include <errno.h>
-#include <string.h>
-#include <sched.h>
-
-#define WALK_SPIN_LIMIT 128u /* looks at a word before giving the processor away; about 1 us */
-
-/* ---- the leader's work ------------------------------------------------------------------------
+/* ---- the table of flights. Under flush_lock ---------------------------------------------------
  */
 
-/*
- * The end of what has been published, at least want. Waits for copies under way before want: their
- * appenders wait for nobody, so this ends.
- */
-static cp_lsn walk(struct cp_wal *wal, cp_lsn want)
+static uint64_t first_flight(const struct cp_wal *wal)
 {
-    /* acquire: pairs with the compare-and-swap in reserve; the ring is not walked round twice */
-    cp_lsn reserved = atomic_load_explicit(&wal->reserved, memory_order_acquire);
-    cp_lsn at = atomic_load_explicit(&wal->taken, memory_order_relaxed); /* the leader's own */
-    unsigned spins = 0;
-    uint64_t groups = 0;
-
-    while (at < reserved) {
-        /* acquire: pairs with the release at the end of append */
-        uint64_t word = atomic_load_explicit(cp_wal__word(wal, at), memory_order_acquire);
-        if (word == 0) {
-            if (at >= want)
-                break;
-            if (++spins % WALK_SPIN_LIMIT != 0)
-                cp_cpu_relax();
-            else
-                sched_yield();
-            continue;
-        }
-        at += (uint32_t)word;
-        groups++;
-    }
-    /* relaxed: only the leader adds */
-    atomic_store_explicit(&wal->groups,
-                          atomic_load_explicit(&wal->groups, memory_order_relaxed) + groups,
-                          memory_order_relaxed);
-    return at;
+    return atomic_load_explicit(&wal->first_flight,
+                                memory_order_relaxed); /* set under flush_lock */
 }
 
-/* Copy out of the ring and leave zeros. */
-static void take(struct cp_wal *wal, cp_lsn at, uint8_t *target, uint32_t size_bytes)
+static struct cp_wal__flight *flight_of(struct cp_wal *wal, uint64_t number)
 {
-    uint64_t first = wal->buffer_bytes - (at & (wal->buffer_bytes - 1));
-    if (__builtin_expect(size_bytes <= first, 1)) {
-        memcpy(target, cp_wal__at(wal, at), size_bytes);
-        memset(cp_wal__at(wal, at), 0, size_bytes);
-    } else {
-        memcpy(target, cp_wal__at(wal, at), first);
-        memset(cp_wal__at(wal, at), 0, first);
-        memcpy(target + first, wal->ring, size_bytes - first);
-        memset(wal->ring, 0, size_bytes - first);
-    }
+    return &wal->flights[number % CP_WAL__FLIGHTS_MAX];
 }
 
-/* Note which groups begin before end, from next_group on; block_start <= next_group. */
-static void note_groups(struct cp_wal *wal, struct cp_wal__block *block, cp_lsn block_start,
-                        cp_lsn end)
+static struct cp_wal__queue *queue_of(struct cp_wal *wal, uint64_t number)
 {
-    uint64_t records = 0;
-    while (wal->next_group < end) {
-        struct cp_wal__group_header header;
-        uint64_t words[2];
-        if (block->first_group == CP_WAL__NO_GROUP)
-            block->first_group = (uint16_t)(wal->next_group - block_start);
-        words[0] = atomic_load_explicit(cp_wal__word(wal, wal->next_group), memory_order_relaxed);
-        memcpy(&words[1], cp_wal__at(wal, wal->next_group + 8), 8);
-        memcpy(&header, words, sizeof header);
-        cp_assert(header.length >= sizeof header);
-        wal->next_group += header.length;
-        records += header.record_count;
-    }
-    atomic_store_explicit(&wal->records,
-                          atomic_load_explicit(&wal->records, memory_order_relaxed) + records,
-                          memory_order_relaxed);
+    return &wal->queues[number % CP_WAL__QUEUES];
 }
 
-/* Bring [at, end), which lies in one block, into the block's image. */
-static void fill_block(struct cp_wal *wal, struct cp_wal__block *block, cp_lsn at, cp_lsn end,
-                       cp_lsn durable)
+/* Flights before `end` that have begun and not landed. */
+static unsigned count_under_way(struct cp_wal *wal, uint64_t end)
 {
-    uint64_t number = cp_wal__block_of(at);
-    cp_lsn start = cp_wal__block_start(number);
+    unsigned count = 0;
+    for (uint64_t n = first_flight(wal); n < end; n++)
+        count += !flight_of(wal, n)->landed;
+    return count;
+}
 
-    if (at == start) {
-        memset(block, 0, sizeof *block);
-        block->first_group = CP_WAL__NO_GROUP;
-    }
-    note_groups(wal, block, start, end);
-    take(wal, at, block->payload + (at - start), (uint32_t)(end - at));
-    block->epoch = wal->epoch;
-    block->number = number;
-    block->durable_back =
-        durable < start ? (uint32_t)((start - durable) / CP_WAL__DURABLE_UNIT) : 0;
-    block->used = (uint16_t)(end - start);
-    cp_wal__seal_block(block, wal->options.store_id);
+/* The flight that covers a position; next_flight when none does. */
+static uint64_t find_covering(struct cp_wal *wal, cp_lsn upto)
+{
+    uint64_t number = first_flight(wal);
+    while (number < wal->next_flight && flight_of(wal, number)->target < upto)
+        number++;
+    return number;
 }
 
 /*
- * Fill the stage from position at, up to end, the end of the segment, or the end of the stage. The
- * stage begins with the unit that holds at. Returns the position reached.
+ * May another flight begin, for waiter_count callers? Beside others only when it serves as many as
+ * the one before: else many small writes would take the place of few large ones.
  */
-static cp_lsn fill_stage(struct cp_wal *wal, cp_lsn at, cp_lsn end, uint64_t *out_offset,
-                         uint64_t *out_bytes)
+static bool may_begin(struct cp_wal *wal, uint32_t waiter_count)
 {
-    uint32_t unit_blocks = wal->unit_bytes / CP_WAL_BLOCK_BYTES;
-    uint64_t in_segment = cp_wal__block_of(at) % wal->segment_blocks;
-    uint64_t first = cp_wal__block_of(at) - in_segment % unit_blocks;
-    struct cp_wal__block *blocks = (struct cp_wal__block *)(void *)wal->stage;
-    cp_lsn durable = atomic_load_explicit(&wal->durable, memory_order_relaxed); /* leader's own */
+    uint64_t count = wal->next_flight - first_flight(wal);
+    if (wal->leading)
+        return false;
+    return count == 0 || (count < CP_WAL__FLIGHTS_MAX &&
+                          waiter_count * 2 >= flight_of(wal, wal->next_flight - 1)->riders +
+                                                  flight_of(wal, wal->next_flight - 2)->riders);
+}
 
-    memcpy(wal->stage, wal->unit, wal->unit_bytes);
-    end = cp_min_u64(end, cp_wal__block_start(first + CP_WAL__STAGE_BYTES / CP_WAL_BLOCK_BYTES));
-    end = cp_min_u64(end, cp_wal__segment_start(wal, cp_wal__segment_of(wal, at) + 1));
-    while (at < end) {
-        uint64_t number = cp_wal__block_of(at);
-        cp_lsn stop = cp_min_u64(end, cp_wal__block_start(number + 1));
-        fill_block(wal, &blocks[number - first], at, stop, durable);
-        at = stop;
+/*
+ * Does the first flight count? With O_DIRECT and O_DSYNC a write's failure is its own. Otherwise
+ * the kernel tells it once, to whoever syncs first; so what landed well counts when all that may
+ * have been told in its place have landed well too.
+ */
+static bool counts(struct cp_wal *wal)
+{
+    const struct cp_wal__flight *first = flight_of(wal, first_flight(wal));
+    return first->landed && ((wal->dsync && wal->direct) || count_under_way(wal, first->seen) == 0);
+}
+
+/* ---- waking and waiting. Under flush_lock -----------------------------------------------------
+ */
+
+/* Have all of a queue go, once they are woken: they leave without the lock, counted no longer. */
+static bool release_queue(struct cp_wal__queue *queue)
+{
+    bool any = queue->waiter_count != 0;
+    __atomic_store_n(&queue->word, queue->word + 1, __ATOMIC_RELAXED); /* flush_lock orders it */
+    queue->waiter_count = 0;
+    return any;
+}
+
+/* Wake one of those who need another flight, if that may begin and nobody is on the way. */
+static void hand_on(struct cp_wal *wal)
+{
+    struct cp_wal__queue *next = queue_of(wal, wal->next_flight);
+    if (next->waiter_count == 0 || wal->heir_woken || !may_begin(wal, next->waiter_count))
+        return;
+    wal->heir_woken = true;
+    __atomic_store_n(&next->word, next->word + 1, __ATOMIC_RELAXED);
+    cp_futex_wake(&next->word, 1);
+}
+
+/*
+ * Wait for a flight, or, in the queue of the next one, to lead it. flush_lock is let go. True: the
+ * flight counts, and the lock has not been taken again.
+ */
+static bool wait_for(struct cp_wal *wal, uint64_t number, cp_lsn upto)
+{
+    struct cp_wal__queue *queue = queue_of(wal, number);
+    uint32_t seen = queue->word;
+    queue->want = cp_max_u64(queue->want, upto);
+    queue->waiter_count++;
+    wal->contended |= number == wal->next_flight;
+    pthread_mutex_unlock(&wal->flush_lock);
+    cp_futex_wait(&queue->word, seen, 0);
+    /* acquire: pairs with the release in advance; durable was moved before */
+    if (atomic_load_explicit(&wal->first_flight, memory_order_acquire) > number)
+        return true;
+    pthread_mutex_lock(&wal->flush_lock);
+    if (first_flight(wal) > number || atomic_load_explicit(&wal->failed, memory_order_relaxed) != 0)
+        return false; /* no longer counted */
+    queue->waiter_count--;
+    if (number == wal->next_flight) /* we may be the heir; then we lead, or hand on when we leave */
+        wal->heir_woken = false;
+    return false;
+}
+
+int cp_wal__await_alone(struct cp_wal *wal)
+{
+    pthread_mutex_lock(&wal->flush_lock);
+    int code = atomic_load_explicit(&wal->failed, memory_order_relaxed); /* set under flush_lock */
+    /* Ends: nobody else can begin, and each landing is told. */
+    while (code == 0 && wal->next_flight != first_flight(wal) &&
+           count_under_way(wal, wal->next_flight - 1) != 0) {
+        uint32_t seen = wal->landings;
+        pthread_mutex_unlock(&wal->flush_lock);
+        cp_futex_wait(&wal->landings, seen, 0);
+        pthread_mutex_lock(&wal->flush_lock);
+        code = atomic_load_explicit(&wal->failed, memory_order_relaxed);
     }
-    uint64_t bytes = (cp_wal__block_of(at - 1) + 1 - first) * CP_WAL_BLOCK_BYTES;
-    *out_bytes = cp_align_up(bytes, wal->unit_bytes);
-    memset(wal->stage + bytes, 0, *out_bytes - bytes);
-    *out_offset = cp_wal__block_offset(first, wal->segment_blocks);
-
-    /* What the next write begins with: the last unit, or nothing where it is full. */
-    if (at == cp_wal__block_start(first + *out_bytes / CP_WAL_BLOCK_BYTES))
-        memset(wal->unit, 0, wal->unit_bytes);
-    else
-        memcpy(wal->unit, wal->stage + *out_bytes - wal->unit_bytes, wal->unit_bytes);
-    /* release: pairs with the acquire in reserve */
-    atomic_store_explicit(&wal->taken, at, memory_order_release);
-    return at;
-}
-
-/* Have wal->writing be the segment of a position. */
-static int enter_segment(struct cp_wal *wal, cp_lsn at)
-{
-    uint64_t number = cp_wal__segment_of(wal, at);
-    struct cp_wal__segment *left = wal->writing;
-    if (left != NULL && left->number == number)
-        return 0;
-    struct cp_wal__segment *segment = cp_wal__segment_find(wal, number);
-    cp_assert(segment != NULL); /* reserved <= prepared */
-    CP_PROBE2(wal_segment_switch, number, segment->header_number != CP_WAL__NO_NUMBER);
-    wal->writing = segment;
-    if (left == NULL)
-        return 0;
-    struct cp_io_file *file = left->file;
-    left->file = NULL;
-    return cp_io_file_close(file);
-}
-
-static int sync_segment(struct cp_wal *wal)
-{
-    if (wal->dsync || CP_BREAK_COMMIT_SYNC)
-        return 0;
-    int code = cp_io_file_sync(wal->writing->file);
-    if (CP_BREAK_RETRY_SYNC && code != 0)
-        code = cp_io_file_sync(wal->writing->file);
+    if (code != 0)
+        cp_error_restore(&wal->failure);
+    pthread_mutex_unlock(&wal->flush_lock);
     return code;
 }
 
-/* Write and sync [durable, target). */
-static int write_out(struct cp_wal *wal, cp_lsn at, cp_lsn target)
-{
-    uint64_t offset, bytes, written = 0;
-    int code = 0;
+/* ---- leading ----------------------------------------------------------------------------------
+ */
 
-    while (code == 0 && at < target) {
-        code = enter_segment(wal, at);
-        cp_lsn end = cp_min_u64(target, cp_wal__segment_start(wal, wal->writing->number + 1));
-        if (code == 0)
-            code = cp_wal__write_header(wal, wal->writing, &written);
-        while (code == 0 && at < end) {
-            at = fill_stage(wal, at, end, &offset, &bytes);
-            code = cp_io_write(wal->writing->file, wal->stage, bytes, offset);
-            if (CP_BREAK_RETRY_SYNC && code != 0 && wal->dsync)
-                code = cp_io_write(wal->writing->file, wal->stage, bytes, offset);
-            written += bytes;
-        }
-        if (code == 0)
-            code = sync_segment(wal);
+/* The role is free before the flight's last write. */
+static void give_up_role(struct cp_wal *wal, uint64_t number)
+{
+    pthread_mutex_lock(&wal->flush_lock);
+    flight_of(wal, number)->riders = queue_of(wal, number)->waiter_count + 1;
+    wal->leading = false;
+    hand_on(wal);
+    pthread_mutex_unlock(&wal->flush_lock);
+}
+
+static void fail(struct cp_wal *wal, int code)
+{
+    if (atomic_load_explicit(&wal->failed, memory_order_relaxed) != 0)
+        return;
+    wal->failure = *cp_error_info();
+    /* release: pairs with the acquire in cp_wal__usable */
+    atomic_store_explicit(&wal->failed, code, memory_order_release);
+    for (unsigned i = 0; i < CP_WAL__QUEUES; i++) {
+        if (release_queue(&wal->queues[i]))
+            cp_futex_wake(&wal->queues[i].word, UINT32_MAX >> 1);
     }
-    /* relaxed: only the leader adds */
+}
+
+/* durable goes over all flights that count now. Returns whom to wake: queues, a bit for each. */
+static unsigned advance(struct cp_wal *wal)
+{
+    unsigned queues = 0;
+    while (first_flight(wal) < wal->next_flight && counts(wal)) {
+        uint64_t number = first_flight(wal);
+        /* release: pairs with the acquire in cp_wal_durable */
+        atomic_store_explicit(&wal->durable, flight_of(wal, number)->target, memory_order_release);
+        /* release: pairs with the acquire in wait_for */
+        atomic_store_explicit(&wal->first_flight, number + 1, memory_order_release);
+        if (release_queue(queue_of(wal, number)))
+            queues |= 1u << number % CP_WAL__QUEUES;
+    }
+    return queues;
+}
+
+/* A flight's last write and sync have ended. Under flush_lock. Returns whom to wake. */
+static unsigned land(struct cp_wal *wal, uint64_t number, int code)
+{
+    struct cp_wal__flight *flight = flight_of(wal, number);
+    bool newest_begun = flight_of(wal, wal->next_flight - 1)->target != 0;
+    flight->seen = newest_begun ? wal->next_flight : wal->next_flight - 1;
+    flight->landed = true;
+    /* relaxed: added under flush_lock */
     atomic_store_explicit(&wal->flushed_bytes,
-                          atomic_load_explicit(&wal->flushed_bytes, memory_order_relaxed) + written,
+                          atomic_load_explicit(&wal->flushed_bytes, memory_order_relaxed) +
+                              flight->written,
                           memory_order_relaxed);
     atomic_store_explicit(&wal->flushes,
                           atomic_load_explicit(&wal->flushes, memory_order_relaxed) + 1,
                           memory_order_relaxed);
-    return code;
+    if (code != 0)
+        fail(wal, code);
+    else if (CP_BREAK_FLIGHT_ORDER && flight->target > cp_wal_durable(wal))
+        atomic_store_explicit(&wal->durable, flight->target, memory_order_release);
+    __atomic_store_n(&wal->landings, wal->landings + 1,
+                     __ATOMIC_RELAXED); /* flush_lock orders it */
+    if (wal->leading)                   /* may be waiting to be alone */
+        cp_futex_wake(&wal->landings, 1);
+    return atomic_load_explicit(&wal->failed, memory_order_relaxed) == 0 ? advance(wal) : 0;
 }
 
-/* ---- leader and followers ---------------------------------------------------------------------
- */
-
-static void wake(struct cp_wal__queue *queue, unsigned count)
+/* Begin a flight: who waited for the next waits for this one from now on. Under flush_lock. */
+static uint64_t begin(struct cp_wal *wal, cp_lsn *want, bool *out_contended)
 {
-    __atomic_store_n(&queue->word, queue->word + 1, __ATOMIC_RELAXED); /* flush_lock orders it */
-    if (queue->waiter_count != 0)
-        cp_futex_wake(&queue->word, count);
-}
+    uint64_t number = wal->next_flight++;
+    struct cp_wal__flight *flight = flight_of(wal, number);
+    struct cp_wal__queue *covered = queue_of(wal, number);
+    unsigned beside = count_under_way(wal, number);
 
-/* Wake one of those who need another flush, to lead it. Under flush_lock, while nobody leads. */
-static void wake_heir(struct cp_wal *wal)
-{
-    struct cp_wal__queue *next = &wal->queues[wal->current ^ 1];
-    wal->heir_woken = next->waiter_count != 0;
-    wake(next, 1);
-}
-
-/* Wait for a flush. Under flush_lock, which is let go meanwhile. */
-static void wait_in(struct cp_wal *wal, unsigned index, cp_lsn upto)
-{
-    struct cp_wal__queue *queue = &wal->queues[index];
-    uint32_t seen = queue->word;
-    queue->want = cp_max_u64(queue->want, upto);
-    queue->waiter_count++;
-    pthread_mutex_unlock(&wal->flush_lock);
-    cp_futex_wait(&queue->word, seen, 0);
-    pthread_mutex_lock(&wal->flush_lock);
-    queue->waiter_count--;
-    if (index != wal->current) /* we may be the one; then we lead, or hand it on when we leave */
-        wal->heir_woken = false;
-}
-
-/* Lead one flush. Under flush_lock, which is let go meanwhile. */
-static void lead(struct cp_wal *wal, cp_lsn upto)
-{
-    wal->leading = true;
-    wal->current ^= 1;       /* who waited for the next flush waits for this one */
-    wal->heir_woken = false; /* whoever was on the way is covered by us; the next queue is new */
-    struct cp_wal__queue *covered = &wal->queues[wal->current];
-    cp_lsn want = cp_max_u64(upto, covered->want);
+    *out_contended = wal->contended || beside != 0;
+    *want = cp_max_u64(*want, covered->want);
     covered->want = 0;
-    wal->flush_target = 0;
+    flight->target = 0;
+    flight->riders = 1;
+    flight->landed = false;
+    wal->leading = true;
+    wal->contended = false;
+    wal->heir_woken = false; /* whoever was on the way is covered by us; the next queue is new */
+    wal->stage = flight->stage;
+    wal->flights_beside += beside != 0;
+    wal->flights_most = cp_max_u64(wal->flights_most, beside + 1);
+    return number;
+}
+
+/* Lead one flight. Under flush_lock, which is let go. True: it counts, and the lock has not been
+ * taken again. */
+static bool lead(struct cp_wal *wal, cp_lsn want)
+{
+    bool contended;
+    uint64_t number = begin(wal, &want, &contended);
+    struct cp_wal__flight *flight = flight_of(wal, number);
     pthread_mutex_unlock(&wal->flush_lock);
 
-    cp_lsn durable = atomic_load_explicit(&wal->durable, memory_order_relaxed); /* leader's own */
-    cp_lsn target = walk(wal, want);
+    cp_lsn start = atomic_load_explicit(&wal->taken, memory_order_relaxed); /* the leader's own */
+    cp_lsn target = cp_wal__choose_target(wal, want, contended);
     pthread_mutex_lock(&wal->flush_lock);
-    wal->flush_target = target;
+    flight->target = target;
     pthread_mutex_unlock(&wal->flush_lock);
-    CP_PROBE2(wal_flush_start, durable, target);
-    int code = write_out(wal, durable, target);
-    CP_PROBE3(wal_flush_done, durable, target, code);
+    CP_PROBE2(wal_flush_start, start, target);
+    int code = cp_wal__build(wal, flight);
+    bool keep = code != 0 || cp_wal__unit_end(wal, target) != target;
+    if (!keep)
+        give_up_role(wal, number);
+    if (code == 0)
+        code = cp_wal__fly(wal, flight);
+    CP_PROBE3(wal_flush_done, start, target, code);
 
     pthread_mutex_lock(&wal->flush_lock);
-    wal->leading = false;
-    if (code == 0) {
-        /* release: pairs with the acquire in cp_wal_durable */
-        atomic_store_explicit(&wal->durable, target, memory_order_release);
-    } else {
-        wal->failure = *cp_error_info();
-        /* release: pairs with the acquire in cp_wal__usable */
-        atomic_store_explicit(&wal->failed, code, memory_order_release);
-        wake(&wal->queues[wal->current ^ 1], UINT32_MAX >> 1);
+    if (keep)
+        wal->leading = false;
+    unsigned queues = land(wal, number, code);
+    hand_on(wal); /* first: who leads next is waited for by others */
+    bool counted = first_flight(wal) > number;
+    if (!counted && queues == 0)
+        return false;
+    pthread_mutex_unlock(&wal->flush_lock);
+    for (unsigned i = 0; i < CP_WAL__QUEUES; i++) {
+        if ((queues >> i & 1) != 0)
+            cp_futex_wake(&wal->queues[i].word, UINT32_MAX >> 1);
     }
-    wake(covered, UINT32_MAX >> 1); /* the heir is woken when the leader leaves */
+    if (!counted)
+        pthread_mutex_lock(&wal->flush_lock);
+    return counted;
 }
 
 int cp_wal_flush(struct cp_wal *wal, cp_lsn upto)
@@ -297,51 +301,24 @@ int cp_wal_flush(struct cp_wal *wal, cp_lsn upto)
 
     bool waited = false;
     pthread_mutex_lock(&wal->flush_lock);
-    /* Ends: each flush moves durable, and one that begins after our append covers us. */
+    /* Ends: each flight moves durable, and one that begins after our append covers us. */
     while (code == 0 && cp_wal_durable(wal) < upto) {
+        uint64_t covering = find_covering(wal, upto);
         code = atomic_load_explicit(&wal->failed, memory_order_relaxed); /* set under flush_lock */
         if (code != 0) {
             cp_error_restore(&wal->failure);
-        } else if (!wal->leading) {
-            lead(wal, upto);
+        } else if (covering == wal->next_flight &&
+                   may_begin(wal, queue_of(wal, covering)->waiter_count + 1)) {
+            if (lead(wal, upto))
+                return 0;
         } else {
             wal->flush_waits += !waited;
             waited = true;
-            wait_in(wal, upto <= wal->flush_target ? wal->current : wal->current ^ 1, upto);
+            if (wait_for(wal, covering, upto))
+                return 0;
         }
     }
-    if (!wal->leading && !wal->heir_woken && wal->queues[wal->current ^ 1].waiter_count != 0)
-        wake_heir(wal);
+    hand_on(wal);
     pthread_mutex_unlock(&wal->flush_lock);
-    return code;
-}
-
-int cp_wal__begin_session(struct cp_wal *wal)
-{
-    struct cp_wal__group_header header = {.length = sizeof header, .epoch = wal->epoch};
-    uint64_t words[2], written = 0;
-    cp_lsn start = wal->session_start;
-
-    header.checksum = cp_wal__group_checksum(wal->options.store_id, start, header.length,
-                                             header.epoch, 0, wal->options.store_id);
-    memcpy(words, &header, sizeof words);
-    memcpy(cp_wal__at(wal, start), words, sizeof words);
-    int code = enter_segment(wal, start);
-    if (code != 0)
-        return code;
-    /*
-     * In a new segment the block comes before the header: with the header, what an earlier session
-     * left in this file could turn up as the log's continuation.
-     */
-    struct cp_wal__segment *segment = wal->writing;
-    uint64_t before = segment->header_number;
-    segment->header_number = segment->number;
-    code = write_out(wal, start, start + sizeof header);
-    segment->header_number = before;
-    if (code == 0 && before != segment->number) {
-        code = cp_wal__write_header(wal, segment, &written);
-        if (code == 0)
-            code = sync_segment(wal);
-    }
     return code;
 }

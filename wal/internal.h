@@ -8,7 +8,9 @@
  *
  * append moves reserved (compare-and-swap), copies, and publishes its group by storing the first
  * word of it in the ring. The leader of a flush walks over published groups, moves their bytes into
- * blocks (taken: the ring's bytes are zero again, and free), writes, syncs, and moves durable.
+ * blocks (taken: the ring's bytes are zero again, and free), writes, syncs, and moves durable. Of
+ * these flights several may be under way, one behind the other: taken is the end of the last,
+ * durable the beginning of the first.
  */
 #ifndef CLOCKPOOL_WAL_INTERNAL_H
 #define CLOCKPOOL_WAL_INTERNAL_H
@@ -22,7 +24,9 @@
 #include <clockpool/base/thread.h>
 
 #define CP_WAL__STAGE_BYTES CP_IO_MAX_TRANSFER_BYTES /* one write of a flush */
-#define CP_WAL__UNIT_MAX    4096u                    /* largest alignment of a direct write */
+#define CP_WAL__FLIGHTS_MAX 4u /* under way at a time; more gave the device measured nothing */
+#define CP_WAL__QUEUES      (CP_WAL__FLIGHTS_MAX + 1u)
+#define CP_WAL__UNIT_MAX    4096u /* largest alignment of a direct write */
 #define CP_WAL__NO_NUMBER   UINT64_MAX
 #define CP_WAL__NAME_BYTES  24u /* "segment-00000001" */
 #define CP_WAL__FILES_MAX   UINT32_C(99999999)
@@ -37,6 +41,21 @@ struct cp_wal__segment {
     bool made;               /* full size, filled and synced once */
     bool suspect;            /* what stands in place of its header no crash leaves there */
     struct cp_io_file *file; /* open from its assignment until the leader has left it; else NULL */
+};
+
+/*
+ * What one flush writes. The leader's while it is built; then of whoever writes it, but for target,
+ * seen, riders and landed, which are guarded by flush_lock.
+ */
+struct cp_wal__flight {
+    uint8_t *stage;          /* owns; CP_WAL__STAGE_BYTES; memory only once it is used */
+    struct cp_io_file *file; /* of its last write; borrows, no other is entered before it landed */
+    uint64_t offset, bytes;  /* of its last write */
+    uint64_t written;        /* bytes, all its writes together */
+    cp_lsn target;           /* its end; 0 while it is being found out */
+    uint64_t seen;           /* flights before this number had begun when it landed */
+    uint32_t riders;         /* who waited for it when the role was given up, with its leader */
+    bool landed;             /* its last write or sync has ended */
 };
 
 /* Those who wait for a flush. Guarded by flush_lock; word also by the futex. */
@@ -57,7 +76,7 @@ struct cp_wal {
     bool started, direct, dsync;
     uint32_t unit_bytes; /* of a write: a block, or what O_DIRECT asks for */
     uint8_t *ring;       /* owns; buffer_bytes; zero where nothing is published */
-    uint8_t *stage;      /* owns; CP_WAL__STAGE_BYTES; the leader's */
+    uint8_t *stage;      /* borrows: that of the flight being built; the leader's */
     struct cp_fork_guard guard;
     uint32_t probe_dsync_us, probe_fdatasync_us;
 
@@ -75,18 +94,24 @@ struct cp_wal {
 
     alignas(128) pthread_mutex_t flush_lock;
     bool leading;
-    bool heir_woken;  /* one of the next queue is on its way to lead */
-    unsigned current; /* queues[current]: covered by the flush under way; the other: by the next */
-    cp_lsn flush_target; /* of the flush under way; 0 while it is being found out */
-    struct cp_wal__queue queues[2];
+    bool heir_woken; /* one of the next queue is on its way to lead */
+    bool contended;  /* somebody had to wait for the next flight since the last one was begun */
+    /* Numbers: [first_flight, next_flight) have begun and do not count yet. A flight has its place
+     * in flights, and its queue, by number; queue next_flight is of those who need another. */
+    _Atomic uint64_t first_flight; /* waiters look at it without the lock */
+    uint64_t next_flight;
+    struct cp_wal__flight flights[CP_WAL__FLIGHTS_MAX];
+    struct cp_wal__queue queues[CP_WAL__QUEUES];
+    uint32_t landings;       /* futex of a leader who waits to be alone */
     struct cp_error failure; /* how it failed; set before failed */
-    uint64_t flush_waits;
+    uint64_t flush_waits, flights_beside, flights_most;
 
     /* The leader's. */
-    struct cp_wal__segment *writing; /* the segment that holds `durable`, or the next one */
+    struct cp_wal__segment *writing; /* the segment that holds `taken`, or the one before */
     cp_lsn next_group;               /* start of the first group not yet in a block */
     uint8_t unit[CP_WAL__UNIT_MAX];  /* image of the unit that holds the first unwritten byte */
-    _Atomic uint64_t groups, records, flushes, flushed_bytes; /* the leader adds, stats reads */
+    _Atomic uint64_t groups, records, filler_bytes; /* the leader adds, stats reads */
+    _Atomic uint64_t flushes, flushed_bytes;        /* added under flush_lock; stats reads */
 
     pthread_mutex_t make_lock; /* one maker of segments at a time; held over I/O */
 
@@ -136,8 +161,33 @@ static inline cp_lsn cp_wal__segment_start(const struct cp_wal *wal, uint64_t nu
     return cp_wal__block_start(number * wal->segment_blocks);
 }
 
+/* The first unit's end at or behind position. Segments are whole units. */
+static inline cp_lsn cp_wal__unit_end(const struct cp_wal *wal, cp_lsn position)
+{
+    uint32_t unit_blocks = wal->unit_bytes / CP_WAL_BLOCK_BYTES;
+    uint64_t block = cp_wal__block_of(cp_wal__round_up(position));
+    uint64_t within = block % wal->segment_blocks % unit_blocks;
+    return cp_wal__block_start(within != 0 ? block + unit_blocks - within : block);
+}
+
 /* ---- flush.c -----------------------------------------------------------------------------------
  */
+
+/* By the leader: wait until no flight but its own is under way. The code of one that failed. */
+int cp_wal__await_alone(struct cp_wal *wal);
+
+/* ---- flight.c ----------------------------------------------------------------------------------
+ */
+
+/* By the leader: where the next flight ends, at want or behind. fill: at a unit's end, by a filler,
+ * if that pays. */
+cp_lsn cp_wal__choose_target(struct cp_wal *wal, cp_lsn want, bool fill);
+
+/* By the leader: take [taken, flight's target) out of the ring; write all but the last stage. */
+int cp_wal__build(struct cp_wal *wal, struct cp_wal__flight *flight);
+
+/* Write the last stage, and have it durable. */
+int cp_wal__fly(const struct cp_wal *wal, struct cp_wal__flight *flight);
 
 /* Write the block that begins a session, and sync it. By start, before anybody else can call. */
 int cp_wal__begin_session(struct cp_wal *wal);

@@ -21,5 +21,9 @@
 #ifndef CP_BREAK_EPOCH /* the scan takes blocks of any epoch for a continuation */
 #define CP_BREAK_EPOCH 0
 #endif
+#ifndef CP_BREAK_FLIGHT_ORDER /* a flight that lands is durable, whatever becomes of those before  \
+                               */
+#define CP_BREAK_FLIGHT_ORDER 0
+#endif
 
 #endif

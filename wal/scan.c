@@ -115,6 +115,10 @@ static bool split(struct scan *scan, const struct cp_wal__group_header *header)
         };
         at += bytes;
     }
+    /* Without records it begins a session, or fills a unit up: zeros, and nothing else. */
+    if (header->record_count == 0 && at < header->length &&
+        cp_is_zero(scan->bytes + at, header->length - at))
+        at = header->length;
     return at == header->length &&
            (CP_BREAK_RECORD_CHECKSUM ||
             header->checksum == cp_wal__group_checksum(chain, scan->group_start, header->length,
@@ -198,7 +202,8 @@ static int take_bytes(struct scan *scan, const uint8_t *bytes, uint64_t size_byt
 
 /*
  * Is this the block that a session begins with? It holds the group without records, and was written
- * when nothing behind its own beginning was durable.
+ * when nothing behind its own beginning was durable. A filler that begins a block is as long as the
+ * block's payload at least.
  */
 static bool begins_session(const struct cp_wal__block *block)
 {

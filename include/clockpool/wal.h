@@ -77,15 +77,18 @@ struct cp_wal_group {
 };
 
 struct cp_wal_stats {
-    cp_lsn first;   /* the oldest position whose segment is still there */
-    cp_lsn end;     /* of what was appended */
-    cp_lsn durable; /* of what is on the device */
-    uint64_t groups, records, appended_bytes;
-    uint64_t flushes;       /* writes made durable; groups / flushes is the group commit's size */
-    uint64_t flushed_bytes; /* written to the segments, padding and repeated blocks included */
-    uint64_t flush_waits;   /* callers of flush who had to wait for another's flush */
-    uint64_t buffer_waits;  /* appends that had to wait for room in the buffer */
-    uint64_t segment_count; /* files now */
+    cp_lsn first;                             /* the oldest position whose segment is still there */
+    cp_lsn end;                               /* of what was appended */
+    cp_lsn durable;                           /* of what is on the device */
+    uint64_t groups, records, appended_bytes; /* the last with fillers */
+    uint64_t flushes;        /* writes made durable; groups / flushes is the group commit's size */
+    uint64_t flushed_bytes;  /* written to the segments, padding and repeated blocks included */
+    uint64_t flights_beside; /* flushes begun while another was under way */
+    uint64_t flights_most;   /* flushes under way at the same time, at most */
+    uint64_t filler_bytes;   /* appended so that a flush could be begun beside another */
+    uint64_t flush_waits;    /* callers of flush who had to wait for another's flush */
+    uint64_t buffer_waits;   /* appends that had to wait for room in the buffer */
+    uint64_t segment_count;  /* files now */
     uint64_t segments_created, segments_recycled;
     uint64_t disk_bytes; /* of all segment files */
     uint32_t segment_bytes, buffer_bytes;

@@ -70,11 +70,12 @@ static inline void remove_files(const char *directory)
     closedir(dir);
 }
 
-/* A directory with a new log in it, not opened. */
-static inline void create_log(struct subject *s, uint32_t segment_bytes)
+/* A directory with a new log in it, over a backend, not opened. */
+static inline void create_log_on(struct subject *s, const struct cp_io_backend *backend,
+                                 uint32_t segment_bytes)
 {
     memset(s, 0, sizeof *s);
-    s->faults = fault_io_create(cp_io_backend_sync(), FAULT_RING_DEFERRED);
+    s->faults = fault_io_create(backend, FAULT_RING_DEFERRED);
     struct cp_io_options options = {.backend = fault_io_backend(s->faults),
                                     .backend_ctx = s->faults};
     assert_int_equal(cp_io_create(&options, &s->io), 0);
@@ -87,6 +88,11 @@ static inline void create_log(struct subject *s, uint32_t segment_bytes)
                                    CP_IO_DIRECT_IF_POSSIBLE, &s->first),
                      0);
     s->end = s->first;
+}
+
+static inline void create_log(struct subject *s, uint32_t segment_bytes)
+{
+    create_log_on(s, cp_io_backend_sync(), segment_bytes);
 }
 
 static inline void open_log(struct subject *s)
