@@ -217,6 +217,22 @@ static const struct crash_workload workloads[] = {
      .allocate_percent = 30,
      .free_percent = 15,
      .flush_percent = 4},
+    {.name = "commits",
+     .summary = "four threads, nearly all commits durable: several writes of the log under way",
+     .lanes = 4,
+     .threads = true,
+     .slots = 12,
+     .steps = 120,
+     .page_size = 4096,
+     .pool_pages = 48,
+     .log_limit_bytes = 131072,
+     .log_segment_bytes = 32768,
+     .abort_percent = 2,
+     .relaxed_percent = 8,
+     .whole_percent = 5,
+     .allocate_percent = 20,
+     .free_percent = 10,
+     .checkpoint_percent = 2},
 };
 #define WORKLOADS (sizeof workloads / sizeof workloads[0])
 
