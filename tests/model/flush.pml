@@ -62,7 +62,7 @@ byte leaders;            /* ghost */
 #define RIDERS(back) flight[(next_flight + FLIGHTS - (back)) % FLIGHTS].riders
 #define MAY_BEGIN(count)                                                                           \
     (!leading && (next_flight == first_flight || (next_flight - first_flight < FLIGHTS &&          \
-                                                  2 * (count) >= RIDERS(1) + RIDERS(2))))
+      2 * (count) >= (next_flight - first_flight) * (RIDERS(1) + RIDERS(2)))))
 
 inline wake_all(q)
 {
