@@ -6,7 +6,8 @@
  * brings it into blocks: that is the role, `leading`, of one thread at a time, taken under
  * flush_lock; what belongs to it is touched by nobody else. Where the flight ends at a unit's end
  * the role is given up before the last write, and the next flight may be built, and written, beside
- * it; elsewhere the role is kept until the write has ended. flush_lock is not held over I/O.
+ * it; elsewhere, and with fdatasync, it is kept until the write has ended. flush_lock is not held
+ * over I/O.
  *
  * Flights have numbers. [first_flight, next_flight) have begun and do not count yet. They count in
  * that order: one that lands before an earlier one waits for it, and so do its waiters. So durable
@@ -83,14 +84,14 @@ static bool may_begin(struct cp_wal *wal, uint32_t waiter_count)
 }
 
 /*
- * Does the first flight count? With O_DIRECT and O_DSYNC a write's failure is its own. Otherwise
- * the kernel tells it once, to whoever syncs first; so what landed well counts when all that may
- * have been told in its place have landed well too.
+ * Does the first flight count? With O_DIRECT a write's failure is its own. Without, the kernel
+ * tells it once, to whoever syncs first; so what landed well counts when all that may have been
+ * told in its place have landed well too.
  */
 static bool counts(struct cp_wal *wal)
 {
     const struct cp_wal__flight *first = flight_of(wal, first_flight(wal));
-    return first->landed && ((wal->dsync && wal->direct) || count_under_way(wal, first->seen) == 0);
+    return first->landed && (wal->direct || count_under_way(wal, first->seen) == 0);
 }
 
 /* ---- waking and waiting. Under flush_lock -----------------------------------------------------
@@ -236,7 +237,7 @@ static uint64_t begin(struct cp_wal *wal, cp_lsn *want, bool *out_contended)
     struct cp_wal__queue *covered = queue_of(wal, number);
     unsigned beside = count_under_way(wal, number);
 
-    *out_contended = wal->contended || beside != 0;
+    *out_contended = wal->dsync && (wal->contended || beside != 0);
     *want = cp_max_u64(*want, covered->want);
     covered->want = 0;
     flight->target = 0;
@@ -267,7 +268,7 @@ static bool lead(struct cp_wal *wal, cp_lsn want)
     pthread_mutex_unlock(&wal->flush_lock);
     CP_PROBE2(wal_flush_start, start, target);
     int code = cp_wal__build(wal, flight);
-    bool keep = code != 0 || cp_wal__unit_end(wal, target) != target;
+    bool keep = code != 0 || !wal->dsync || cp_wal__unit_end(wal, target) != target;
     if (!keep)
         give_up_role(wal, number);
     if (code == 0)

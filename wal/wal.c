@@ -227,7 +227,7 @@ static void probe_methods(struct cp_wal *wal)
     if (code == 0) {
         wal->probe_dsync_us = median_us(dsync_ns);
         wal->probe_fdatasync_us = median_us(fdatasync_ns);
-        /* Of direct O_DSYNC writes several count on their own, see flush.c: worth a quarter. */
+        /* Of direct O_DSYNC writes several may be under way, see flush.c: worth a quarter. */
         uint32_t bonus_us = wal->direct ? wal->probe_fdatasync_us / 4 : 0;
         wal->dsync = wal->probe_dsync_us < wal->probe_fdatasync_us + bonus_us;
     }
