@@ -94,8 +94,9 @@ struct cp_wal {
 
     alignas(128) pthread_mutex_t flush_lock;
     bool leading;
-    bool heir_woken; /* one of the next queue is on its way to lead */
-    bool contended;  /* somebody had to wait for the next flight since the last one was begun */
+    bool heir_woken;     /* one of the next queue is on its way to lead */
+    uint32_t riders_max; /* more of them in a flight, and none begins beside it; set by start */
+    bool contended;      /* somebody had to wait for the next flight since the last one was begun */
     /* Numbers: [first_flight, next_flight) have begun and do not count yet. A flight has its place
      * in flights, and its queue, by number; queue next_flight is of those who need another. */
     _Atomic uint64_t first_flight; /* waiters look at it without the lock */

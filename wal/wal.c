@@ -13,7 +13,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#define RIDERS_PER_CPU                                                                             \
+    4u                  /* of 2, 8 threads gain from flights beside each other, 32 do not: ADR 11 */
 #define PROBE_ROUNDS 5u /* of each method; their median decides */
 
 int cp_wal_create(struct cp_io *io, const char *directory, uint64_t store_id,
@@ -326,6 +329,8 @@ int cp_wal_start(struct cp_wal *wal, cp_lsn end, uint32_t epoch)
     wal->session_start =
         cp_max_u64(cp_wal__round_up(end), cp_wal__block_start(CP_WAL__FIRST_BLOCK));
     wal->next_group = wal->session_start;
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    wal->riders_max = RIDERS_PER_CPU * (uint32_t)(cpus > 0 ? cpus : 1);
     wal->dsync = wal->options.sync == CP_WAL_SYNC_DSYNC;
     if (wal->options.sync == CP_WAL_SYNC_PROBE)
         probe_methods(wal);

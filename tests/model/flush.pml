@@ -276,7 +276,13 @@ decide: /* under the lock */
     :: code = 1
     fi;
     atomic {
-        if :: keep -> leaders--; leading = false :: else -> skip fi;
+        if
+        :: keep ->
+            flight[number % FLIGHTS].riders = queue[number % QUEUES].waiters + 1;
+            leaders--;
+            leading = false
+        :: else -> skip
+        fi;
         land();
 #ifndef NO_HEIR
         hand_on();
