@@ -465,29 +465,47 @@ static void flights_filler_of_other_bytes_is_damage(void **state)
     destroy_log(&s);
 }
 
-/* A filler as long as what the flight carries, or a block, is the most: else the role is kept. */
-static void flights_long_filler_does_not_pay(void **state)
+/* Somebody had to wait, and yet the next flight is not filled: its leader keeps the role. */
+static void expect_no_filler(struct subject *s)
 {
-    struct subject s;
     struct caller c[2];
     struct cp_wal_stats stats;
-    (void)state;
-    start_gated(&s, CP_WAL_SYNC_DSYNC, CP_IO_DIRECT_IF_POSSIBLE, 4096);
     gate_hold();
-    call(&c[0], &s, 0, 0, 100);
+    call(&c[0], s, 0, 0, 100);
     gate_await(1);
-    call(&c[1], &s, 1, 0, 100);
-    await_waiters(s.wal, 1);
+    call(&c[1], s, 1, 0, 100);
+    await_waiters(s->wal, 1);
     gate_decide(0, 0);
     assert_int_equal(join(&c[0]), 0);
     gate_await(2);
-    pthread_mutex_lock(&s.wal->flush_lock);
-    assert_true(s.wal->leading);
-    pthread_mutex_unlock(&s.wal->flush_lock);
+    pthread_mutex_lock(&s->wal->flush_lock);
+    bool leading = s->wal->leading;
+    pthread_mutex_unlock(&s->wal->flush_lock);
     gate_let_go();
     assert_int_equal(join(&c[1]), 0);
-    cp_wal_stats(s.wal, &stats);
+    cp_wal_stats(s->wal, &stats);
+    assert_true(leading);
     assert_int_equal(stats.filler_bytes, 0);
+}
+
+/* A filler as long as what the flight carries, or a block, is the most. */
+static void flights_long_filler_does_not_pay(void **state)
+{
+    struct subject s;
+    (void)state;
+    start_gated(&s, CP_WAL_SYNC_DSYNC, CP_IO_DIRECT_IF_POSSIBLE, 4096);
+    expect_no_filler(&s);
+    destroy_log(&s);
+}
+
+/* Where flights serve many for each processor, another beside them would only cost. */
+static void flights_large_ones_go_alone(void **state)
+{
+    struct subject s;
+    (void)state;
+    start_gated(&s, CP_WAL_SYNC_DSYNC, CP_IO_DIRECT_IF_POSSIBLE, 512);
+    s.wal->riders_max = 0;
+    expect_no_filler(&s);
     destroy_log(&s);
 }
 
@@ -610,6 +628,7 @@ int main(void)
         cmocka_unit_test(flights_filler_reaches_the_end_of_a_unit),
         cmocka_unit_test(flights_filler_of_other_bytes_is_damage),
         cmocka_unit_test(flights_long_filler_does_not_pay),
+        cmocka_unit_test(flights_large_ones_go_alone),
         cmocka_unit_test(flights_other_segment_is_entered_alone),
         cmocka_unit_test(flights_of_many_threads_keep_apart),
     };
