@@ -55,7 +55,7 @@ struct cp_wal__group_header {
     uint32_t length; /* with this header; a multiple of 8 */
     uint32_t checksum;
     uint32_t epoch;
-    uint32_t record_count; /* 0: a session began here */
+    uint32_t record_count; /* 0: a session began here, or a filler */
 };
 static_assert(sizeof(struct cp_wal__group_header) == 16, "on disk");
 
