@@ -63,8 +63,15 @@ static uint64_t locate(void *handle, uint64_t page)
 static void close_engine(void *handle)
 {
     struct pager_engine *engine = handle;
-    if (engine->pager != NULL && cp_pager_close(engine->pager) != 0)
-        cp_pager_abandon(engine->pager); /* only pages that are still fixed keep it open */
+    if (engine->pager != NULL) {
+        char text[600];
+        const int code = cp_pager_close(engine->pager);
+        if (code != 0)
+            fprintf(stderr, "clockpool-bench: closing the store: %s\n",
+                    cp_error_format(text, sizeof text));
+        if (code == CP_EPINNED) /* it is open yet; a worker that failed leaves pages fixed */
+            cp_pager_abandon(engine->pager);
+    }
     bench_extents_free(&engine->extents);
     free(engine);
 }

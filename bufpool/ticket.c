@@ -168,11 +168,16 @@ static bool has_come(const struct cp_ticket *ticket)
     return state != CP_TICKET_LOADING && (state != CP_TICKET_RETRY || ticket->status != 0);
 }
 
-/* The same, trying again where it met a latch. */
+/*
+ * The same, trying again where it met a latch. The state is looked at once: whoever reaps the read
+ * may set FIXED at any time, and a ticket that holds its page must not be begun again.
+ */
 static bool is_ready(struct cp_ticket *ticket)
 {
-    if (has_come(ticket) || state_of(ticket) == CP_TICKET_LOADING)
-        return has_come(ticket);
+    const uint32_t state = state_of(ticket);
+    CP_HOOK("ready", ticket->file, ticket->fix.page);
+    if (state != CP_TICKET_RETRY || ticket->status != 0)
+        return state != CP_TICKET_LOADING;
     struct cp_load_run run;
     uint64_t page = ticket->fix.page;
     cp_load__run_init(&run, ticket->file);

@@ -211,7 +211,7 @@ void cp_pager__background_start(struct cp_pager *pager)
     pthread_mutex_unlock(&state->mutex);
 }
 
-void cp_pager__background_stop(struct cp_pager *pager)
+bool cp_pager__background_stop(struct cp_pager *pager)
 {
     struct cp_background_state *state = &pager->background;
     pthread_mutex_lock(&state->mutex);
@@ -220,11 +220,12 @@ void cp_pager__background_stop(struct cp_pager *pager)
     pthread_cond_broadcast(&state->wake);
     pthread_mutex_unlock(&state->mutex);
     if (!started)
-        return;
+        return false;
     pthread_join(state->thread, NULL);
     pthread_mutex_lock(&state->mutex);
     state->started = state->stop = false;
     pthread_mutex_unlock(&state->mutex);
+    return true;
 }
 
 /* ---- the callers' side ------------------------------------------------------------------------

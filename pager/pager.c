@@ -236,7 +236,7 @@ int cp_pager_open(const char *directory, const struct cp_pager_options *options,
         code = open_parts(pager, &filled);
     if (code != 0) {
         struct cp_error saved = *cp_error_info();
-        cp_pager__background_stop(pager);
+        (void)cp_pager__background_stop(pager);
         if (pager->engine != NULL)
             pager->engine->ops->close(pager->engine);
         free_pager(pager);
@@ -253,9 +253,10 @@ int cp_pager_close(struct cp_pager *pager)
     int code = cp_pager__check_process(pager);
     if (code != 0)
         return code;
-    cp_pager__background_stop(pager);
+    const bool had_thread = cp_pager__background_stop(pager);
     if (pager->engine->ops->any_pinned(pager->engine)) {
-        cp_pager__background_start(pager); /* it stays open */
+        if (had_thread) /* it stays open */
+            cp_pager__background_start(pager);
         struct cp_pin pin;
         uint64_t page =
             pager->engine->ops->list_pins(pager->engine, &pin, 1) > 0 ? pin.page : CP_NO_PAGE;
@@ -273,7 +274,7 @@ void cp_pager_abandon(struct cp_pager *pager)
     struct cp_error saved = *cp_error_info();
     if (!cp_fork_guard_same(&pager->fork_guard))
         return; /* the parent's: nothing of it is ours to close */
-    cp_pager__background_stop(pager);
+    (void)cp_pager__background_stop(pager);
     pager->engine->ops->close(pager->engine);
     free_pager(pager);
     cp_error_restore(&saved);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Life of a store: creation, opening, locks, sizes, what survives closing. */
 #include "helpers.h"
+#include "internal.h"
 #include "support/child.h"
 
 #include <sys/wait.h>
@@ -484,6 +485,24 @@ static void first_change_says_unclean_on_disk_at_once(void **state)
     assert_ok(cp_pager_close(pager));
 }
 
+/* It has nothing to write, so nothing to do for a thread. */
+static void close_of_a_read_only_store_with_a_fixed_page_starts_no_thread(void **state)
+{
+    (void)state;
+    struct cp_pager_options options = options_of(0, 0);
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    struct cp_fix fix;
+    const uint64_t page = allocate_filled(pager, 1);
+    assert_ok(cp_pager_close(pager));
+    options.read_only = true;
+    assert_ok(cp_pager_open(store_path(), &options, &pager));
+    assert_ok(cp_pager_fix(pager, page, CP_SHARED, &fix));
+    assert_code(cp_pager_close(pager), CP_EPINNED);
+    assert_false(pager->background.started);
+    cp_pager_unfix(pager, &fix);
+    assert_ok(cp_pager_close(pager));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -501,6 +520,7 @@ int main(void)
         cmocka_unit_test(abandon_drops_what_was_not_synced_and_says_unclean),
         cmocka_unit_test(opening_and_closing_writes_nothing),
         cmocka_unit_test(close_with_a_fixed_page_gives_epinned_and_stays_open),
+        cmocka_unit_test(close_of_a_read_only_store_with_a_fixed_page_starts_no_thread),
         cmocka_unit_test(tracked_pins_have_owner_and_age),
         cmocka_unit_test(pages_outside_give_enopage_with_path_and_hint),
         cmocka_unit_test(many_at_a_time_read_the_same_as_one),
