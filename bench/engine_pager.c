@@ -142,7 +142,8 @@ static void describe_log(const struct cp_pager_stats *stats, struct bench_engine
     snprintf(
         out_stats->details + length, sizeof out_stats->details - length,
         "; log by %s (probe: O_DSYNC %u us, fdatasync %u us), %.1f commits a flush, %.0f %% of "
-        "them beside another, up to %" PRIu64 " at a time, %.0f %% filler, %" PRIu64 " checkpoints",
+        "the flushes beside another, up to %" PRIu64 " at a time, %.0f %% filler, %" PRIu64
+        " checkpoints",
         stats->wal.sync_method, stats->wal.probe_dsync_us, stats->wal.probe_fdatasync_us,
         (double)stats->mtr_commits / (double)stats->wal.flushes,
         100.0 * (double)stats->wal.flights_beside / (double)stats->wal.flushes,

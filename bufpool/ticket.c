@@ -160,10 +160,9 @@ static void await(struct cp_ticket *ticket)
     }
 }
 
-/* Would a wait for the ticket not block on I/O, as far as its state tells? */
-static bool has_come(const struct cp_ticket *ticket)
+/* Would a wait for a ticket in this state not block on I/O? */
+static bool has_come(const struct cp_ticket *ticket, uint32_t state)
 {
-    uint32_t state = state_of(ticket);
     /* After a read that failed, wait reads the page by itself: nothing more can be done here. */
     return state != CP_TICKET_LOADING && (state != CP_TICKET_RETRY || ticket->status != 0);
 }
@@ -176,7 +175,7 @@ static bool is_ready(struct cp_ticket *ticket)
 {
     const uint32_t state = state_of(ticket);
     CP_HOOK("ready", ticket->file, ticket->fix.page);
-    if (state != CP_TICKET_RETRY || ticket->status != 0)
+    if (state == CP_TICKET_LOADING || has_come(ticket, state))
         return state != CP_TICKET_LOADING;
     struct cp_load_run run;
     uint64_t page = ticket->fix.page;
@@ -231,7 +230,7 @@ static bool one_has_come(void *ctx)
     const struct ticket_group *group = ctx;
 
     for (uint32_t i = 0; i < group->count; i++) {
-        if (has_come(group->tickets[i]))
+        if (has_come(group->tickets[i], state_of(group->tickets[i])))
             return true;
     }
     return false;

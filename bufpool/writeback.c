@@ -15,8 +15,6 @@
  */
 #include "internal.h"
 
-#include <stdlib.h>
-
 static cp_lsn lsn_of(const struct cp_frame *frame)
 {
     return atomic_load_explicit(&frame->lsn, memory_order_relaxed);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* `clockpool-bench crash`: what a store still has after a crash, in as many states as wanted. */
 #include "commands.h"
-#include "json_file.h"
 
+#include "json_file.h"
 #include "progress.h"
 #include "scratch.h"
 #include "search.h"

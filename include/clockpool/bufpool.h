@@ -524,8 +524,8 @@ CP_API int cp_bufpool_flush(struct cp_bufpool_file *file) CP_MUST_CHECK;
 
 /*
  * The same for somebody who is in no hurry, with few writes in flight at a time. pace is called
- * after each batch, with how many of the pages that were dirty at the beginning have been passed
- * (or were about so many), out of how many; it may sleep, and may use the pool: the flush holds
+ * after each batch, with about how many of the pages that were dirty at the beginning it has
+ * passed, and how many these were; it may sleep, and may use the pool: the flush holds
  * nothing meanwhile.
  */
 CP_API int cp_bufpool_flush_paced(struct cp_bufpool_file *file,

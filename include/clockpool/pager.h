@@ -64,7 +64,7 @@ enum cp_mmap_advice {
 /* Who writes checkpoints, makes relaxed commits durable in time, and keeps some pages clean. */
 enum cp_background {
     CP_BACKGROUND_THREAD = 0, /* one thread of the store's, started with the first change */
-    CP_BACKGROUND_NONE,       /* callers: a cp_mtr_begin that finds the log half full writes the
+    CP_BACKGROUND_NONE,       /* callers: a cp_mtr_begin that finds one due writes the
                                  checkpoint, and nobody bounds the delay of relaxed commits */
 };
 
