@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,9 @@
 #include "checksum_variants.h"
 
 #include <xxhash.h>
+#ifdef __x86_64__
+#include <cpuid.h>
+#endif
 
 #define PAGE_BYTES 4096u
 
@@ -120,6 +124,52 @@ static void checksum_all_variants_give_the_librarys_value(void **state)
     assert_int_equal(munmap(room, ROOM + guard_bytes), 0);
 }
 
+#ifdef __x86_64__
+/* Upper halves of vector registers that are not in their initial state: XINUSE, bits 2 and 6. */
+static unsigned upper_halves_in_use(void)
+{
+    unsigned low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(1));
+    (void)high;
+    return low & 0x44u;
+}
+
+/* May the processor be asked, and does it answer truly? Bit 2: XGETBV with 1; bit 27: OSXSAVE. */
+static bool tells_upper_halves(void)
+{
+    unsigned a, b, c, d;
+    if (!__builtin_cpu_supports("avx2") || __get_cpuid(1, &a, &b, &c, &d) == 0 ||
+        (c >> 27 & 1) == 0 || __get_cpuid_count(13, 1, &a, &b, &c, &d) == 0 || (a >> 2 & 1) == 0)
+        return false;
+    __asm__ volatile("vpcmpeqd %%ymm0, %%ymm0, %%ymm0" ::: "xmm0");
+    const bool dirty = upper_halves_in_use() != 0;
+    __asm__ volatile("vzeroupper" ::: "xmm0");
+    return dirty && upper_halves_in_use() == 0;
+}
+
+/* Otherwise the SSE code of the whole program runs slowly afterwards, the host's too. */
+static void checksum_leaves_no_upper_half_in_use(void **state)
+{
+    unsigned char page[PAGE_BYTES];
+    struct cp_checksum__variant variants[CP_CHECKSUM__VARIANTS_MAX];
+    const unsigned count = cp_checksum__variants(variants);
+    (void)state;
+
+    if (!tells_upper_halves()) {
+        print_message("skipped: this processor does not tell which registers are in use\n");
+        skip();
+    }
+    memset(page, 0x33, sizeof page);
+    for (unsigned i = 0; i < count; i++)
+        for (size_t size = 0; size <= sizeof page; size += size < 400 ? 1 : 61) {
+            __asm__ volatile("vzeroupper" ::: "xmm0");
+            (void)variants[i].compute(page, size, 5);
+            if (upper_halves_in_use() != 0)
+                fail_msg("%s: registers are left in use after %zu bytes", variants[i].name, size);
+        }
+}
+#endif
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -128,6 +178,9 @@ int main(void)
         cmocka_unit_test(checksum_seed_changes_value),
         cmocka_unit_test(checksum_unaligned_data_gives_same_value),
         cmocka_unit_test(checksum_all_variants_give_the_librarys_value),
+#ifdef __x86_64__
+        cmocka_unit_test(checksum_leaves_no_upper_half_in_use),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
