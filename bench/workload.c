@@ -12,6 +12,7 @@
 #include "tracker.h"
 #include "usage.h"
 
+#include <clockpool/base/bits.h>
 #include <clockpool/base/thread.h>
 
 #include <errno.h>
@@ -353,13 +354,21 @@ static void note_page(void *ctx)
     worker->page_time_ns = now;
 }
 
-/* Each thread walks its own part of the pages, again and again. */
-static int run_scan(struct worker *worker, bool once)
+/* The pages first .. end-1 are the worker's. */
+static void own_part(const struct worker *worker, uint64_t *out_first, uint64_t *out_end)
 {
     const struct bench_cell_input *input = worker->run->input;
     uint64_t pages = input->setup->data.page_count;
-    uint64_t first = pages * worker->index / input->cell.threads;
-    uint64_t end = pages * (worker->index + 1) / input->cell.threads;
+    *out_first = pages * worker->index / input->cell.threads;
+    *out_end = pages * (worker->index + 1) / input->cell.threads;
+}
+
+/* Each thread walks its own part of the pages: once, or again and again. */
+static int run_scan(struct worker *worker)
+{
+    const struct bench_cell_input *input = worker->run->input;
+    uint64_t first, end;
+    own_part(worker, &first, &end);
     uint64_t begin = cp_now_ns();
     worker->check.stop = &worker->run->stop;
     worker->check.on_page = note_page;
@@ -367,10 +376,32 @@ static int run_scan(struct worker *worker, bool once)
     while (end > first && !stopping(worker) && !worker->check.failed) {
         if (input->engine->scan(worker->driver, first, end - first) != 0)
             return -1;
-        if (once)
+        if (input->pass == BENCH_SCAN_ONCE)
             break;
     }
     worker->busy_ns = cp_now_ns() - begin;
+    return 0;
+}
+
+/* Each page of its own part once, as operations. */
+static int run_access_once(struct worker *worker)
+{
+    const struct bench_engine *engine = worker->run->input->engine;
+    void *handle = worker->run->input->handle;
+    uint64_t page, end;
+    own_part(worker, &page, &end);
+    while (page < end && !stopping(worker)) {
+        unsigned count = (unsigned)cp_min_u64(end - page, BENCH_ROUND);
+        for (unsigned i = 0; i < count; i++, page++)
+            worker->ops[i] = (struct bench_op){
+                .page = page,
+                .where = engine->locate == NULL ? page : engine->locate(handle, page),
+                .offset_bytes = BENCH_WORD_STABLE * 8};
+        if (engine->read(worker->driver, worker->ops, count) != 0)
+            return -1;
+        if (!verify_ops(worker, worker->ops, count))
+            return 0;
+    }
     return 0;
 }
 
@@ -380,8 +411,10 @@ static int run_scan(struct worker *worker, bool once)
 static int run_worker(struct worker *worker)
 {
     const struct bench_cell_input *input = worker->run->input;
-    if (input->setup->workload == BENCH_READ_SCAN)
-        return run_scan(worker, false);
+    if (input->pass == BENCH_ACCESS_ONCE)
+        return run_access_once(worker);
+    if (input->pass == BENCH_SCAN_ONCE || input->setup->workload == BENCH_READ_SCAN)
+        return run_scan(worker);
     if (input->cell.rate > 0)
         return run_arrivals(worker);
     bool batch = input->cell.access == BENCH_BATCH && input->engine->access == NULL;
@@ -391,13 +424,25 @@ static int run_worker(struct worker *worker)
     return rounds ? run_rounds(worker) : run_singles(worker);
 }
 
+static enum bench_workload thread_workload(const struct bench_cell_input *input)
+{
+    switch (input->pass) {
+    case BENCH_SCAN_ONCE:
+        return BENCH_READ_SCAN;
+    case BENCH_ACCESS_ONCE:
+        return BENCH_READ_RANDOM;
+    case BENCH_FOR_A_TIME:
+        break;
+    }
+    return input->setup->workload;
+}
+
 static void *worker_main(void *arg)
 {
     struct worker *worker = arg;
     struct run *run = worker->run;
     const struct bench_cell_input *input = run->input;
-    bool once = input->seconds == 0;
-    struct bench_thread_setup setup = {.workload = once ? BENCH_READ_SCAN : input->setup->workload,
+    struct bench_thread_setup setup = {.workload = thread_workload(input),
                                        .access = input->cell.access,
                                        .depth = input->cell.depth,
                                        .batch = input->setup->batch,
@@ -416,7 +461,7 @@ static void *worker_main(void *arg)
     while ((gate = __atomic_load_n(&run->gate, __ATOMIC_ACQUIRE)) == GATE_WAIT)
         cp_futex_wait(&run->gate, GATE_WAIT, 0);
     if (begun && gate == GATE_GO)
-        worker->result = once ? run_scan(worker, true) : run_worker(worker);
+        worker->result = run_worker(worker);
     if (worker->result != 0 || worker->check.failed) /* nothing to wait for: let the others stop */
         atomic_store_explicit(&run->stop, 1, memory_order_relaxed);
     if (begun)
@@ -609,7 +654,7 @@ static int run_workers(const struct bench_cell_input *input, struct worker **wor
     uint64_t faults_before = bench_process_major_faults();
     run.begin_ns = run.end_ns = cp_now_ns();
     open_gate(&run, started, started == input->cell.threads ? GATE_GO : GATE_LEAVE);
-    if (code == 0 && input->seconds > 0)
+    if (code == 0 && input->pass == BENCH_FOR_A_TIME)
         supervise(&run, workers, result);
     for (unsigned i = 0; i < started; i++)
         pthread_join(workers[i]->thread, NULL);
@@ -666,11 +711,12 @@ free_workers:
     return code;
 }
 
-int bench_scan_once(const struct bench_cell_input *input, struct bench_error *error)
+int bench_warm(const struct bench_cell_input *input, enum bench_pass pass,
+               struct bench_error *error)
 {
-    struct bench_cell_input scan = *input;
+    struct bench_cell_input warm = *input;
     struct bench_cell_result ignored;
-    scan.seconds = 0;
-    scan.cell.depth = 1;
-    return bench_cell_run(&scan, &ignored, error);
+    warm.pass = pass;
+    warm.cell.depth = 1;
+    return bench_cell_run(&warm, &ignored, error);
 }

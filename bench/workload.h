@@ -26,6 +26,13 @@ struct bench_cell {
     uint64_t rate;      /* open loop: arrivals per second, of all threads; 0: closed loop */
 };
 
+/* What the threads do: */
+enum bench_pass {
+    BENCH_FOR_A_TIME,  /* the workload, for `seconds` */
+    BENCH_SCAN_ONCE,   /* scan every page, each thread its part; the workload does not matter */
+    BENCH_ACCESS_ONCE, /* read every page, each thread its part, with the cell's access */
+};
+
 struct bench_cell_input {
     const struct bench_engine *engine;
     void *handle; /* of the opened engine */
@@ -35,6 +42,7 @@ struct bench_cell_input {
     uint64_t stream;               /* tells this cell's page sequence from others; not the engine */
     double write_share;            /* mixed: of the operations, so many commit */
     struct bench_tracker *tracker; /* of the updates; NULL: none is kept */
+    enum bench_pass pass;
     double seconds;
     uint64_t until_read_bytes; /* warm-up: stop early when so much was read; 0: never */
     /* Called about ten times a second; nonzero: stop. May be NULL. */
@@ -69,7 +77,8 @@ int bench_cell_run(const struct bench_cell_input *input, struct bench_cell_resul
 int bench_verify_updates(const struct bench_cell_input *input, uint64_t limit, uint64_t *out_count,
                          struct bench_error *error);
 
-/* Read every page once with several threads, for warming up. */
-int bench_scan_once(const struct bench_cell_input *input, struct bench_error *error);
+/* A pass over all pages whose figures nobody wants: warming up. Depth 1. */
+int bench_warm(const struct bench_cell_input *input, enum bench_pass pass,
+               struct bench_error *error);
 
 #endif
