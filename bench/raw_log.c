@@ -3,12 +3,16 @@
  * The bare log. See raw_log.h.
  *
  * Record n lies at byte n * RECORD_BYTES of the file, modulo its size, and of the ring in memory,
- * modulo its own. A write goes from the last block boundary at or before the durable end up to the
- * end of what was appended, so the block at the end is written again as it fills.
+ * modulo its own. Records gather; a write takes all that have, pads them to whole blocks with
+ * records of no page, and is durable on its own: up to WRITES_MAX are under way at a time and end
+ * in any order. A commit is over when the write that took its record is.
  *
- * `mutex` guards all fields below it. It is not held while the device works; the one who writes has
- * set `writing`. Those whom the write under way covers wait on one condition, those who came later
- * on the other: the end of a write wakes the first all, and one of the second, who writes next.
+ * Writes are numbered. Number write_count is the one that gathers; those before settled_writes are
+ * over, all of them; those between are in `writes`, by their number modulo its length. `mutex`
+ * guards all fields below it, but for what is atomic, and is not held while the device works.
+ *
+ * Who waits for write n waits on its `event`. The end of the write wakes them all, and they leave
+ * without the mutex; it also wakes one of those for whom nobody writes yet.
  */
 #include "raw_log.h"
 
@@ -24,7 +28,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +42,10 @@
 #define RECORD_BYTES    128u
 #define BLOCK_BYTES_MAX 4096u
 #define PROBE_WRITES    15u
+#define WRITES_MAX      4u /* under way at a time, as in Clockpool's own log */
+#define CROWD           4u /* commits of a write, for each processor, that make it large */
+#define WRITES_KEPT     8u /* from the oldest under way to the newest */
+#define NO_PAGE         UINT64_MAX
 #define READ_BYTES      BENCH_TRANSFER_BYTES
 
 struct record {
@@ -54,14 +64,21 @@ struct bench_raw_log {
     uint64_t probe_dsync_ns, probe_fdatasync_ns;
     uint64_t seed, session; /* of the content; of the checksums: tells this log from an older one */
     char *ring;
+    unsigned processors;
 
     pthread_mutex_t mutex;
-    pthread_cond_t covered[2]; /* by the parity of the write that will serve the waiter */
-    pthread_cond_t room;       /* for records in the ring */
-    uint64_t end, durable;     /* records */
-    uint64_t write_count;      /* begun so far */
-    bool writing;
-    int failed; /* errno of the write that failed, for ever */
+    pthread_cond_t room;           /* for records in the ring */
+    uint64_t settled, gather, end; /* records: the first of the oldest write under way, the first
+                                      that no write has taken, and how many there are */
+    uint64_t settled_writes, write_count;
+    unsigned writes_under_way, writes_most;
+    struct write {
+        uint64_t end;          /* record */
+        _Atomic uint64_t over; /* 1 + the number of the last write here that is over */
+        uint32_t event;        /* futex: raised when one is over, or somebody is wanted to write */
+    } writes[WRITES_KEPT];
+    uint64_t commit_count, gathered, crowd; /* commits: all, of no write yet, of the last write */
+    _Atomic int failed;                     /* errno of the write that failed, for ever */
 };
 
 /* ---- the file ----------------------------------------------------------------------------------
@@ -159,11 +176,10 @@ struct bench_raw_log *bench_raw_log_open(const struct bench_setup *setup, struct
         return NULL;
     }
     log->fd = log->dsync_fd = -1;
+    log->processors = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
     log->seed = setup->data.seed;
     log->session = bench_mix(cp_now_ns());
     pthread_mutex_init(&log->mutex, NULL);
-    pthread_cond_init(&log->covered[0], NULL);
-    pthread_cond_init(&log->covered[1], NULL);
     pthread_cond_init(&log->room, NULL);
     log->ring = bench_huge_alloc(RING_BYTES, error);
     if (log->ring == NULL || bench_store_path(&setup->data, "rawlog", path, error) != 0 ||
@@ -185,8 +201,6 @@ void bench_raw_log_close(struct bench_raw_log *log)
         close(log->dsync_fd);
     bench_huge_free(log->ring, RING_BYTES);
     pthread_cond_destroy(&log->room);
-    pthread_cond_destroy(&log->covered[1]);
-    pthread_cond_destroy(&log->covered[0]);
     pthread_mutex_destroy(&log->mutex);
     free(log);
 }
@@ -201,83 +215,165 @@ static uint64_t record_checksum(const struct bench_raw_log *log, const struct re
     return cp_checksum(&copy, sizeof copy, log->session);
 }
 
-/* Write all that was appended so far, or up to the next wrap of ring or file. With the mutex. */
-static void write_out(struct bench_raw_log *log)
+/* With the mutex; there is room. */
+static void put_record(struct bench_raw_log *log, struct record *record)
 {
-    uint64_t begin = cp_align_down(log->durable * RECORD_BYTES, log->block_bytes);
-    uint64_t wrap = cp_align_down(begin, RING_BYTES) + RING_BYTES;
-    uint64_t end = cp_min_u64(log->end * RECORD_BYTES, wrap);
-    unsigned parity = log->write_count++ & 1;
-    log->writing = true;
-    pthread_mutex_unlock(&log->mutex);
-    int code = write_durably(log, log->dsync, log->ring + begin % RING_BYTES,
-                             cp_align_up(end, log->block_bytes) - begin, begin % FILE_BYTES);
-    pthread_mutex_lock(&log->mutex);
-    log->writing = false;
-    if (code == 0)
-        log->durable = end / RECORD_BYTES;
-    else
-        log->failed = code;
-    pthread_cond_broadcast(&log->covered[parity]);
-    if (code == 0)
-        pthread_cond_signal(&log->covered[!parity]);
-    else
-        pthread_cond_broadcast(&log->covered[!parity]);
+    record->number = log->end;
+    record->checksum = record_checksum(log, record);
+    memcpy(log->ring + log->end++ * RECORD_BYTES % RING_BYTES, record, sizeof *record);
+}
+
+/* Fill the last block. With the mutex. */
+static void pad(struct bench_raw_log *log)
+{
+    struct record filler = {.page = NO_PAGE};
+    while (log->end * RECORD_BYTES % log->block_bytes != 0)
+        put_record(log, &filler);
+}
+
+/* Write records first .. end-1, in as many parts as wraps make. Without the mutex. An errno. */
+static int write_records(struct bench_raw_log *log, uint64_t first, uint64_t end)
+{
+    uint64_t at = first * RECORD_BYTES, size = (end - first) * RECORD_BYTES;
+    while (size > 0) {
+        const uint64_t part = cp_min_u64(size, RING_BYTES - at % RING_BYTES);
+        const int code =
+            write_durably(log, log->dsync, log->ring + at % RING_BYTES, part, at % FILE_BYTES);
+        if (code != 0)
+            return code;
+        at += part;
+        size -= part;
+    }
+    return 0;
+}
+
+/*
+ * A write costs some ten microseconds of a processor. So one begins beside others when as many
+ * commits have gathered as went with the last one, and not where those were many: then processors
+ * are what commits wait for.
+ */
+static bool may_write(const struct bench_raw_log *log)
+{
+    if (log->gather == log->end || log->write_count - log->settled_writes >= WRITES_KEPT)
+        return false;
+    return log->writes_under_way == 0 ||
+           (log->writes_under_way < WRITES_MAX && log->gathered >= log->crowd &&
+            log->crowd <= CROWD * log->processors);
+}
+
+/* acquire: pairs with the release in land */
+static bool is_over(struct bench_raw_log *log, uint64_t number)
+{
+    return atomic_load_explicit(&log->writes[number % WRITES_KEPT].over, memory_order_acquire) >
+           number;
+}
+
+static void wake(struct write *write, unsigned count)
+{
+    __atomic_fetch_add(&write->event, 1, __ATOMIC_RELEASE);
+    cp_futex_wake(&write->event, count);
+}
+
+/* The write of that number has ended. With the mutex. */
+static void land(struct bench_raw_log *log, uint64_t number, int code)
+{
+    log->writes_under_way--;
+    if (code != 0)
+        atomic_store_explicit(&log->failed, code, memory_order_release);
+    atomic_store_explicit(&log->writes[number % WRITES_KEPT].over, number + 1,
+                          memory_order_release);
+    while (log->settled_writes < log->write_count && is_over(log, log->settled_writes))
+        log->settled = log->writes[log->settled_writes++ % WRITES_KEPT].end;
     pthread_cond_broadcast(&log->room);
 }
 
-/* Return when record number is durable; serve is the first write that began after it was appended.
- * With the mutex. */
-static int await(struct bench_raw_log *log, uint64_t number, uint64_t serve,
-                 struct bench_error *error)
+/* Write what has gathered. With the mutex, when may_write. */
+static void write_out(struct bench_raw_log *log)
 {
-    /* ends: each turn is a write of one's own, or waits for somebody's */
-    while (log->durable <= number && log->failed == 0) {
-        if (!log->writing) {
+    pad(log);
+    const uint64_t number = log->write_count++, first = log->gather, end = log->end;
+    struct write *write = &log->writes[number % WRITES_KEPT];
+    write->end = log->gather = end;
+    log->crowd = log->gathered;
+    log->gathered = 0;
+    if (++log->writes_under_way > log->writes_most)
+        log->writes_most = log->writes_under_way;
+    pthread_mutex_unlock(&log->mutex);
+    const int code = write_records(log, first, end);
+    pthread_mutex_lock(&log->mutex);
+    land(log, number, code);
+    struct write *next = may_write(log) ? &log->writes[log->write_count % WRITES_KEPT] : NULL;
+    pthread_mutex_unlock(&log->mutex);
+    if (next != NULL)
+        wake(next, 1);
+    for (unsigned i = 0; code != 0 && i < WRITES_KEPT; i++)
+        wake(&log->writes[i], INT_MAX);
+    wake(write, INT_MAX);
+    pthread_mutex_lock(&log->mutex);
+}
+
+/* Return when the write of that number is over. With the mutex, which it lets go. */
+static int await(struct bench_raw_log *log, uint64_t number, struct bench_error *error)
+{
+    struct write *write = &log->writes[number % WRITES_KEPT];
+    int failed;
+    for (;;) { /* ends: each turn is a write of one's own, or waits for somebody's */
+        failed = atomic_load_explicit(&log->failed, memory_order_acquire);
+        if (failed != 0 || is_over(log, number))
+            break;
+        if (number == log->write_count && may_write(log)) {
             write_out(log);
             continue;
         }
-        uint64_t under_way = log->write_count - 1; /* beyond serve only after a wrap */
-        pthread_cond_wait(&log->covered[cp_max_u64(serve, under_way) & 1], &log->mutex);
+        const uint32_t event = __atomic_load_n(&write->event, __ATOMIC_ACQUIRE);
+        pthread_mutex_unlock(&log->mutex);
+        cp_futex_wait(&write->event, event, 0);
+        if (is_over(log, number))
+            return 0;
+        pthread_mutex_lock(&log->mutex);
     }
-    return log->failed == 0 ? 0 : bench_fail_errno(error, log->failed, "cannot write the log");
+    pthread_mutex_unlock(&log->mutex);
+    return failed == 0 ? 0 : bench_fail_errno(error, failed, "cannot write the log");
 }
 
 int bench_raw_log_append(struct bench_raw_log *log, uint64_t page, bool relaxed,
                          struct bench_error *error)
 {
     struct record record = {.page = page};
-    int code = 0;
     for (uint32_t i = 0; i < BENCH_UPDATE_BYTES / 8; i++) {
         uint64_t word = bench_content_word(log->seed, page, BENCH_WORD_COUNTER + i, 0);
         memcpy(record.update + (size_t)i * 8, &word, 8);
     }
     pthread_mutex_lock(&log->mutex);
-    /* Room: the block of the durable end is written again, so it stays. Ends with writes. */
+    /* Room for the record and for padding. Ends with writes. */
     while (log->failed == 0 &&
-           (log->end - log->durable + 1) * RECORD_BYTES + log->block_bytes > RING_BYTES) {
-        if (!log->writing)
+           (log->end - log->settled + 1) * RECORD_BYTES + log->block_bytes > RING_BYTES) {
+        if (may_write(log))
             write_out(log);
         else
             pthread_cond_wait(&log->room, &log->mutex);
     }
-    record.number = log->end++;
-    record.checksum = record_checksum(log, &record);
-    memcpy(log->ring + record.number * RECORD_BYTES % RING_BYTES, &record, sizeof record);
+    put_record(log, &record);
+    log->commit_count++;
+    log->gathered++;
     if (!relaxed || log->failed != 0)
-        code = await(log, record.number, log->write_count, error);
+        return await(log, log->write_count, error);
     pthread_mutex_unlock(&log->mutex);
-    return code;
+    return 0;
 }
 
 int bench_raw_log_sync(struct bench_raw_log *log, struct bench_error *error)
 {
-    int code = 0;
     pthread_mutex_lock(&log->mutex);
-    if (log->end > 0)
-        code = await(log, log->end - 1, log->write_count, error);
+    const uint64_t end = log->write_count + (log->gather < log->end);
+    uint64_t number = log->settled_writes;
     pthread_mutex_unlock(&log->mutex);
-    return code;
+    for (; number < end; number++) { /* those of which nobody was told may be under way yet */
+        pthread_mutex_lock(&log->mutex);
+        if (await(log, number, error) != 0)
+            return -1;
+    }
+    return 0;
 }
 
 /* ---- looking -----------------------------------------------------------------------------------
@@ -313,8 +409,7 @@ int bench_raw_log_verify(struct bench_raw_log *log, const struct bench_tracker *
                          struct bench_error *error)
 {
     uint64_t per_file = FILE_BYTES / RECORD_BYTES, per_read = READ_BYTES / RECORD_BYTES;
-    uint64_t kept = per_file - log->block_bytes / RECORD_BYTES; /* the last write is whole blocks */
-    uint64_t first = log->end > kept ? log->end - kept : 0;
+    uint64_t first = log->end > per_file ? log->end - per_file : 0;
     uint64_t *counts = calloc(BENCH_TRACKED_MAX, sizeof *counts);
     char *buffer = bench_huge_alloc(READ_BYTES, error);
     int result = -1;
@@ -334,7 +429,7 @@ int bench_raw_log_verify(struct bench_raw_log *log, const struct bench_tracker *
             memcpy(&record, buffer + i * RECORD_BYTES, sizeof record);
             if (check_record(log, &record, number, error) != 0)
                 goto done;
-            if (bench_tracker_has(tracker, record.page))
+            if (record.page != NO_PAGE && bench_tracker_has(tracker, record.page))
                 counts[record.page >> tracker->shift]++;
         }
     }
@@ -351,9 +446,11 @@ void bench_raw_log_describe(const struct bench_raw_log *log, char *text, size_t 
 {
     snprintf(text, capacity,
              "bare log of 24 + %u bytes a commit, %s, %s (probe: O_DSYNC %.0f us, fdatasync %.0f "
-             "us), blocks of %u, %.1f commits a write",
+             "us), blocks of %u, %.1f commits a write, up to %u "
+             "writes at a time",
              BENCH_UPDATE_BYTES, log->direct ? "O_DIRECT" : "O_DIRECT refused here: buffered",
              log->dsync ? "O_DSYNC" : "fdatasync", (double)log->probe_dsync_ns / 1e3,
              (double)log->probe_fdatasync_ns / 1e3, log->block_bytes,
-             log->write_count > 0 ? (double)log->end / (double)log->write_count : 0);
+             log->write_count > 0 ? (double)log->commit_count / (double)log->write_count : 0,
+             log->writes_most);
 }

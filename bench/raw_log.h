@@ -4,9 +4,10 @@
  *
  * A record is a header of 24 bytes and the 104 bytes that an update changes; it is appended to a
  * file that was filled with zeros beforehand and is used round and round. Written with O_DIRECT, by
- * O_DSYNC or fdatasync, whichever a probe found faster. Commits that come while a write is under
- * way share the next one. No page is read or changed, nothing could be recovered from it but the
- * records: no store can do less for a durable commit.
+ * O_DSYNC or fdatasync, whichever a probe found faster. Commits that come while four writes are
+ * under way share the next one. No page is read or changed, nothing could be recovered from it but
+ * the records, and those in no order: a commit waits for its own write alone, whatever became of
+ * the log before it. No store can do less for a durable commit.
  *
  * Written independently of Clockpool's own log, on purpose: it is the measure of that.
  */
