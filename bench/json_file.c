@@ -4,6 +4,7 @@
 
 #include "file.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,4 +26,14 @@ int bench_json_write(const char *path, const json_t *root, struct bench_error *e
     int result = bench_file_write(path, text, length + 1, "JSON", error);
     free(text);
     return result;
+}
+
+int bench_json_finish(const char *command, const char *path, json_t *root)
+{
+    struct bench_error error;
+    const int code = bench_json_write(path, root, &error);
+    json_decref(root);
+    if (code != 0)
+        fprintf(stderr, "clockpool-bench %s: %s\n", command, error.text);
+    return code == 0 ? 0 : 2;
 }

@@ -12,6 +12,12 @@
  */
 int bench_json_write(const char *path, const json_t *root, struct bench_error *error);
 
+/*
+ * The same as the last step of `clockpool-bench COMMAND`: takes root over, tells an error on stderr
+ * and returns the exit status, 0 or 2.
+ */
+int bench_json_finish(const char *command, const char *path, json_t *root);
+
 /* The words of a command line, for the record; the caller owns it. */
 json_t *bench_command_json(int argc, char **argv);
 

@@ -295,12 +295,7 @@ static int write_json(const struct order_plan *plan)
                       "seconds", result->seconds));
     }
     json_object_set_new(root, "engines", engines);
-    struct bench_error error;
-    const int result = bench_json_write(plan->json, root, &error);
-    json_decref(root);
-    if (result != 0)
-        fprintf(stderr, "clockpool-bench order: %s\n", error.text);
-    return result == 0 ? 0 : 2;
+    return bench_json_finish("order", plan->json, root);
 }
 
 int bench_order_main(int argc, char **argv)

@@ -308,16 +308,6 @@ static json_t *findings_json(const struct command *command, const struct crash_r
     return array;
 }
 
-static int write_json(const char *path, json_t *root)
-{
-    struct bench_error error;
-    const int result = bench_json_write(path, root, &error);
-    json_decref(root);
-    if (result != 0)
-        fprintf(stderr, "clockpool-bench crash: %s\n", error.text);
-    return result == 0 ? 0 : 2;
-}
-
 static int report_json(const struct command *command, const struct crash_report *report)
 {
     const uint64_t *classes = report->by_class;
@@ -337,7 +327,7 @@ static int report_json(const struct command *command, const struct crash_report 
         "verdict", verdict_of(report));
     if (root != NULL)
         json_object_set_new(root, "failures", findings_json(command, report));
-    return write_json(command->json, root);
+    return bench_json_finish("crash", command->json, root);
 }
 
 static int search(struct command *command)
@@ -393,8 +383,8 @@ static int reproduce(struct command *command)
     if (command->json != NULL) {
         char hash[24];
         snprintf(hash, sizeof hash, "%016" PRIx64, state.image_hash);
-        code = write_json(
-            command->json,
+        code = bench_json_finish(
+            "crash", command->json,
             json_pack("{s:s,s:s,s:s,s:s,s:I,s:s,s:s,s:s,s:s}", "engine",
                       command->search.subject->name, "reproduce", command->reproduce, "workload",
                       state.workload, "image_hash", hash, "pending", (json_int_t)state.pending,
