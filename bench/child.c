@@ -179,6 +179,7 @@ static int warm_up(struct child *child, struct bench_error *error)
                                      .seconds = child->job.warmup_seconds,
                                      .report = report_progress,
                                      .ctx = child};
+    struct bench_cell_result ignored;
     if (child->job.cold)
         return 0;
     child->phase = "warm-up";
@@ -190,16 +191,17 @@ static int warm_up(struct child *child, struct bench_error *error)
     }
     if (setup->fits) {
         input.cell = (struct bench_cell){BENCH_FIX, WARM_SCAN_THREADS, 1, 0, 0};
-        if (bench_warm(&input, BENCH_SCAN_ONCE, error) != 0)
+        input.pass = BENCH_SCAN_ONCE;
+        if (bench_cell_run(&input, &ignored, error) != 0)
             return -1;
         /* What a cache does at the first hit of a page (the pool gives it a bias) is over then. */
-        return bench_warm(&input, BENCH_ACCESS_ONCE, error);
+        input.pass = BENCH_ACCESS_ONCE;
+        return bench_cell_run(&input, &ignored, error);
     }
     if (!child->engine->keeps_cache || child->job.warmup_seconds == 0)
         return 0;
     /* The page cache is full already: then a part of it suffices to leave the order of the files.
      */
-    struct bench_cell_result ignored;
     struct bench_setup warm = *setup;
     if (bench_workload_writes(setup->workload))
         warm.workload = BENCH_READ_RANDOM;

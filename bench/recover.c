@@ -154,9 +154,9 @@ static int check_expected(const struct bench_cell_input *input, FILE *file, void
 {
     uint64_t page, counter;
     while (fscanf(file, "%" SCNu64 " %" SCNu64, &page, &counter) == 2) {
-        struct bench_op op = {.page = page, .where = page, .offset_bytes = BENCH_WORD_COUNTER * 8};
-        if (input->engine->locate != NULL)
-            op.where = input->engine->locate(input->handle, page);
+        struct bench_op op = {.page = page,
+                              .where = bench_locate(input, page),
+                              .offset_bytes = BENCH_WORD_COUNTER * 8};
         if (input->engine->read(thread, &op, 1) != 0)
             return -1;
         if (op.value != counter)

@@ -18,8 +18,8 @@ static uint64_t count_updated(const struct bench_tracker *tracker)
 static int read_word(const struct bench_cell_input *input, void *thread, uint64_t page,
                      uint32_t index, uint64_t *out_word)
 {
-    struct bench_op op = {.page = page, .offset_bytes = index * 8};
-    op.where = input->engine->locate == NULL ? page : input->engine->locate(input->handle, page);
+    struct bench_op op = {
+        .page = page, .where = bench_locate(input, page), .offset_bytes = index * 8};
     if (input->engine->read(thread, &op, 1) != 0)
         return -1;
     *out_word = op.value;

@@ -100,9 +100,7 @@ static void make_ops(struct worker *worker, struct bench_op *ops, unsigned count
         uint64_t word = BENCH_WORD_STABLE + bench_random_below(&worker->random, words);
         ops[i].offset_bytes = (uint32_t)word * 8;
         ops[i].value = 0;
-        ops[i].where = input->engine->locate == NULL
-                           ? ops[i].page
-                           : input->engine->locate(input->handle, ops[i].page);
+        ops[i].where = bench_locate(input, ops[i].page);
     }
 }
 
@@ -386,18 +384,16 @@ static int run_scan(struct worker *worker)
 /* Each page of its own part once, as operations. */
 static int run_access_once(struct worker *worker)
 {
-    const struct bench_engine *engine = worker->run->input->engine;
-    void *handle = worker->run->input->handle;
+    const struct bench_cell_input *input = worker->run->input;
     uint64_t page, end;
     own_part(worker, &page, &end);
     while (page < end && !stopping(worker)) {
         unsigned count = (unsigned)cp_min_u64(end - page, BENCH_ROUND);
         for (unsigned i = 0; i < count; i++, page++)
-            worker->ops[i] = (struct bench_op){
-                .page = page,
-                .where = engine->locate == NULL ? page : engine->locate(handle, page),
-                .offset_bytes = BENCH_WORD_STABLE * 8};
-        if (engine->read(worker->driver, worker->ops, count) != 0)
+            worker->ops[i] = (struct bench_op){.page = page,
+                                               .where = bench_locate(input, page),
+                                               .offset_bytes = BENCH_WORD_STABLE * 8};
+        if (input->engine->read(worker->driver, worker->ops, count) != 0)
             return -1;
         if (!verify_ops(worker, worker->ops, count))
             return 0;
@@ -709,14 +705,4 @@ free_workers:
         free(workers[i]);
     free(workers);
     return code;
-}
-
-int bench_warm(const struct bench_cell_input *input, enum bench_pass pass,
-               struct bench_error *error)
-{
-    struct bench_cell_input warm = *input;
-    struct bench_cell_result ignored;
-    warm.pass = pass;
-    warm.cell.depth = 1;
-    return bench_cell_run(&warm, &ignored, error);
 }

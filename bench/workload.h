@@ -50,6 +50,12 @@ struct bench_cell_input {
     void *ctx;
 };
 
+/* The page's number in the engine's file. */
+static inline uint64_t bench_locate(const struct bench_cell_input *input, uint64_t page)
+{
+    return input->engine->locate == NULL ? page : input->engine->locate(input->handle, page);
+}
+
 struct bench_cell_result {
     double ops_per_s;
     double p50_us, p99_us, p999_us, max_us;
@@ -76,9 +82,5 @@ int bench_cell_run(const struct bench_cell_input *input, struct bench_cell_resul
  */
 int bench_verify_updates(const struct bench_cell_input *input, uint64_t limit, uint64_t *out_count,
                          struct bench_error *error);
-
-/* A pass over all pages whose figures nobody wants: warming up. Depth 1. */
-int bench_warm(const struct bench_cell_input *input, enum bench_pass pass,
-               struct bench_error *error);
 
 #endif
