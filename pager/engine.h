@@ -57,6 +57,8 @@ struct cp_engine_ops {
     int (*discard)(struct cp_pager_engine *engine, uint64_t first, uint64_t count);
     /* Does somebody have this page fixed? A write-back under way does not count. */
     bool (*page_pinned)(struct cp_pager_engine *engine, uint64_t page);
+    /* The same at once: a page under I/O counts. A page of the store only. */
+    bool (*page_held)(struct cp_pager_engine *engine, uint64_t page);
     /* Does somebody have any page fixed? */
     bool (*any_pinned)(struct cp_pager_engine *engine);
     int (*resize)(struct cp_pager_engine *engine, uint64_t budget_bytes);

@@ -505,6 +505,11 @@ static bool mmap_page_pinned(struct cp_pager_engine *base, uint64_t page)
     return cp_word_latch(word) != CP_LATCH_FREE;
 }
 
+static bool mmap_page_held(struct cp_pager_engine *base, uint64_t page)
+{
+    return cp_word_latch(cp_word_load(&of(base)->words[page])) != CP_LATCH_FREE;
+}
+
 static uint64_t sum_counts(const struct mmap_engine *engine, size_t offset)
 {
     uint64_t sum = 0;
@@ -609,6 +614,7 @@ static const struct cp_engine_ops mmap_ops = {
     .flush = mmap_flush,
     .discard = mmap_discard,
     .page_pinned = mmap_page_pinned,
+    .page_held = mmap_page_held,
     .any_pinned = mmap_any_pinned,
     .resize = mmap_resize,
     .grow = mmap_grow,

@@ -164,6 +164,14 @@ static bool pool_page_pinned(struct cp_pager_engine *engine, uint64_t page)
     return cp_bufpool_is_fixed(of(engine)->file, page);
 }
 
+static bool pool_page_held(struct cp_pager_engine *engine, uint64_t page)
+{
+    const uint64_t word = cp_word_load(&cp_bufpool_page_map(of(engine)->file)->words[page]);
+    /* Who holds a biased page is not seen in its word. */
+    return cp_word_latch(word) != CP_LATCH_FREE ||
+           ((word & CP_WORD_BIASED) != 0 && pool_page_pinned(engine, page));
+}
+
 static bool pool_any_pinned(struct cp_pager_engine *engine)
 {
     struct cp_pin pins[PIN_LIST];
@@ -245,6 +253,7 @@ static const struct cp_engine_ops pool_ops = {
     .clean = pool_clean,
     .discard = pool_discard,
     .page_pinned = pool_page_pinned,
+    .page_held = pool_page_held,
     .any_pinned = pool_any_pinned,
     .resize = pool_resize,
     .grow = pool_grow,

@@ -406,7 +406,7 @@ int cp_mtr_allocate(struct cp_mtr *mtr, uint64_t *out_page, void **out_data)
     pthread_mutex_unlock(&pager->alloc_mutex);
     if (code != 0)
         return code;
-    code = pager->engine->ops->fix_new(pager->engine, page, &fix);
+    code = cp_mtr__fix_new_page(mtr, page, &fix);
     if (code != 0) {
         pthread_mutex_lock(&pager->alloc_mutex);
         cp_pager__map_unreserve(pager, page, 1);

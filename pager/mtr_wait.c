@@ -9,6 +9,9 @@
  * another waits for. Who takes a page is not waiting; should it wait later, it looks then. So the
  * last one to begin to wait sees the whole cycle.
  *
+ * A page that was just reserved is free, but somebody with an old number may fix it at that moment:
+ * waiting for it is announced as well.
+ *
  * A search costs the pages of all mini-transactions under way; it happens at misses and conflicts
  * only.
  */
@@ -105,20 +108,35 @@ static void end_wait(struct cp_mtr *mtr)
     pthread_mutex_unlock(&table->mutex);
 }
 
+static int deadlock(const struct cp_mtr *mtr, uint64_t page)
+{
+    struct cp_pager *pager = mtr->pager;
+    atomic_fetch_add_explicit(&pager->mtr_deadlocks, 1, memory_order_relaxed);
+    return cp_error_set(CP_EDEADLOCK, pager->data_path, page, CP_NO_LSN,
+                        "abort the mini-transaction and run it again",
+                        "two mini-transactions want pages that the other has fixed");
+}
+
 int cp_mtr__fix_page(struct cp_mtr *mtr, uint64_t page, enum cp_latch_mode mode,
                      struct cp_fix *out_fix)
 {
-    struct cp_pager *pager = mtr->pager;
-    int code = pager->engine->ops->try_fix(pager->engine, page, mode, out_fix);
+    struct cp_pager_engine *engine = mtr->pager->engine;
+    int code = engine->ops->try_fix(engine, page, mode, out_fix);
     if (code != -EAGAIN)
         return code;
-    if (!begin_wait(mtr, page)) {
-        atomic_fetch_add_explicit(&pager->mtr_deadlocks, 1, memory_order_relaxed);
-        return cp_error_set(CP_EDEADLOCK, pager->data_path, page, CP_NO_LSN,
-                            "abort the mini-transaction and run it again",
-                            "two mini-transactions want pages that the other has fixed");
-    }
-    code = pager->engine->ops->fix(pager->engine, page, mode, out_fix);
+    if (!begin_wait(mtr, page))
+        return deadlock(mtr, page);
+    code = engine->ops->fix(engine, page, mode, out_fix);
+    end_wait(mtr);
+    return code;
+}
+
+int cp_mtr__fix_new_page(struct cp_mtr *mtr, uint64_t page, struct cp_fix *out_fix)
+{
+    struct cp_pager_engine *engine = mtr->pager->engine;
+    if (!begin_wait(mtr, page))
+        return deadlock(mtr, page);
+    int code = engine->ops->fix_new(engine, page, out_fix);
     end_wait(mtr);
     return code;
 }

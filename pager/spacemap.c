@@ -57,10 +57,10 @@ static uint64_t next_set(const uint64_t *words, uint64_t from, uint64_t end)
     return next_bit(words, from, end, 0);
 }
 
-/* The first count clear neighbours, or end when there are none. */
-static uint64_t find_run(const uint64_t *words, uint64_t end, uint64_t count)
+/* The first count clear neighbours at or after from, or end when there are none. */
+static uint64_t find_run(const uint64_t *words, uint64_t from, uint64_t end, uint64_t count)
 {
-    uint64_t from = next_clear(words, 0, end);
+    from = next_clear(words, from, end);
     while (from < end) {
         uint64_t limit = cp_min_u64(end, from + count);
         uint64_t stop = next_set(words, from, limit);
@@ -332,6 +332,21 @@ static int append_span(struct cp_pager *pager, uint64_t count, uint64_t *out_fir
     return code;
 }
 
+/*
+ * The last of count pages that somebody holds, or 0. A free page is held where a number was kept
+ * too long, or by its owner when a damaged map calls it free: who allocates must not wait for it,
+ * perhaps for himself. Behind the store's end nobody can hold one.
+ */
+static uint64_t last_held(struct cp_pager *pager, uint64_t first, uint64_t count)
+{
+    uint64_t page = cp_min_u64(first + count, cp_pager__page_count(pager));
+    while (page-- > first) {
+        if (pager->engine->ops->page_held(pager->engine, page))
+            return page;
+    }
+    return 0;
+}
+
 /* Take a run of a span that has enough free pages; *out_first is 0 when they are not neighbours. */
 static int reserve_in(struct cp_pager *pager, uint64_t span, uint64_t count, uint64_t *out_first)
 {
@@ -339,13 +354,17 @@ static int reserve_in(struct cp_pager *pager, uint64_t span, uint64_t count, uin
     int code = fix_map(pager, span, CP_SHARED, &fix);
     if (code != 0)
         return code;
-    uint64_t bit = find_run(merged_bits(pager, span, fix.data), pager->span, count);
+    const uint64_t *bits = merged_bits(pager, span, fix.data);
+    const uint64_t base = map_page(pager, span);
+    uint64_t held, bit = find_run(bits, 0, pager->span, count);
+    while (bit < pager->span && (held = last_held(pager, base + bit, count)) != 0)
+        bit = find_run(bits, held - base + 1, pager->span, count);
     unfix_map(pager, &fix);
     if (bit >= pager->span)
         return 0;
     code = take_run(pager, span, bit, count);
     if (code == 0)
-        *out_first = map_page(pager, span) + bit;
+        *out_first = base + bit;
     return code;
 }
 

@@ -157,7 +157,8 @@ CP_API uint64_t cp_pager_first_page(const struct cp_pager *pager);
 
 /*
  * Allocate a page and fix it exclusively, payload all zeros, already marked dirty. The lowest free
- * page is preferred; the file grows by itself. -ENOSPC: the disk is full, nothing has changed.
+ * page that nobody has fixed is preferred; the file grows by itself. -ENOSPC: the disk is full,
+ * nothing has changed.
  */
 CP_API int cp_pager_allocate(struct cp_pager *pager, struct cp_fix *out_fix) CP_MUST_CHECK;
 
@@ -267,7 +268,9 @@ CP_API int cp_mtr_begin(struct cp_pager *pager, struct cp_mtr **out_mtr) CP_MUST
 CP_API int cp_mtr_fix(struct cp_mtr *mtr, uint64_t page, enum cp_latch_mode mode,
                       void **out_data) CP_MUST_CHECK;
 
-/* Allocate a page, fixed exclusively, payload all zeros. Others see it allocated after the commit.
+/*
+ * Allocate a page, fixed exclusively, payload all zeros. Others see it allocated after the commit.
+ * Errors as cp_pager_allocate; CP_EDEADLOCK only when somebody fixes the free page at that moment.
  */
 CP_API int cp_mtr_allocate(struct cp_mtr *mtr, uint64_t *out_page, void **out_data) CP_MUST_CHECK;
 

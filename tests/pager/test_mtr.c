@@ -221,6 +221,27 @@ static void freed_page_is_reused_only_after_the_commit(void **state)
     assert_ok(cp_pager_close(pager));
 }
 
+/* As when a damaged map calls a page free that the mini-transaction itself has fixed. */
+static void allocate_never_waits_for_its_own_pages(void **state)
+{
+    (void)state;
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    uint64_t page = allocate_filled(pager, 1), last = allocate_filled(pager, 2);
+    void *data;
+    assert_ok(cp_pager_sync(pager));
+    assert_ok(cp_pager_free(pager, page, 1));
+    for (int mode = CP_SHARED; mode <= CP_EXCLUSIVE; mode++) {
+        struct cp_mtr *mtr = begin(pager);
+        assert_ok(cp_mtr_fix(mtr, page, (enum cp_latch_mode)mode, &data));
+        assert_int_equal(allocate(mtr, 3), last + 1);
+        cp_mtr_abort(mtr);
+    }
+    struct cp_mtr *mtr = begin(pager);
+    assert_int_equal(allocate(mtr, 4), page);
+    assert_ok(cp_mtr_commit(mtr, CP_COMMIT_DURABLE, NULL));
+    assert_ok(cp_pager_close(pager));
+}
+
 static void free_refuses_what_others_have_fixed(void **state)
 {
     (void)state;
@@ -395,6 +416,7 @@ int main(void)
         cmocka_unit_test(commit_of_nothing_logs_nothing),
         cmocka_unit_test(few_changed_bytes_are_logged_as_few),
         cmocka_unit_test(freed_page_is_reused_only_after_the_commit),
+        cmocka_unit_test(allocate_never_waits_for_its_own_pages),
         cmocka_unit_test(free_refuses_what_others_have_fixed),
         cmocka_unit_test(rollback_takes_back_what_came_after_the_savepoint),
         cmocka_unit_test(upgrade_of_a_shared_fix_is_refused),

@@ -62,6 +62,38 @@ static void free_refuses_what_is_not_allocated_or_fixed(void **state)
     assert_ok(cp_pager_close(pager));
 }
 
+/* Whoever kept a number too long is not waited for: it might be the caller. */
+static void allocate_passes_over_free_pages_that_are_fixed(void **state)
+{
+    (void)state;
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    uint64_t first = cp_pager_first_page(pager), run;
+    struct cp_fix fix;
+    for (unsigned i = 0; i < 20; i++)
+        allocate_filled(pager, i);
+    assert_ok(cp_pager_sync(pager));
+    assert_ok(cp_pager_free(pager, first + 5, 1));
+    assert_ok(cp_pager_free(pager, first + 10, 6));
+    for (int mode = CP_SHARED; mode <= CP_EXCLUSIVE; mode++) {
+        assert_ok(cp_pager_fix(pager, first + 10, (enum cp_latch_mode)mode, &fix));
+        assert_ok(cp_pager_allocate_run(pager, 5, &run));
+        assert_int_equal(run, first + 11);
+        assert_int_equal(allocate_filled(pager, 20), first + 5);
+        assert_int_equal(allocate_filled(pager, 21), first + 20);
+        cp_pager_unfix(pager, &fix);
+        assert_int_equal(allocate_filled(pager, 22), first + 10);
+        assert_ok(cp_pager_free(pager, first + 5, 1));
+        assert_ok(cp_pager_free(pager, first + 10, 6));
+        assert_ok(cp_pager_free(pager, first + 20, 1));
+    }
+    /* The last of a run, the run itself too short without it. */
+    assert_ok(cp_pager_fix(pager, first + 15, CP_SHARED, &fix));
+    assert_ok(cp_pager_allocate_run(pager, 6, &run));
+    assert_int_equal(run, first + 20);
+    cp_pager_unfix(pager, &fix);
+    assert_ok(cp_pager_close(pager));
+}
+
 static void run_takes_the_first_gap_that_is_wide_enough(void **state)
 {
     (void)state;
@@ -264,6 +296,7 @@ int main(void)
         cmocka_unit_test(allocate_prefers_the_lowest_free_page),
         cmocka_unit_test(allocate_reused_page_is_all_zeros),
         cmocka_unit_test(free_refuses_what_is_not_allocated_or_fixed),
+        cmocka_unit_test(allocate_passes_over_free_pages_that_are_fixed),
         cmocka_unit_test(run_takes_the_first_gap_that_is_wide_enough),
         cmocka_unit_test(spans_follow_each_other_without_giving_map_pages_out),
         cmocka_unit_test(sync_gives_trailing_free_pages_back),
