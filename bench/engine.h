@@ -219,5 +219,6 @@ extern const struct bench_engine bench_engine_wiredtiger;
 extern const struct bench_engine bench_engine_rocksdb;
 extern const struct bench_engine bench_engine_berkeleydb;
 extern const struct bench_engine bench_engine_bdb_memp;
+extern const struct bench_engine bench_engine_floor;
 
 #endif

@@ -9,14 +9,13 @@
  *                        eight in flight, into huge pages
  *
  * The file is that of pool and mmap (storefile.h): an op's `where` is a page of it. The pager's own
- * pages lie between those of the data set; scans read over them.
+ * pages lie between those of the data set; scans (raw_scan.c) read over them.
  *
  * Updates of the array take one of many spin locks, since two threads may meet on a page. Updates
  * of the file mark the page busy, read, change, seal and write it; who meets a busy page does
  * something else first. Commits know no pages at all: see raw_log.h.
  */
-#include "raw_log.h"
-#include "storefile.h"
+#include "raw_engine.h"
 #include "tracker.h"
 #include "transfer.h"
 
@@ -34,49 +33,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define LOCK_COUNT    1024u /* power of two; two of 32 threads meet once in 2000 updates */
-#define SPIN_LIMIT    64u   /* spins before the processor is given up */
-#define SCAN_INFLIGHT 8u    /* 8 MiB under way: twice what saturates the devices we have seen */
-#define BATCH_LEAST   4u    /* reads worth a system call, and at least ... */
-#define BATCH_SHARE   8u    /* ... this share of those in flight */
-
-struct raw_engine {
-    const struct bench_setup *setup;
-    int fd;
-    bool direct;
-    struct bench_extents extents;
-    uint64_t base_page; /* where the first extent begins, and with it the array */
-    char *array;        /* the file from there on in memory, or NULL: read from the device */
-    uint64_t array_bytes;
-    atomic_bool *locks;        /* of the array */
-    atomic_bool *busy;         /* updates of the file: by page from base_page on */
-    struct bench_raw_log *log; /* NULL: no commits asked for */
-    atomic_bool buffers_plain; /* a thread could not register its buffers */
-};
-
-enum slot_step { STEP_READ, STEP_WRITE };
-
-struct raw_slot {
-    struct bench_op *op;
-    enum slot_step step;
-    bool holds; /* has marked its page busy */
-};
-
-struct raw_thread {
-    struct raw_engine *engine;
-    struct bench_thread_setup setup;
-    uint32_t page_size;
-    char *buffers; /* slots of page_size bytes, or SCAN_INFLIGHT transfers */
-    uint64_t buffers_bytes;
-    bool ring_ready, buffers_fixed, file_fixed;
-    struct io_uring ring;
-    unsigned in_flight;
-    unsigned ready[BENCH_DEPTH_MAX]; /* memory only: slots started and not reaped */
-    unsigned ready_count;
-    unsigned waiting[BENCH_DEPTH_MAX]; /* updates of the file: slots whose page was busy */
-    unsigned waiting_count;
-    struct raw_slot slots[BENCH_DEPTH_MAX];
-};
+#define LOCK_COUNT  1024u /* power of two; two of 32 threads meet once in 2000 updates */
+#define SPIN_LIMIT  64u   /* spins before the processor is given up */
+#define BATCH_LEAST 4u    /* reads worth a system call, and at least ... */
+#define BATCH_SHARE 8u    /* ... this share of those in flight */
 
 static const char *version(void)
 {
@@ -85,7 +45,7 @@ static const char *version(void)
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-static uint64_t locate(void *handle, uint64_t page)
+uint64_t bench_raw_locate(void *handle, uint64_t page)
 {
     const struct raw_engine *engine = handle;
     return bench_extents_locate(&engine->extents, page);
@@ -214,7 +174,8 @@ static void release_slot(struct raw_thread *thread, struct raw_slot *slot)
 
 static int make_ring(struct raw_thread *thread)
 {
-    unsigned depth = thread->setup.depth > SCAN_INFLIGHT ? thread->setup.depth : SCAN_INFLIGHT;
+    unsigned depth =
+        thread->setup.depth > BENCH_RAW_INFLIGHT ? thread->setup.depth : BENCH_RAW_INFLIGHT;
     int code = io_uring_queue_init(2 * depth, &thread->ring, 0);
     if (code != 0)
         return bench_fail_errno(thread->setup.error, -code,
@@ -251,7 +212,7 @@ static int thread_begin(void *handle, const struct bench_thread_setup *setup, vo
     thread->page_size = engine->setup->data.page_size;
     if (engine->array == NULL) {
         bool scan = setup->workload == BENCH_READ_SCAN;
-        thread->buffers_bytes = scan ? (uint64_t)SCAN_INFLIGHT * BENCH_TRANSFER_BYTES
+        thread->buffers_bytes = scan ? (uint64_t)BENCH_RAW_INFLIGHT * BENCH_TRANSFER_BYTES
                                      : (uint64_t)setup->depth * thread->page_size;
         thread->buffers = bench_huge_alloc(thread->buffers_bytes, setup->error);
         if (thread->buffers == NULL || ((scan || setup->depth > 1) && make_ring(thread) != 0)) {
@@ -266,9 +227,17 @@ static int thread_begin(void *handle, const struct bench_thread_setup *setup, vo
 /* ---- one at a time ----------------------------------------------------------------------------
  */
 
-static int device_error(struct raw_thread *thread, int code, const char *verb, uint64_t page)
+int bench_raw_device_error(struct raw_thread *thread, int code, const char *verb, uint64_t page)
 {
     return bench_fail_errno(thread->setup.error, code, "cannot %s page %" PRIu64, verb, page);
+}
+
+int bench_raw_arrived(struct raw_thread *thread, const void *memory, uint64_t where)
+{
+    if (!thread->engine->verifies || bench_store_is_sealed(memory, thread->page_size))
+        return 0;
+    return bench_fail(thread->setup.error, "page %" PRIu64 " of the data file has a wrong checksum",
+                      where);
 }
 
 static void read_array(const struct raw_thread *thread, struct bench_op *ops, unsigned count)
@@ -294,14 +263,15 @@ static int read_ops(void *handle, struct bench_op *ops, unsigned count)
         int code = bench_read_all(thread->engine->fd, thread->buffers, thread->page_size,
                                   ops[i].where * thread->page_size);
         if (code != 0)
-            return device_error(thread, code, "read", ops[i].page);
+            return bench_raw_device_error(thread, code, "read", ops[i].page);
+        if (bench_raw_arrived(thread, thread->buffers, ops[i].where) != 0)
+            return -1;
         memcpy(&ops[i].value, thread->buffers + ops[i].offset_bytes, 8);
     }
     return 0;
 }
 
-/* A page of the array. */
-static char *array_page(const struct raw_engine *engine, uint64_t where)
+char *bench_raw_array_page(const struct raw_engine *engine, uint64_t where)
 {
     return engine->array + (where - engine->base_page) * engine->setup->data.page_size;
 }
@@ -317,7 +287,8 @@ static int update_array(struct raw_thread *thread, const struct bench_op *op)
         else
             cp_cpu_relax();
     }
-    bench_check_update(thread->setup.check, op->page, array_page(thread->engine, op->where));
+    bench_check_update(thread->setup.check, op->page,
+                       bench_raw_array_page(thread->engine, op->where));
     /* release: pairs with the acquire of the next holder */
     atomic_store_explicit(lock, false, memory_order_release);
     return 0;
@@ -329,12 +300,12 @@ static int rewrite_page(struct raw_thread *thread, const struct bench_op *op)
     uint64_t offset = op->where * thread->page_size;
     int code = bench_read_all(thread->engine->fd, thread->buffers, thread->page_size, offset);
     if (code != 0)
-        return device_error(thread, code, "read", op->page);
+        return bench_raw_device_error(thread, code, "read", op->page);
     if (!bench_check_update(thread->setup.check, op->page, thread->buffers))
         return 0;
     bench_store_seal(thread->buffers, thread->page_size);
     code = bench_write_all(thread->engine->fd, thread->buffers, thread->page_size, offset);
-    return code == 0 ? 0 : device_error(thread, code, "write", op->page);
+    return code == 0 ? 0 : bench_raw_device_error(thread, code, "write", op->page);
 }
 
 static int update_op(void *handle, struct bench_op *op)
@@ -372,9 +343,8 @@ static int verify(void *handle, const struct bench_tracker *tracker, struct benc
 /* ---- many at a time ---------------------------------------------------------------------------
  */
 
-/* Queue one transfer. The submission queue has twice the room of what can be in flight. */
-static void queue_transfer(struct raw_thread *thread, bool write, void *buffer, uint32_t size_bytes,
-                           uint64_t offset_bytes, unsigned tag)
+void bench_raw_queue(struct raw_thread *thread, bool write, void *buffer, uint32_t size_bytes,
+                     uint64_t offset_bytes, unsigned tag)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&thread->ring);
     int fd = thread->file_fixed ? 0 : thread->engine->fd;
@@ -417,8 +387,8 @@ static void begin_slot(struct raw_thread *thread, unsigned slot)
             return;
         }
     }
-    queue_transfer(thread, false, slot_buffer(thread, slot), thread->page_size,
-                   op->where * thread->page_size, slot);
+    bench_raw_queue(thread, false, slot_buffer(thread, slot), thread->page_size,
+                    op->where * thread->page_size, slot);
     submit_batch(thread);
 }
 
@@ -436,7 +406,7 @@ static int start_op(void *handle, unsigned slot, struct bench_op *op)
     struct raw_thread *thread = handle;
     thread->slots[slot] = (struct raw_slot){.op = op, .step = STEP_READ};
     if (thread->engine->array != NULL) {
-        __builtin_prefetch(array_page(thread->engine, op->where) + op->offset_bytes);
+        __builtin_prefetch(bench_raw_array_page(thread->engine, op->where) + op->offset_bytes);
         thread->ready[thread->ready_count++] = slot;
         return 0;
     }
@@ -469,16 +439,18 @@ static int finish_transfer(struct raw_thread *thread, unsigned slot, int result)
         result = -(write ? bench_write_all(thread->engine->fd, buffer, thread->page_size, offset)
                          : bench_read_all(thread->engine->fd, buffer, thread->page_size, offset));
     if (result == -EAGAIN || result == -EINTR) {
-        queue_transfer(thread, write, buffer, thread->page_size, offset, slot);
+        bench_raw_queue(thread, write, buffer, thread->page_size, offset, slot);
         return 0;
     }
     if (result < 0)
-        return device_error(thread, -result, write ? "write" : "read", state->op->page);
+        return bench_raw_device_error(thread, -result, write ? "write" : "read", state->op->page);
     if (write) {
         release_slot(thread, state);
         return 1;
     }
     if (thread->setup.workload != BENCH_UPDATE_RANDOM) {
+        if (bench_raw_arrived(thread, buffer, state->op->where) != 0)
+            return -1;
         memcpy(&state->op->value, buffer + state->op->offset_bytes, 8);
         return 1;
     }
@@ -488,12 +460,11 @@ static int finish_transfer(struct raw_thread *thread, unsigned slot, int result)
     }
     bench_store_seal(buffer, thread->page_size);
     state->step = STEP_WRITE;
-    queue_transfer(thread, true, buffer, thread->page_size, offset, slot);
+    bench_raw_queue(thread, true, buffer, thread->page_size, offset, slot);
     return 0;
 }
 
-/* Hand over what is queued and wait for a completion. 0 or -1. */
-static int submit_and_wait(struct raw_thread *thread)
+int bench_raw_submit_and_wait(struct raw_thread *thread)
 {
     int code = io_uring_submit_and_wait(&thread->ring, 1);
     if (code < 0 && code != -EINTR && code != -EAGAIN && code != -EBUSY)
@@ -513,7 +484,7 @@ static int reap_ops(void *handle, unsigned *out_slots, unsigned capacity)
             sched_yield();
             continue;
         }
-        if (submit_and_wait(thread) != 0)
+        if (bench_raw_submit_and_wait(thread) != 0)
             return -1;
         struct io_uring_cqe *cqe;
         while (count < capacity && io_uring_peek_cqe(&thread->ring, &cqe) == 0) {
@@ -531,131 +502,6 @@ static int reap_ops(void *handle, unsigned *out_slots, unsigned capacity)
     return (int)count;
 }
 
-/* ---- scanning ---------------------------------------------------------------------------------
- */
-
-struct raw_scan {
-    struct raw_thread *thread;
-    uint64_t first_byte, end_byte;
-    uint64_t queued; /* transfers queued so far; transfer n goes to buffer n % SCAN_INFLIGHT */
-    const struct bench_extent *extent; /* of the page that comes next */
-    bool done[SCAN_INFLIGHT];
-};
-
-static uint64_t transfer_at(const struct raw_scan *scan, uint64_t number)
-{
-    return scan->first_byte + number * BENCH_TRANSFER_BYTES;
-}
-
-static void queue_scan(struct raw_scan *scan)
-{
-    uint64_t at = transfer_at(scan, scan->queued);
-    if (at >= scan->end_byte)
-        return;
-    unsigned buffer = (unsigned)(scan->queued % SCAN_INFLIGHT);
-    uint32_t size = (uint32_t)cp_min_u64(BENCH_TRANSFER_BYTES, scan->end_byte - at);
-    scan->done[buffer] = false;
-    queue_transfer(scan->thread, false,
-                   scan->thread->buffers + (uint64_t)buffer * BENCH_TRANSFER_BYTES, size, at,
-                   buffer | (size << 3));
-    scan->queued++;
-}
-
-static_assert(SCAN_INFLIGHT == 8, "a tag carries the buffer in its low three bits");
-
-/* Wait until a buffer's transfer has ended. 0 or -1. */
-static int await_buffer(struct raw_scan *scan, unsigned wanted, uint64_t number)
-{
-    struct raw_thread *thread = scan->thread;
-    while (!scan->done[wanted]) { /* ends: its transfer is in flight */
-        if (submit_and_wait(thread) != 0)
-            return -1;
-        struct io_uring_cqe *cqe;
-        while (io_uring_peek_cqe(&thread->ring, &cqe) == 0) {
-            unsigned buffer = (unsigned)io_uring_cqe_get_data64(cqe) & 7u;
-            uint32_t size = (uint32_t)(io_uring_cqe_get_data64(cqe) >> 3);
-            int result = cqe->res;
-            io_uring_cqe_seen(&thread->ring, cqe);
-            thread->in_flight--;
-            uint64_t ahead = (buffer + SCAN_INFLIGHT - wanted) % SCAN_INFLIGHT;
-            uint64_t at = transfer_at(scan, number + ahead);
-            if (result < 0 || (uint32_t)result < size)
-                result = -bench_read_all(thread->engine->fd,
-                                         thread->buffers + (uint64_t)buffer * BENCH_TRANSFER_BYTES,
-                                         size, at);
-            if (result < 0)
-                return device_error(thread, -result, "read", at / thread->page_size);
-            scan->done[buffer] = true;
-        }
-    }
-    return 0;
-}
-
-/* Leave no transfer behind that writes into buffers which are about to be freed. */
-static int drain_scan(struct raw_scan *scan)
-{
-    while (scan->thread->in_flight > 0) {
-        struct io_uring_cqe *cqe;
-        if (submit_and_wait(scan->thread) != 0)
-            return -1;
-        while (io_uring_peek_cqe(&scan->thread->ring, &cqe) == 0) {
-            io_uring_cqe_seen(&scan->thread->ring, cqe);
-            scan->thread->in_flight--;
-        }
-    }
-    return 0;
-}
-
-/*
- * Hand out the data set's pages among those of the file from first_page on, which lie in memory.
- * False: the visitor wants no more.
- */
-static bool visit_pages(struct raw_scan *scan, const char *memory, uint64_t size_bytes,
-                        uint64_t first_page)
-{
-    uint32_t page_size = scan->thread->page_size;
-    for (uint64_t at = 0; at < size_bytes; at += page_size) {
-        uint64_t page = first_page + at / page_size;
-        if (page >= scan->extent->first_page + scan->extent->count)
-            scan->extent++; /* the next: its last page ends the scan */
-        if (page < scan->extent->first_page)
-            continue; /* one of the pager's own */
-        if (!bench_check_scan(scan->thread->setup.check,
-                              scan->extent->first + (page - scan->extent->first_page), memory + at))
-            return false;
-    }
-    return true;
-}
-
-static int scan_pages(void *handle, uint64_t first, uint64_t count)
-{
-    struct raw_thread *thread = handle;
-    struct raw_engine *engine = thread->engine;
-    uint32_t page_size = thread->page_size;
-    struct raw_scan scan = {.thread = thread,
-                            .extent = bench_extents_find(&engine->extents, first),
-                            .first_byte = locate(engine, first) * page_size,
-                            .end_byte = (locate(engine, first + count - 1) + 1) * page_size};
-    if (engine->array != NULL) {
-        visit_pages(&scan, array_page(engine, scan.first_byte / page_size),
-                    scan.end_byte - scan.first_byte, scan.first_byte / page_size);
-        return 0;
-    }
-    for (unsigned i = 0; i < SCAN_INFLIGHT; i++)
-        queue_scan(&scan);
-    for (uint64_t number = 0; transfer_at(&scan, number) < scan.end_byte; number++) {
-        unsigned buffer = (unsigned)(number % SCAN_INFLIGHT);
-        uint64_t at = transfer_at(&scan, number);
-        if (await_buffer(&scan, buffer, number) != 0)
-            return -1;
-        if (!visit_pages(&scan, thread->buffers + (uint64_t)buffer * BENCH_TRANSFER_BYTES,
-                         cp_min_u64(BENCH_TRANSFER_BYTES, scan.end_byte - at), at / page_size))
-            break;
-        queue_scan(&scan);
-    }
-    return drain_scan(&scan);
-}
-
 const struct bench_engine bench_engine_raw = {
     .name = "raw",
     .summary = "the limit: a bare array when the data fit, bare O_DIRECT reads when not",
@@ -668,7 +514,7 @@ const struct bench_engine bench_engine_raw = {
     .create = bench_store_create,
     .open = open_engine,
     .close = close_engine,
-    .locate = locate,
+    .locate = bench_raw_locate,
     .stats = stats,
     .thread_begin = thread_begin,
     .thread_end = thread_end,
@@ -679,5 +525,5 @@ const struct bench_engine bench_engine_raw = {
     .commit = commit_op,
     .sync = sync_log,
     .verify = verify,
-    .scan = scan_pages,
+    .scan = bench_raw_scan,
 };

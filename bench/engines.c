@@ -11,6 +11,7 @@ static const struct bench_engine *const engines[] = {
     &bench_engine_raw,     &bench_engine_pool,       &bench_engine_mmap,
     &bench_engine_lmdb,    &bench_engine_sqlite,     &bench_engine_wiredtiger,
     &bench_engine_rocksdb, &bench_engine_berkeleydb, &bench_engine_bdb_memp,
+    &bench_engine_floor,
 };
 
 #define ENGINE_COUNT (sizeof engines / sizeof *engines)

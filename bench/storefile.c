@@ -49,15 +49,25 @@ int bench_store_open_pages(const struct bench_data *data, bool *out_direct,
     return fd;
 }
 
+/* The trailer's last words: store id, and the checksum of all before it (docs/file-format.md). */
+static uint64_t checksum_of(const void *page, uint32_t page_size)
+{
+    uint64_t store_id;
+    memcpy(&store_id, (const char *)page + page_size - 16, 8);
+    return cp_checksum(page, page_size - 8, store_id);
+}
+
 void bench_store_seal(void *page, uint32_t page_size)
 {
-    /* The trailer's last words: store id, and the checksum of all before it (docs/file-format.md).
-     */
-    char *end = (char *)page + page_size;
-    uint64_t store_id, checksum;
-    memcpy(&store_id, end - 16, 8);
-    checksum = cp_checksum(page, page_size - 8, store_id);
-    memcpy(end - 8, &checksum, 8);
+    uint64_t checksum = checksum_of(page, page_size);
+    memcpy((char *)page + page_size - 8, &checksum, 8);
+}
+
+bool bench_store_is_sealed(const void *page, uint32_t page_size)
+{
+    uint64_t checksum;
+    memcpy(&checksum, (const char *)page + page_size - 8, 8);
+    return checksum == checksum_of(page, page_size);
 }
 
 /* ---- where pages went --------------------------------------------------------------------------

@@ -36,6 +36,8 @@ int bench_store_open_pages(const struct bench_data *data, bool *out_direct,
                            struct bench_error *error);
 /* Give a page that was changed behind the pager's back a checksum that holds. */
 void bench_store_seal(void *page, uint32_t page_size);
+/* Does its checksum hold? */
+bool bench_store_is_sealed(const void *page, uint32_t page_size);
 
 int bench_extents_load(const struct bench_data *data, struct bench_extents *out_extents,
                        struct bench_error *error);

@@ -29,7 +29,8 @@ static const char *const note_texts[NOTE_COUNT] = {
     [NOTE_NOT_DURABLE] = "updates are not durable: nothing is synced",
     [NOTE_NOT_EQUAL] = "not under a memory limit: could use all the machine's memory as page cache",
     [NOTE_SAMPLED] = "data in memory: ops/s is the engine's own time; latency is of one op in 257",
-    [NOTE_NO_CACHE] = "raw keeps no page in memory here: an engine with hits can be faster than it",
+    [NOTE_NO_CACHE] =
+        "raw and floor keep no page in memory here: an engine with hits can be faster",
     [NOTE_BATCH] = "pages of a batch are fetched together: the latency is that of the whole batch",
     [NOTE_SCAN] = "an operation is a page; the latency is the time from page to page",
     [NOTE_RAW_LOG] = "raw appends a record to a bare log and does nothing else: no page is changed",
