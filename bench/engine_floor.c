@@ -21,7 +21,7 @@ static void close_engine(void *handle)
 {
     struct raw_engine *engine = handle;
     free(engine->words);
-    bench_engine_raw.close(engine);
+    bench_raw_close(engine);
 }
 
 static int make_table(struct raw_engine *engine, struct bench_error *error)
@@ -40,7 +40,7 @@ static int open_engine(const struct bench_setup *setup, void **out_engine,
                        struct bench_error *error)
 {
     void *handle;
-    if (bench_engine_raw.open(setup, &handle, error) != 0)
+    if (bench_raw_open(setup, &handle, error) != 0)
         return -1;
     struct raw_engine *engine = handle;
     engine->verifies = engine->array == NULL;
@@ -62,7 +62,7 @@ static void stats(void *handle, struct bench_engine_stats *out_stats)
         return;
     }
     struct bench_engine_stats raw = {0};
-    bench_engine_raw.stats(handle, &raw);
+    bench_raw_stats(handle, &raw);
     snprintf(out_stats->details, sizeof out_stats->details, "%.300s; checksums compared",
              raw.details);
 }
@@ -98,7 +98,7 @@ static int read_ops(void *handle, struct bench_op *ops, unsigned count)
     const struct raw_thread *thread = handle;
     const struct raw_engine *engine = thread->engine;
     if (engine->array == NULL)
-        return bench_engine_raw.read(handle, ops, count);
+        return bench_raw_read(handle, ops, count);
     if (thread->setup.access != BENCH_BATCH) {
         for (unsigned i = 0; i < count; i++)
             read_word(&ops[i], look_up(engine, &ops[i]));
@@ -116,29 +116,9 @@ static int start_op(void *handle, unsigned slot, struct bench_op *op)
 {
     const struct raw_thread *thread = handle;
     if (thread->engine->array == NULL)
-        return bench_engine_raw.start(handle, slot, op);
+        return bench_raw_start(handle, slot, op);
     read_word(op, look_up(thread->engine, op));
     return 1;
-}
-
-static int reap_ops(void *handle, unsigned *out_slots, unsigned capacity)
-{
-    return bench_engine_raw.reap(handle, out_slots, capacity);
-}
-
-static const char *version(void)
-{
-    return bench_engine_raw.version();
-}
-
-static int thread_begin(void *engine, const struct bench_thread_setup *setup, void **out_thread)
-{
-    return bench_engine_raw.thread_begin(engine, setup, out_thread);
-}
-
-static void thread_end(void *thread)
-{
-    bench_engine_raw.thread_end(thread);
 }
 
 const struct bench_engine bench_engine_floor = {
@@ -146,17 +126,17 @@ const struct bench_engine bench_engine_floor = {
     .summary = "raw, and what no page cache can leave out: a table's lookup, checksums; reads only",
     .format = BENCH_STORE_FORMAT,
     .deep = true,
-    .version = version,
+    .version = bench_raw_version,
     .disk_bytes = bench_store_disk_bytes,
     .create = bench_store_create,
     .open = open_engine,
     .close = close_engine,
     .locate = bench_raw_locate,
     .stats = stats,
-    .thread_begin = thread_begin,
-    .thread_end = thread_end,
+    .thread_begin = bench_raw_thread_begin,
+    .thread_end = bench_raw_thread_end,
     .read = read_ops,
     .start = start_op,
-    .reap = reap_ops,
+    .reap = bench_raw_reap,
     .scan = bench_raw_scan,
 };

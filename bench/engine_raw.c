@@ -38,7 +38,7 @@
 #define BATCH_LEAST 4u    /* reads worth a system call, and at least ... */
 #define BATCH_SHARE 8u    /* ... this share of those in flight */
 
-static const char *version(void)
+const char *bench_raw_version(void)
 {
     return "io_uring by liburing";
 }
@@ -79,7 +79,7 @@ static int load_array(struct raw_engine *engine, struct bench_error *error)
     return 0;
 }
 
-static void close_engine(void *handle)
+void bench_raw_close(void *handle)
 {
     struct raw_engine *engine = handle;
     bench_raw_log_close(engine->log);
@@ -92,8 +92,7 @@ static void close_engine(void *handle)
     free(engine);
 }
 
-static int open_engine(const struct bench_setup *setup, void **out_engine,
-                       struct bench_error *error)
+int bench_raw_open(const struct bench_setup *setup, void **out_engine, struct bench_error *error)
 {
     struct raw_engine *engine = calloc(1, sizeof *engine);
     if (engine == NULL)
@@ -121,11 +120,11 @@ static int open_engine(const struct bench_setup *setup, void **out_engine,
     return 0;
 
 fail_engine:
-    close_engine(engine);
+    bench_raw_close(engine);
     return -1;
 }
 
-static void stats(void *handle, struct bench_engine_stats *out_stats)
+void bench_raw_stats(void *handle, struct bench_engine_stats *out_stats)
 {
     struct raw_engine *engine = handle;
     if (engine->log != NULL) {
@@ -189,7 +188,7 @@ static int make_ring(struct raw_thread *thread)
     return 0;
 }
 
-static void thread_end(void *handle)
+void bench_raw_thread_end(void *handle)
 {
     struct raw_thread *thread = handle;
     if (thread->ring_ready)
@@ -201,7 +200,7 @@ static void thread_end(void *handle)
     free(thread);
 }
 
-static int thread_begin(void *handle, const struct bench_thread_setup *setup, void **out_thread)
+int bench_raw_thread_begin(void *handle, const struct bench_thread_setup *setup, void **out_thread)
 {
     struct raw_engine *engine = handle;
     struct raw_thread *thread = calloc(1, sizeof *thread);
@@ -216,7 +215,7 @@ static int thread_begin(void *handle, const struct bench_thread_setup *setup, vo
                                      : (uint64_t)setup->depth * thread->page_size;
         thread->buffers = bench_huge_alloc(thread->buffers_bytes, setup->error);
         if (thread->buffers == NULL || ((scan || setup->depth > 1) && make_ring(thread) != 0)) {
-            thread_end(thread);
+            bench_raw_thread_end(thread);
             return -1;
         }
     }
@@ -252,7 +251,7 @@ static void read_array(const struct raw_thread *thread, struct bench_op *ops, un
     }
 }
 
-static int read_ops(void *handle, struct bench_op *ops, unsigned count)
+int bench_raw_read(void *handle, struct bench_op *ops, unsigned count)
 {
     struct raw_thread *thread = handle;
     if (thread->engine->array != NULL) {
@@ -401,7 +400,7 @@ static void begin_waiting(struct raw_thread *thread)
         begin_slot(thread, thread->waiting[i]);
 }
 
-static int start_op(void *handle, unsigned slot, struct bench_op *op)
+int bench_raw_start(void *handle, unsigned slot, struct bench_op *op)
 {
     struct raw_thread *thread = handle;
     thread->slots[slot] = (struct raw_slot){.op = op, .step = STEP_READ};
@@ -472,7 +471,7 @@ int bench_raw_submit_and_wait(struct raw_thread *thread)
     return 0;
 }
 
-static int reap_ops(void *handle, unsigned *out_slots, unsigned capacity)
+int bench_raw_reap(void *handle, unsigned *out_slots, unsigned capacity)
 {
     struct raw_thread *thread = handle;
     if (thread->engine->array != NULL)
@@ -509,18 +508,18 @@ const struct bench_engine bench_engine_raw = {
     .access = "bare",
     .deep = true,
     .relaxed = BENCH_DURABILITY_RELAXED,
-    .version = version,
+    .version = bench_raw_version,
     .disk_bytes = bench_store_disk_bytes,
     .create = bench_store_create,
-    .open = open_engine,
-    .close = close_engine,
+    .open = bench_raw_open,
+    .close = bench_raw_close,
     .locate = bench_raw_locate,
-    .stats = stats,
-    .thread_begin = thread_begin,
-    .thread_end = thread_end,
-    .read = read_ops,
-    .start = start_op,
-    .reap = reap_ops,
+    .stats = bench_raw_stats,
+    .thread_begin = bench_raw_thread_begin,
+    .thread_end = bench_raw_thread_end,
+    .read = bench_raw_read,
+    .start = bench_raw_start,
+    .reap = bench_raw_reap,
     .update = update_op,
     .commit = commit_op,
     .sync = sync_log,

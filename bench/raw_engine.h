@@ -70,7 +70,16 @@ int bench_raw_device_error(struct raw_thread *thread, int code, const char *verb
 /* Is a page that was read as it was written, where the engine verifies? 0 or -1. */
 int bench_raw_arrived(struct raw_thread *thread, const void *memory, uint64_t where);
 
-/* As bench_engine.scan. */
+/* The functions of raw as a bench_engine, those that floor has too. */
+const char *bench_raw_version(void);
+int bench_raw_open(const struct bench_setup *setup, void **out_engine, struct bench_error *error);
+void bench_raw_close(void *engine);
+void bench_raw_stats(void *engine, struct bench_engine_stats *out_stats);
+int bench_raw_thread_begin(void *engine, const struct bench_thread_setup *setup, void **out_thread);
+void bench_raw_thread_end(void *thread);
+int bench_raw_read(void *thread, struct bench_op *ops, unsigned count);
+int bench_raw_start(void *thread, unsigned slot, struct bench_op *op);
+int bench_raw_reap(void *thread, unsigned *out_slots, unsigned capacity);
 int bench_raw_scan(void *thread, uint64_t first, uint64_t count);
 
 #endif
