@@ -15,7 +15,7 @@
 #include <stdlib.h>
 
 #define FRAME_BYTES 4096u /* a word counts in these, as the pool's */
-#define WORD_SHIFT  40u   /* as the pool's for 64 GiB; below it here: zeros */
+#define WORD_SHIFT  28u   /* the frame's number lies above it; below it here: zeros */
 
 static void close_engine(void *handle)
 {

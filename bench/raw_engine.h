@@ -12,9 +12,8 @@
 #include <liburing.h>
 #include <stdatomic.h>
 
-#define BENCH_RAW_INFLIGHT                                                                         \
-    8u /* of a scan: 8 MiB, twice what saturates the devices we have seen                          \
-        */
+/* Transfers of a scan in flight: 8 MiB, twice what saturates the devices we have seen. */
+#define BENCH_RAW_INFLIGHT 8u
 
 struct raw_engine {
     const struct bench_setup *setup;

@@ -57,7 +57,10 @@ struct cp_engine_ops {
     int (*discard)(struct cp_pager_engine *engine, uint64_t first, uint64_t count);
     /* Does somebody have this page fixed? A write-back under way does not count. */
     bool (*page_pinned)(struct cp_pager_engine *engine, uint64_t page);
-    /* The same at once: a page under I/O counts. A page of the store only. */
+    /*
+     * The same of a page of the store without waiting for I/O, which counts: for somebody who has
+     * other pages to choose from. Who holds a biased page is given a moment.
+     */
     bool (*page_held)(struct cp_pager_engine *engine, uint64_t page);
     /* Does somebody have any page fixed? */
     bool (*any_pinned)(struct cp_pager_engine *engine);
