@@ -336,7 +336,7 @@ static void *use_old_numbers(void *argument)
 static void old_numbers_never_hang(void **state)
 {
     (void)state;
-    struct bank bank = {.seed = test_seed(), .rounds = 400};
+    struct bank bank = {.seed = test_seed(), .rounds = 200};
     struct teller tellers[THREADS];
     pthread_t threads[THREADS];
     bank.pager = create_store(new_store(), 0, 0);
