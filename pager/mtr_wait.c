@@ -12,8 +12,8 @@
  * A page that was just reserved is free, but somebody with an old number may fix it at that moment:
  * waiting for it is announced as well.
  *
- * A search costs the pages of all mini-transactions under way; it happens at misses and conflicts
- * only.
+ * A search costs the pages of all mini-transactions under way, where somebody waits; it happens at
+ * misses, conflicts and allocations only.
  */
 #include "mtr.h"
 
@@ -88,16 +88,22 @@ static bool reaches_itself(struct cp_mtr_table *table, struct cp_mtr *mtr)
     return false;
 }
 
-static bool begin_wait(struct cp_mtr *mtr, uint64_t page)
+/* Announce a wait. CP_EDEADLOCK when it would never end; then nothing is announced. */
+static int begin_wait(struct cp_mtr *mtr, uint64_t page)
 {
-    struct cp_mtr_table *table = &mtr->pager->table;
-    pthread_mutex_lock(&table->mutex);
+    struct cp_pager *pager = mtr->pager;
+    pthread_mutex_lock(&pager->table.mutex);
     mtr->waiting_for = page + 1;
-    bool deadlock = reaches_itself(table, mtr);
+    bool deadlock = reaches_itself(&pager->table, mtr);
     if (deadlock)
         mtr->waiting_for = 0;
-    pthread_mutex_unlock(&table->mutex);
-    return !deadlock;
+    pthread_mutex_unlock(&pager->table.mutex);
+    if (!deadlock)
+        return 0;
+    atomic_fetch_add_explicit(&pager->mtr_deadlocks, 1, memory_order_relaxed);
+    return cp_error_set(CP_EDEADLOCK, pager->data_path, page, CP_NO_LSN,
+                        "abort the mini-transaction and run it again",
+                        "two mini-transactions want pages that the other has fixed");
 }
 
 static void end_wait(struct cp_mtr *mtr)
@@ -108,15 +114,6 @@ static void end_wait(struct cp_mtr *mtr)
     pthread_mutex_unlock(&table->mutex);
 }
 
-static int deadlock(const struct cp_mtr *mtr, uint64_t page)
-{
-    struct cp_pager *pager = mtr->pager;
-    atomic_fetch_add_explicit(&pager->mtr_deadlocks, 1, memory_order_relaxed);
-    return cp_error_set(CP_EDEADLOCK, pager->data_path, page, CP_NO_LSN,
-                        "abort the mini-transaction and run it again",
-                        "two mini-transactions want pages that the other has fixed");
-}
-
 int cp_mtr__fix_page(struct cp_mtr *mtr, uint64_t page, enum cp_latch_mode mode,
                      struct cp_fix *out_fix)
 {
@@ -124,8 +121,9 @@ int cp_mtr__fix_page(struct cp_mtr *mtr, uint64_t page, enum cp_latch_mode mode,
     int code = engine->ops->try_fix(engine, page, mode, out_fix);
     if (code != -EAGAIN)
         return code;
-    if (!begin_wait(mtr, page))
-        return deadlock(mtr, page);
+    code = begin_wait(mtr, page);
+    if (code != 0)
+        return code;
     code = engine->ops->fix(engine, page, mode, out_fix);
     end_wait(mtr);
     return code;
@@ -134,9 +132,10 @@ int cp_mtr__fix_page(struct cp_mtr *mtr, uint64_t page, enum cp_latch_mode mode,
 int cp_mtr__fix_new_page(struct cp_mtr *mtr, uint64_t page, struct cp_fix *out_fix)
 {
     struct cp_pager_engine *engine = mtr->pager->engine;
-    if (!begin_wait(mtr, page))
-        return deadlock(mtr, page);
-    int code = engine->ops->fix_new(engine, page, out_fix);
+    int code = begin_wait(mtr, page);
+    if (code != 0)
+        return code;
+    code = engine->ops->fix_new(engine, page, out_fix);
     end_wait(mtr);
     return code;
 }
