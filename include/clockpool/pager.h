@@ -270,7 +270,8 @@ CP_API int cp_mtr_fix(struct cp_mtr *mtr, uint64_t page, enum cp_latch_mode mode
 
 /*
  * Allocate a page, fixed exclusively, payload all zeros. Others see it allocated after the commit.
- * Errors as cp_pager_allocate; CP_EDEADLOCK only when somebody fixes the free page at that moment.
+ * Errors as cp_pager_allocate, and CP_ETOOLARGE as cp_mtr_fix. CP_EDEADLOCK only when somebody
+ * fixes the free page at that moment.
  */
 CP_API int cp_mtr_allocate(struct cp_mtr *mtr, uint64_t *out_page, void **out_data) CP_MUST_CHECK;
 
