@@ -9,6 +9,7 @@
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -159,6 +160,52 @@ static void ring_poll_finishes_without_waiting(void **state)
         cp_io_ring_destroy(ring);
         close_subject(&s);
     }
+    free(memory);
+}
+
+static void *write_a_page_later(void *path)
+{
+    char page[PAGE];
+    const struct timespec pause = {.tv_nsec = 50000000};
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    memset(page, 0x5a, sizeof page);
+    nanosleep(&pause, NULL);
+    ssize_t written = write(fd, page, sizeof page);
+    close(fd);
+    return written == PAGE ? path : NULL;
+}
+
+/* valgrind runs one thread at a time, and a wait that it does not know for one stops all others. */
+static void ring_waits_while_another_thread_runs(void **state)
+{
+    struct subject s;
+    struct job job;
+    struct cp_io_file_options options = {.caching = CP_IO_BUFFERED};
+    struct cp_io_file *fifo;
+    pthread_t writer;
+    char path[64];
+    void *written;
+    char *memory = aligned_alloc(PAGE, PAGE);
+    uint32_t left = 1;
+    (void)state;
+    snprintf(path, sizeof path, "io-test-%d.fifo", (int)getpid());
+    if (!open_subject(&s, URING, 0))
+        skip();
+    struct cp_io_ring *ring = make_ring(&s, 0);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_int_equal(cp_io_file_open(s.io, path, &options, &fifo), 0);
+    assert_int_equal(pthread_create(&writer, NULL, write_a_page_later, path), 0);
+    job_init(&job, fifo, CP_IO_OP_READ, memory, 0, &left);
+    cp_io_ring_put(ring, &job.request);
+    cp_io_ring_wait(ring, none_left, &left);
+    assert_int_equal(job.request.result, 0);
+    assert_true(memory[0] == 0x5a && memory[PAGE - 1] == 0x5a);
+    assert_int_equal(pthread_join(writer, &written), 0);
+    assert_non_null(written);
+    assert_int_equal(cp_io_file_close(fifo), 0);
+    assert_int_equal(unlink(path), 0);
+    cp_io_ring_destroy(ring);
+    close_subject(&s);
     free(memory);
 }
 
@@ -603,6 +650,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(ring_shallow_depth_carries_many),
         cmocka_unit_test(ring_batch_is_submitted_when_worth_it),
         cmocka_unit_test(ring_poll_finishes_without_waiting),
+        cmocka_unit_test(ring_waits_while_another_thread_runs),
         cmocka_unit_test(ring_many_iovecs_and_sync_work),
         cmocka_unit_test(ring_impossible_requests_complete_with_code),
         cmocka_unit_test(ring_callback_puts_are_submitted),
