@@ -391,8 +391,10 @@ static void step(struct crash_states *states)
         break;
     }
     case CRASH_MARK:
-        if (event->mark == CRASH_MARK_DURABLE || event->mark == CRASH_MARK_CREATED)
-            states->first_new = 0; /* more is asked of states that were tried already */
+        if (event->mark == CRASH_MARK_DURABLE || event->mark == CRASH_MARK_CREATED) {
+            states->first_new = 0;  /* more is asked of states that were tried already */
+            states->changed = true; /* what comes next may take them away, or nothing comes */
+        }
         break;
     }
 }

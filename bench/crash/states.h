@@ -55,7 +55,8 @@ void crash_states_shear(struct crash_states *states);
 /* Go to a crash point at or behind the present one; at most the trace's length. */
 void crash_states_seek(struct crash_states *states, uint64_t point);
 uint64_t crash_states_point(const struct crash_states *states);
-/* Go to the next point at which the set of legal states differs; false at the end of the trace. */
+/* Go to the next point at which the set of legal states, or what is asked of them, differs; false
+ * at the end of the trace. */
 bool crash_states_next(struct crash_states *states);
 
 uint32_t crash_states_pending(const struct crash_states *states);

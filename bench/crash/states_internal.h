@@ -64,7 +64,7 @@ struct crash_states {
     uint32_t unit_count, unit_capacity;
     uint32_t first_new; /* units before it were there at the last visited point */
     bool shear;         /* visit t masks too */
-    bool changed;       /* the legal states differ from those of the point before */
+    bool changed;       /* the legal states, or what is asked of them, differ from those before */
 
     uint32_t stamp;
     bool names_chosen; /* chosen differs from durable */

@@ -313,6 +313,41 @@ static void states_many_pending_have_prefixes_and_singles(void **state)
     crash_trace_destroy(trace);
 }
 
+/* Is the point behind the trace's event `index` visited, with so many of all states? */
+static void expect_visit(const struct crash_trace *trace, uint64_t index, unsigned count)
+{
+    struct images images = {.states = crash_states_create(trace, 1)};
+    bool found = false;
+    do {
+        images.visited = 0;
+        crash_states_visit(images.states, true, collect, &images);
+        found = crash_states_point(images.states) == index + 1;
+    } while (!found && crash_states_next(images.states));
+    assert_true(found);
+    assert_int_equal(images.visited, count);
+    forget(&images);
+    crash_states_destroy(images.states);
+}
+
+/* An acknowledgement asks more of the states there are then; what follows may take them away. */
+static void states_are_asked_again_at_an_acknowledgement(void **state)
+{
+    (void)state;
+    uint32_t file;
+    struct crash_trace *trace = start(&file);
+    put(trace, file, 0, 'X', 1);
+    uint64_t flush = crash_trace_flush_begin(trace, file);
+    uint64_t early = crash_trace_length(trace);
+    crash_trace_mark(trace, CRASH_MARK_DURABLE, 0, 1, 1);
+    crash_trace_flush_end(trace, flush, 0);
+    put(trace, file, 1, 'Y', 1);
+    uint64_t last = crash_trace_length(trace);
+    crash_trace_mark(trace, CRASH_MARK_DURABLE, 0, 2, 2);
+    expect_visit(trace, early, 2);
+    expect_visit(trace, last, 2);
+    crash_trace_destroy(trace);
+}
+
 static void states_same_mask_same_image(void **state)
 {
     (void)state;
@@ -398,6 +433,7 @@ int main(void)
         cmocka_unit_test(states_directories_carry_their_files),
         cmocka_unit_test(states_unaligned_writes_compose_sectors),
         cmocka_unit_test(states_many_pending_have_prefixes_and_singles),
+        cmocka_unit_test(states_are_asked_again_at_an_acknowledgement),
         cmocka_unit_test(states_same_mask_same_image),
         cmocka_unit_test(trace_file_keeps_everything_and_notices_damage),
     };
