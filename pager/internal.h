@@ -192,6 +192,11 @@ int cp_pager__log(struct cp_pager *pager, const struct cp_wal_record *records, u
 /* Make the log durable; a failure makes the store fail. */
 int cp_pager__log_flush(struct cp_pager *pager, cp_lsn upto) CP_MUST_CHECK;
 
+/* Fix a reserved page, or one whose bytes do not matter: latched, zeroed, and dirty with the log's
+ * present end. What its number was freed by lies before that, so no write of the frame, also of an
+ * aborted one, takes the place of bytes that a recovery could need. */
+int cp_pager__fix_new(struct cp_pager *pager, uint64_t page, struct cp_fix *out_fix) CP_MUST_CHECK;
+
 /* ---- lock.c ---- */
 
 /* Lock path (made when missing): exclusive for writers. CP_ELOCKED with the holder in the hint. */

@@ -301,10 +301,16 @@ int cp_pager_wait_durable(struct cp_pager *pager, cp_lsn lsn)
     int code = cp_pager__check_process(pager);
     if (code != 0 || lsn == 0)
         return code;
+    /* acquire: pairs with the release in write_unclean. Nothing changed: all there is is durable */
+    if (!atomic_load_explicit(&pager->unclean_written, memory_order_acquire))
+        return 0;
     return cp_pager__log_flush(pager, lsn);
 }
 
 cp_lsn cp_pager_durable_lsn(const struct cp_pager *pager)
 {
-    return pager->wal != NULL ? cp_wal_durable(pager->wal) : 0;
+    /* acquire: as above; before the first change the log has not begun */
+    return atomic_load_explicit(&pager->unclean_written, memory_order_acquire)
+               ? cp_wal_durable(pager->wal)
+               : atomic_load_explicit(&pager->redo_lsn, memory_order_relaxed);
 }

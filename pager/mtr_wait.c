@@ -131,11 +131,10 @@ int cp_mtr__fix_page(struct cp_mtr *mtr, uint64_t page, enum cp_latch_mode mode,
 
 int cp_mtr__fix_new_page(struct cp_mtr *mtr, uint64_t page, struct cp_fix *out_fix)
 {
-    struct cp_pager_engine *engine = mtr->pager->engine;
     int code = begin_wait(mtr, page);
     if (code != 0)
         return code;
-    code = engine->ops->fix_new(engine, page, out_fix);
+    code = cp_pager__fix_new(mtr->pager, page, out_fix);
     end_wait(mtr);
     return code;
 }

@@ -401,33 +401,26 @@ int cp_pager__log_flush(struct cp_pager *pager, cp_lsn upto)
 /* ---- allocation -------------------------------------------------------------------------------
  */
 
-/* Reserve a run and commit it as a group of its own, with an INIT record if wanted. */
-static int allocate_logged(struct cp_pager *pager, uint64_t count, bool init, uint64_t *out_first,
-                           cp_lsn *out_lsn)
+/*
+ * Commit what is reserved as a group of its own, with an INIT record if wanted: the page is latched
+ * and dirty then. After an error it is still reserved. alloc_mutex held.
+ */
+static int log_allocation(struct cp_pager *pager, uint64_t first, uint64_t count, bool init,
+                          cp_lsn *out_lsn)
 {
     struct cp_wal_record records[2];
     struct cp_map_fix fix;
     uint32_t fix_count, record_count;
-    uint64_t first;
-    cp_lsn lsn = 0;
-    int code = cp_pager__map_reserve(pager, count, &first);
+    const struct cp_map_op op = {.first = first, .count = (uint32_t)count, .set = true};
+    *out_lsn = 0;
+    int code = cp_pager__map_apply(pager, &op, 1, &fix, &fix_count, records, &record_count);
     if (code != 0)
         return code;
-    const struct cp_map_op op = {.first = first, .count = (uint32_t)count, .set = true};
-    code = cp_pager__map_apply(pager, &op, 1, &fix, &fix_count, records, &record_count);
-    if (code == 0) {
-        if (init)
-            records[record_count++] = (struct cp_wal_record){.type = CP_RECORD_INIT, .page = first};
-        code = cp_pager__log(pager, records, record_count, &lsn);
-        cp_pager__map_finish(pager, &op, 1, &fix, fix_count, code == 0 ? lsn : 0);
-    }
-    if (code != 0) {
-        cp_pager__map_unreserve(pager, first, count);
-        return code;
-    }
-    *out_first = first;
-    *out_lsn = lsn;
-    return 0;
+    if (init)
+        records[record_count++] = (struct cp_wal_record){.type = CP_RECORD_INIT, .page = first};
+    code = cp_pager__log(pager, records, record_count, out_lsn);
+    cp_pager__map_finish(pager, &op, 1, &fix, fix_count, code == 0 ? *out_lsn : 0);
+    return code;
 }
 
 /* alloc_mutex held. */
@@ -445,24 +438,52 @@ static int free_logged(struct cp_pager *pager, const struct cp_map_op *op)
     return code;
 }
 
+static int reserve(struct cp_pager *pager, uint64_t *out_page)
+{
+    pthread_mutex_lock(&pager->alloc_mutex);
+    int code = cp_pager__map_reserve(pager, 1, out_page);
+    pthread_mutex_unlock(&pager->alloc_mutex);
+    return code;
+}
+
+static void unreserve(struct cp_pager *pager, uint64_t page)
+{
+    pthread_mutex_lock(&pager->alloc_mutex);
+    cp_pager__map_unreserve(pager, page, 1);
+    pthread_mutex_unlock(&pager->alloc_mutex);
+}
+
+int cp_pager__fix_new(struct cp_pager *pager, uint64_t page, struct cp_fix *out_fix)
+{
+    int code = pager->engine->ops->fix_new(pager->engine, page, out_fix);
+    if (code == 0)
+        pager->engine->ops->mark_dirty(pager->engine, out_fix, cp_wal_end(pager->wal));
+    return code;
+}
+
 int cp_pager_allocate(struct cp_pager *pager, struct cp_fix *out_fix)
 {
     uint64_t page = 0;
     cp_lsn lsn = 0;
     int code = cp_pager__begin_write(pager);
-    if (code != 0)
-        return code;
-    pthread_mutex_lock(&pager->alloc_mutex);
-    code = allocate_logged(pager, 1, true, &page, &lsn);
-    pthread_mutex_unlock(&pager->alloc_mutex);
+    if (code == 0)
+        code = reserve(pager, &page);
     if (code != 0)
         return code;
     /* Outside the mutex: this may wait for a frame, and for somebody who still holds the page. */
-    code = pager->engine->ops->fix_new(pager->engine, page, out_fix);
+    code = cp_pager__fix_new(pager, page, out_fix);
     if (code != 0) {
-        struct cp_error saved = *cp_error_info();
-        (void)!cp_pager_free(pager, page, 1); /* else it stays allocated: lost, not wrong */
-        return cp_error_restore(&saved);
+        unreserve(pager, page);
+        return code;
+    }
+    pthread_mutex_lock(&pager->alloc_mutex);
+    code = log_allocation(pager, page, 1, true, &lsn);
+    pthread_mutex_unlock(&pager->alloc_mutex);
+    if (code != 0) {
+        pager->engine->ops->unfix(pager->engine, out_fix);
+        (void)pager->engine->ops->discard(pager->engine, page, 1);
+        unreserve(pager, page);
+        return code;
     }
     cp_pager__page_set_base_lsn(&pager->format, out_fix->data, lsn);
     pager->engine->ops->mark_dirty(pager->engine, out_fix, lsn);
@@ -472,16 +493,24 @@ int cp_pager_allocate(struct cp_pager *pager, struct cp_fix *out_fix)
 
 int cp_pager_allocate_run(struct cp_pager *pager, uint64_t count, uint64_t *out_first)
 {
+    uint64_t first = 0;
     cp_lsn lsn;
     int code = cp_pager__begin_write(pager);
     if (code != 0)
         return code;
     pthread_mutex_lock(&pager->alloc_mutex);
-    code = allocate_logged(pager, count, false, out_first, &lsn);
+    code = cp_pager__map_reserve(pager, count, &first);
+    if (code == 0) {
+        code = log_allocation(pager, first, count, false, &lsn);
+        if (code != 0)
+            cp_pager__map_unreserve(pager, first, count);
+    }
     pthread_mutex_unlock(&pager->alloc_mutex);
-    if (code == 0)
-        cp_pager__background_notice(pager, true);
-    return code;
+    if (code != 0)
+        return code;
+    *out_first = first;
+    cp_pager__background_notice(pager, true);
+    return 0;
 }
 
 /* alloc_mutex held. */
@@ -558,7 +587,7 @@ int cp_pager_fix_new(struct cp_pager *pager, uint64_t page, struct cp_fix *out_f
         return cp_pager__no_page(pager, page);
     int code = cp_pager__begin_write(pager);
     if (code == 0)
-        code = pager->engine->ops->fix_new(pager->engine, page, out_fix);
+        code = cp_pager__fix_new(pager, page, out_fix);
     if (code != 0)
         return code;
     const struct cp_wal_record record = {.type = CP_RECORD_INIT, .page = page};

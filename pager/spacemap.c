@@ -288,7 +288,7 @@ static int take_run(struct cp_pager *pager, uint64_t span, uint64_t bit, uint64_
 static int make_map_page(struct cp_pager *pager, uint64_t page)
 {
     struct cp_fix fix;
-    int code = pager->engine->ops->fix_new(pager->engine, page, &fix);
+    int code = cp_pager__fix_new(pager, page, &fix);
     if (code != 0)
         return code;
     change_bits(fix.data, 0, 1, true);

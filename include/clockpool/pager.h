@@ -304,7 +304,8 @@ CP_API int cp_mtr_commit(struct cp_mtr *mtr, enum cp_commit commit, cp_lsn *out_
 /* End it and put everything back as it was. Cannot fail. NULL is allowed. */
 CP_API void cp_mtr_abort(struct cp_mtr *mtr);
 
-/* Wait until a relaxed commit is durable (at once when it is). Errors as cp_wal_flush. */
+/* Wait until a relaxed commit is durable (at once when it is, or nothing was changed since the
+ * store was opened). Errors as cp_wal_flush. */
 CP_API int cp_pager_wait_durable(struct cp_pager *pager, cp_lsn lsn) CP_MUST_CHECK;
 /* Commits up to this LSN are durable. Never blocks. */
 CP_API cp_lsn cp_pager_durable_lsn(const struct cp_pager *pager);
