@@ -665,8 +665,8 @@ int cp_pager__map_load(struct cp_pager *pager)
                             CP_NO_LSN, "restore from a backup",
                             "the space map names page %llu, the superblock ends at %llu",
                             (unsigned long long)(end - 1), (unsigned long long)said);
-    if (end <= said)
-        return 0;
+    /* Free pages that the log names, and that are not in the file, need not be. */
+    end = cp_max_u64(end, cp_min_u64(said, pager->file_bytes / pager->page_size));
     code = check_limit(pager, end);
     if (code == 0)
         code = cp_pager__ensure_file(pager, end);

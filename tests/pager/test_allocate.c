@@ -7,6 +7,7 @@
 #include "helpers.h"
 
 #include "internal.h"
+#include "records.h"
 
 static void (*at_new_page)(void), (*at_discard)(void);
 static struct cp_pager *acting_on;
@@ -170,6 +171,27 @@ static void aborted_allocation_keeps_what_is_not_freed_yet(void **state)
     cp_pager_abandon(pager);
 }
 
+/* A log from elsewhere changes a page that is free, far behind the file's end. What recovery says
+ * that there is, the file has. */
+static void file_reaches_what_the_log_names(void **state)
+{
+    (void)state;
+    struct cp_pager *pager = create_quiet_store();
+    (void)allocate_filled(pager, 1);
+    const struct cp_wal_record record = {
+        .type = CP_RECORD_RANGE, .page = 5000, .data = "free", .size_bytes = 4};
+    cp_lsn lsn;
+    assert_ok(cp_pager__log(pager, &record, 1, &lsn));
+    assert_ok(cp_pager_wait_durable(pager, lsn));
+    cp_pager_abandon(pager);
+    pager = open_store(store_path());
+    assert_true(file_size(data_path()) >= cp_pager_page_count(pager) * 4096);
+    assert_ok(cp_pager_checkpoint(pager));
+    cp_pager_abandon(pager);
+    pager = open_store(store_path());
+    assert_ok(cp_pager_close(pager));
+}
+
 /* Nothing has been changed, so all there is is durable; also without a log. */
 static void without_changes_all_is_durable(void **state)
 {
@@ -194,6 +216,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(checkpoint_beside_an_allocation),
         cmocka_unit_test(checkpoint_beside_an_allocation_of_a_page_used_before),
+        cmocka_unit_test(file_reaches_what_the_log_names),
         cmocka_unit_test(without_changes_all_is_durable),
     };
     const struct CMUnitTest of_the_pool[] = {
