@@ -337,7 +337,7 @@ static int write_superblocks(struct backup *backup)
     backup->stats.exact = now.generation == backup->superblock.generation &&
                           (now.flags & CP_FORMAT_FLAG_UNCLEAN) == 0;
     if (!backup->stats.exact)
-        block->flags |= CP_FORMAT_FLAG_UNCLEAN;
+        block->flags |= CP_FORMAT_FLAG_UNCLEAN | (now.flags & CP_FORMAT_FLAG_UNBASED);
     block->generation = now.generation;
     for (unsigned slot = 0; code == 0 && slot < 2; slot++) {
         cp_pager__superblock_seal(block);

@@ -94,9 +94,10 @@ int cp_pager__superblock_choose(const struct cp_superblock *slot_a,
     *out_block = *slots[chosen];
     *out_slot = chosen;
     if (!valid[0] || !valid[1]) {
-        /* The other one may have been the newer, and have said that the store is in use: only the
-         * log knows. Nor may its generation, which was an epoch of the log, be given out again. */
-        out_block->flags |= CP_FORMAT_FLAG_UNCLEAN;
+        /* The other one may have been the newer, and have said that the store is in use, and how:
+         * only the log knows. Nor may its generation, which was an epoch of the log, be given out
+         * again. */
+        out_block->flags |= CP_FORMAT_FLAG_UNCLEAN | CP_FORMAT_FLAG_UNBASED;
         out_block->generation++;
     }
     return 0;

@@ -20,10 +20,13 @@
 #include <clockpool/lsn.h>
 #include <clockpool/pager.h>
 
-#define CP_FORMAT_MAGIC         UINT64_C(0x314c504b434f4c43) /* "CLOCKPL1" in file order */
-#define CP_FORMAT_VERSION       2u
-#define CP_FORMAT_FLAG_UNCLEAN  UINT32_C(1)
-#define CP_FORMAT_FLAGS_KNOWN   CP_FORMAT_FLAG_UNCLEAN
+#define CP_FORMAT_MAGIC        UINT64_C(0x314c504b434f4c43) /* "CLOCKPL1" in file order */
+#define CP_FORMAT_VERSION      2u
+#define CP_FORMAT_FLAG_UNCLEAN UINT32_C(1)
+#define CP_FORMAT_FLAG_UNBASED                                                                     \
+    UINT32_C(2) /* pages were written since without a base in the log                              \
+                 */
+#define CP_FORMAT_FLAGS_KNOWN   (CP_FORMAT_FLAG_UNCLEAN | CP_FORMAT_FLAG_UNBASED)
 #define CP_FORMAT_HEADER_BYTES  131072u /* before the first page: room for both slots */
 #define CP_FORMAT_BLOCK_BYTES   4096u
 #define CP_FORMAT_SLOT_B_OFFSET 65536u

@@ -13,9 +13,13 @@
  *   after an image        that of the image
  *   after a write         that of the content written, as after a read
  *
- * Invariant: a trailer LSN above the floor means that a base above the floor is in the log. The
- * floor is the redo point; while the redo point is being chosen it is infinite, so that whoever
- * read the old floor had its content in the log before the new redo point (both sides use
+ * Invariant: a trailer LSN above the floor means that a base above the floor is in the log. Where
+ * the device writes pages whole, they are written without; a superblock with the flag `unbased`
+ * says so, and when such a store is recovered where bases are needed the floor is infinite, then
+ * the recovered log's end, until there is another redo point.
+ *
+ * Else the floor is the redo point; while the redo point is being chosen it is infinite, so that
+ * whoever read the old floor had its content in the log before the new redo point (both sides use
  * sequentially consistent accesses: floor, then the log's end here; append, then floor there).
  */
 #include "images.h"
@@ -23,6 +27,18 @@
 #include "rules.h"
 
 #include <clockpool/base/bits.h>
+
+void cp_images__begin(struct cp_page_images *images, const struct cp_superblock *superblock)
+{
+    bool unbased = (superblock->flags & CP_FORMAT_FLAG_UNBASED) != 0;
+    atomic_init(&images->floor, unbased ? UINT64_MAX : superblock->checkpoint_lsn);
+}
+
+void cp_images__recovered(struct cp_page_images *images)
+{
+    if (atomic_load_explicit(&images->floor, memory_order_relaxed) == UINT64_MAX)
+        atomic_store_explicit(&images->floor, cp_wal_end(images->wal), memory_order_seq_cst);
+}
 
 cp_lsn cp_images__choose_redo(struct cp_page_images *images)
 {

@@ -15,6 +15,10 @@ struct cp_page_images {
     _Atomic uint64_t logged;
 };
 
+/* Before the first page is read: the floor that the superblock calls for. */
+void cp_images__begin(struct cp_page_images *images, const struct cp_superblock *superblock);
+/* After the log has been recovered, before anybody changes a page. */
+void cp_images__recovered(struct cp_page_images *images);
 /* Choose a redo point: the log's end, such that every page written later has its base behind it. */
 cp_lsn cp_images__choose_redo(struct cp_page_images *images);
 

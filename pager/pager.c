@@ -141,7 +141,7 @@ static void set_up_images(struct cp_pager *pager)
                            pager->options.engine == CP_ENGINE_POOL &&
                            info.atomic_write_max_bytes >= pager->page_size;
     pager->images.needed = !pager->untorn_writes;
-    atomic_init(&pager->images.floor, pager->superblock.checkpoint_lsn);
+    cp_images__begin(&pager->images, &pager->superblock);
     pager->format.images = pager->wal != NULL ? &pager->images : NULL;
 }
 

@@ -604,12 +604,15 @@ int cp_pager__recover(struct cp_pager *pager)
     struct recovery recovery = {.pager = pager};
     const uint64_t begun_ns = cp_now_ns();
     pthread_mutex_lock(&pager->superblock_mutex);
+    /* How pages were written since the redo point, too: that holds until there is another. */
     int code =
-        cp_pager__superblock_write(pager, CP_FORMAT_FLAG_UNCLEAN, pager->superblock.page_count,
-                                   pager->superblock.checkpoint_lsn);
+        cp_pager__superblock_write(pager, pager->superblock.flags | CP_FORMAT_FLAG_UNCLEAN,
+                                   pager->superblock.page_count, pager->superblock.checkpoint_lsn);
     pthread_mutex_unlock(&pager->superblock_mutex);
     if (code == 0)
         code = scan_and_apply(&recovery);
+    if (code == 0)
+        cp_images__recovered(&pager->images);
     pager->recovered.page_count = recovery.page_limit;
     if (code == 0)
         code = cp_pager__map_load(pager);

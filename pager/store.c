@@ -91,6 +91,8 @@ int cp_pager__superblock_write(struct cp_pager *pager, uint32_t flags, uint64_t 
     unsigned slot = 1 - pager->slot;
 
     next.flags = flags;
+    if ((flags & CP_FORMAT_FLAG_UNCLEAN) != 0 && pager->untorn_writes)
+        next.flags |= CP_FORMAT_FLAG_UNBASED;
     next.page_count = page_count;
     next.checkpoint_lsn = checkpoint_lsn;
     next.generation++;

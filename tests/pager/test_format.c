@@ -82,7 +82,7 @@ static void superblock_fields_out_of_range_are_refused(void **state)
             a.page_count = (UINT64_C(1) << 32) + 1;
             break;
         case 7:
-            a.flags = 2;
+            a.flags = CP_FORMAT_FLAGS_KNOWN + 1;
             expected = CP_EVERSION;
             break;
         default:

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/* Pages that a power failure leaves half written, and the images in the log that mend them. */
+#include "helpers.h"
+
+#include "internal.h"
+
+#define PAGE_BYTES 4096u
+
+static void commit_version(struct cp_pager *pager, uint64_t page, uint64_t version)
+{
+    struct cp_mtr *mtr;
+    void *data;
+    assert_ok(cp_mtr_begin(pager, &mtr));
+    assert_ok(cp_mtr_fix(mtr, page, CP_EXCLUSIVE, &data));
+    fill_page(data, cp_pager_payload_size(pager), page, version);
+    assert_ok(cp_mtr_commit(mtr, CP_COMMIT_DURABLE, NULL));
+}
+
+static void write_back(struct cp_pager *pager)
+{
+    assert_ok(pager->engine->ops->flush(pager->engine, NULL, NULL));
+}
+
+/* Of a write over the page only the first half has arrived. */
+static void tear(uint64_t page, const void *before)
+{
+    write_file(data_path(), page * PAGE_BYTES + PAGE_BYTES / 2,
+               (const char *)before + PAGE_BYTES / 2, PAGE_BYTES / 2);
+}
+
+/*
+ * A device that writes pages whole needs no images, and the store is moved from there to one that
+ * does. Seen with the same file: the session's writes are as they would be on such a device.
+ */
+static void pages_written_without_images_get_one_elsewhere(void **state)
+{
+    (void)state;
+    char before[PAGE_BYTES];
+    struct cp_pager *pager = create_store(new_store(), PAGE_BYTES, UINT64_C(1) << 20);
+    pager->images.needed = false;
+    pager->untorn_writes = true;
+    uint64_t page = allocate_filled(pager, 1);
+    assert_ok(cp_pager_sync(pager));
+    commit_version(pager, page, 2);
+    write_back(pager);
+    assert_int_equal(atomic_load(&pager->images.logged), 0);
+    cp_pager_abandon(pager);
+
+    pager = open_store(store_path());
+    assert_true(pager->images.needed);
+    read_file(data_path(), page * PAGE_BYTES, before, sizeof before);
+    commit_version(pager, page, 3);
+    write_back(pager);
+    cp_pager_abandon(pager);
+    tear(page, before);
+
+    pager = open_store(store_path());
+    assert_true(check_page(pager, page, 3));
+    assert_ok(cp_pager_close(pager));
+}
+
+/* Where images are needed from the beginning; and once for each checkpoint, not at each write. */
+static void pages_get_an_image_once_a_checkpoint(void **state)
+{
+    (void)state;
+    char before[PAGE_BYTES];
+    struct cp_pager *pager = create_store(new_store(), PAGE_BYTES, UINT64_C(1) << 20);
+    uint64_t page = allocate_filled(pager, 1);
+    assert_ok(cp_pager_sync(pager));
+    assert_ok(cp_pager_checkpoint(pager)); /* behind the images of the first */
+    const uint64_t logged = atomic_load(&pager->images.logged);
+    for (uint64_t version = 2; version < 5; version++) {
+        read_file(data_path(), page * PAGE_BYTES, before, sizeof before);
+        commit_version(pager, page, version);
+        write_back(pager);
+        assert_int_equal(atomic_load(&pager->images.logged), logged + 1);
+    }
+    cp_pager_abandon(pager);
+    tear(page, before);
+
+    pager = open_store(store_path());
+    assert_true(check_page(pager, page, 4));
+    assert_ok(cp_pager_close(pager));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pages_get_an_image_once_a_checkpoint),
+        cmocka_unit_test(pages_written_without_images_get_one_elsewhere),
+    };
+    return RUN_ENGINE(CP_ENGINE_POOL, tests);
+}
