@@ -143,7 +143,8 @@ struct cp_pager {
     pthread_mutex_t superblock_mutex; /* guards these; held over the superblock's I/O */
     struct cp_superblock superblock;  /* as last written successfully */
     unsigned slot;                    /* where that was */
-    void *block;                      /* owned; one aligned block to write from */
+    bool slot_durable; /* it is on the device: not only read, perhaps from the kernel's cache */
+    void *block; /* owned; one aligned block to write from. Until slot_durable: what slot has */
 };
 
 static inline uint64_t cp_pager__page_count(const struct cp_pager *pager)
@@ -222,8 +223,8 @@ void cp_pager__store_remove(struct cp_io *io, const char *directory);
 /* Read both slots; one that cannot be read is all zeros. */
 void cp_pager__superblocks_read(struct cp_io_file *file, struct cp_superblock slots[2]);
 /*
- * Write the next superblock into the other slot and sync the file. superblock_mutex held. A failed
- * sync sets pager->failed.
+ * Write the next superblock into the other slot and sync the file; before the first one, make sure
+ * that the present one is on the device. superblock_mutex held. A failed sync sets pager->failed.
  */
 int cp_pager__superblock_write(struct cp_pager *pager, uint32_t flags, uint64_t page_count,
                                cp_lsn checkpoint_lsn) CP_MUST_CHECK;

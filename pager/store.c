@@ -8,7 +8,8 @@
  * got that name.
  *
  * Superblocks are written alternately, so that the one that is valid now is never the one that is
- * being overwritten.
+ * being overwritten. The one found at opening counts only once it is known to be on the device:
+ * before the first write to the other slot it is written again, the same bytes, and synced.
  */
 #include "inspect.h"
 #include "internal.h"
@@ -84,11 +85,34 @@ int cp_pager__file_sync(struct cp_pager *pager)
                         "sync the data file");
 }
 
+/*
+ * The superblock that was read may be in the kernel's cache only: its sync never came, the process
+ * having ended before, or it failed, which the kernel tells once and then calls the page clean, so
+ * that another sync does not write it. That it says closed proves nothing: the closing's sync is
+ * the one that may have failed. pager->block still has its bytes; reading them again might give the
+ * device's. After a crash in the middle of this each sector has the bytes that it had before, or is
+ * older, and then the other slot is good. With O_DIRECT what was read has at least left the kernel.
+ */
+static int make_slot_durable(struct cp_pager *pager)
+{
+    int code = 0;
+    if (!pager->direct)
+        code = cp_io_write(pager->file, pager->block, sizeof pager->superblock,
+                           cp_format_slot_offset(pager->slot));
+    if (code == 0)
+        code = cp_pager__file_sync(pager);
+    pager->slot_durable = code == 0;
+    return code;
+}
+
 int cp_pager__superblock_write(struct cp_pager *pager, uint32_t flags, uint64_t page_count,
                                cp_lsn checkpoint_lsn)
 {
     struct cp_superblock next = pager->superblock;
     unsigned slot = 1 - pager->slot;
+    int code = pager->slot_durable ? 0 : make_slot_durable(pager);
+    if (code != 0)
+        return code;
 
     next.flags = flags;
     if ((flags & CP_FORMAT_FLAG_UNCLEAN) != 0 && pager->untorn_writes)
@@ -98,7 +122,7 @@ int cp_pager__superblock_write(struct cp_pager *pager, uint32_t flags, uint64_t 
     next.generation++;
     cp_pager__superblock_seal(&next);
     memcpy(pager->block, &next, sizeof next);
-    int code = cp_io_write(pager->file, pager->block, sizeof next, cp_format_slot_offset(slot));
+    code = cp_io_write(pager->file, pager->block, sizeof next, cp_format_slot_offset(slot));
     if (code != 0)
         return code;
     code = cp_pager__file_sync(pager);
@@ -486,6 +510,8 @@ static int read_superblocks(struct cp_pager *pager)
     cp_pager__superblocks_read(pager->file, slots);
     code = cp_pager__superblock_choose(&slots[0], &slots[1], pager->data_path, &pager->superblock,
                                        &pager->slot);
+    if (code == 0) /* as it was read: see make_slot_durable */
+        memcpy(pager->block, &slots[pager->slot], sizeof *slots);
     free(slots);
     if (code != 0)
         return code;

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: MIT */
+/* Superblocks of a store that is opened again: what may be written over when, and what then counts.
+ */
+#include "helpers.h"
+
+#include "internal.h"
+#include "support/fault_io.h"
+
+#define EVENTS_MAX 6u
+
+struct event {
+    bool sync;
+    uint64_t offset_bytes, size_bytes;
+    struct cp_superblock block; /* of a write: its first bytes */
+};
+
+/* The first writes and syncs of the data file. */
+struct trace {
+    struct fault_io *faults;
+    struct cp_io *io;
+    struct stat data;
+    unsigned count;
+    struct event events[EVENTS_MAX];
+};
+
+/* The next event, or NULL when the file is another one, or there are enough. */
+static struct event *next_event(struct trace *trace, int fd)
+{
+    struct stat status;
+    assert_int_equal(fstat(fd, &status), 0);
+    if (status.st_ino != trace->data.st_ino || status.st_dev != trace->data.st_dev ||
+        trace->count == EVENTS_MAX)
+        return NULL;
+    return &trace->events[trace->count++];
+}
+
+static void note_write(void *ctx, int fd, uint64_t offset_bytes, const struct iovec *iov,
+                       int iov_count)
+{
+    struct event *event = next_event(ctx, fd);
+    if (event == NULL)
+        return;
+    *event = (struct event){.offset_bytes = offset_bytes};
+    for (int i = 0; i < iov_count; i++)
+        event->size_bytes += iov[i].iov_len;
+    memcpy(&event->block, iov[0].iov_base,
+           iov[0].iov_len < sizeof event->block ? iov[0].iov_len : sizeof event->block);
+}
+
+static void note_sync(void *ctx, int fd)
+{
+    struct event *event = next_event(ctx, fd);
+    if (event != NULL)
+        *event = (struct event){.sync = true};
+}
+
+static void start_trace(struct trace *trace)
+{
+    memset(trace, 0, sizeof *trace);
+    trace->faults = fault_io_create(cp_io_backend_sync(), FAULT_RING_DEFERRED);
+    const struct cp_io_options options = {.backend = fault_io_backend(trace->faults),
+                                          .backend_ctx = trace->faults};
+    assert_ok(cp_io_create(&options, &trace->io));
+}
+
+static void begin_tracing(struct trace *trace)
+{
+    assert_int_equal(stat(data_path(), &trace->data), 0);
+    fault_io_on_write(trace->faults, note_write, trace);
+    fault_io_on_sync(trace->faults, note_sync, trace);
+}
+
+static void stop_trace(struct trace *trace)
+{
+    cp_io_destroy(trace->io);
+    fault_io_destroy(trace->faults);
+}
+
+static struct cp_pager *open_buffered(struct cp_io *io, bool create, bool read_only)
+{
+    struct cp_pager *pager = NULL;
+    struct cp_pager_options options = options_of(0, 0);
+    options.io = io;
+    options.caching = CP_IO_BUFFERED;
+    options.background = CP_BACKGROUND_NONE; /* nobody else writes */
+    options.create = create;
+    options.read_only = read_only;
+    assert_ok(cp_pager_open(store_path(), &options, &pager));
+    return pager;
+}
+
+static void read_slots(struct cp_superblock slots[2])
+{
+    for (unsigned i = 0; i < 2; i++)
+        read_file(data_path(), cp_format_slot_offset(i), &slots[i], sizeof slots[i]);
+}
+
+/* The slot that counts: here both are valid. */
+static unsigned newest_slot(const struct cp_superblock slots[2])
+{
+    return slots[1].generation > slots[0].generation ? 1 : 0;
+}
+
+enum ending { CLOSED, CRASHED, SYNC_FAILED, ENDINGS };
+
+/* A store whose last superblock may be in the kernel's cache only: of all three, the file's bytes
+ * do not tell. */
+static void end_session(enum ending ending)
+{
+    struct trace trace;
+    start_trace(&trace);
+    new_store();
+    struct cp_pager *pager = open_buffered(trace.io, true, false);
+    allocate_filled(pager, 1);
+    assert_ok(cp_pager_sync(pager));
+    if (ending == SYNC_FAILED) {
+        struct cp_superblock before[2], after[2];
+        read_slots(before);
+        fault_io_reset(trace.faults);
+        fault_io_rule(trace.faults, &(struct fault_rule){.on = FAULT_SYNC, .nth = 2, .code = -EIO});
+        assert_code(cp_pager_sync(pager), -EIO);
+        read_slots(after); /* the sync that failed was the superblock's */
+        assert_int_equal(after[newest_slot(after)].generation,
+                         before[newest_slot(before)].generation + 1);
+    }
+    if (ending == CLOSED)
+        assert_ok(cp_pager_close(pager));
+    else
+        cp_pager_abandon(pager);
+    stop_trace(&trace);
+}
+
+/* The superblock that was read is on the device before the other one is written over. */
+static void reopened_store_first_makes_its_superblock_durable(void **state)
+{
+    (void)state;
+    for (enum ending ending = CLOSED; ending < ENDINGS; ending++) {
+        struct cp_superblock slots[2];
+        struct trace trace;
+        end_session(ending);
+        read_slots(slots);
+        const unsigned chosen = newest_slot(slots);
+        start_trace(&trace);
+        begin_tracing(&trace);
+        struct cp_pager *pager = open_buffered(trace.io, false, false);
+        if (ending == CLOSED)
+            assert_int_equal(trace.count, 0); /* opened and not changed: nothing to protect yet */
+        allocate_filled(pager, 2);
+        const struct event *events = trace.events;
+        assert_false(events[0].sync);
+        assert_int_equal(events[0].offset_bytes, cp_format_slot_offset(chosen));
+        assert_int_equal(events[0].size_bytes, sizeof slots[chosen]);
+        assert_memory_equal(&events[0].block, &slots[chosen], sizeof slots[chosen]);
+        assert_true(events[1].sync);
+        assert_false(events[2].sync);
+        assert_int_equal(events[2].offset_bytes, cp_format_slot_offset(1 - chosen));
+        assert_int_equal(events[2].block.generation, slots[chosen].generation + 1);
+        assert_true(events[3].sync);
+        assert_true(trace.count >= 4);
+        assert_ok(cp_pager_close(pager));
+        stop_trace(&trace);
+    }
+}
+
+/* Read past the kernel's cache: it may still be in the device's. */
+static void direct_store_first_syncs_its_superblock(void **state)
+{
+    (void)state;
+    struct cp_superblock slots[2];
+    struct trace trace;
+    struct cp_pager *pager = NULL;
+    struct cp_pager_options options = options_of(0, 0);
+    end_session(CRASHED);
+    read_slots(slots);
+    start_trace(&trace);
+    begin_tracing(&trace);
+    options.io = trace.io;
+    options.background = CP_BACKGROUND_NONE;
+    assert_ok(cp_pager_open(store_path(), &options, &pager));
+    const bool direct = pager->direct;
+    if (direct) {
+        assert_true(trace.events[0].sync);
+        assert_false(trace.events[1].sync);
+        assert_int_equal(trace.events[1].offset_bytes,
+                         cp_format_slot_offset(1 - newest_slot(slots)));
+        assert_true(trace.events[2].sync);
+    }
+    assert_ok(cp_pager_close(pager));
+    stop_trace(&trace);
+    if (!direct) {
+        print_message("skipped: the data file is read through the kernel's cache here\n");
+        skip();
+    }
+}
+
+static void store_opened_read_only_writes_no_superblock(void **state)
+{
+    (void)state;
+    struct trace trace;
+    end_session(CLOSED);
+    start_trace(&trace);
+    begin_tracing(&trace);
+    struct cp_pager *pager = open_buffered(trace.io, false, true);
+    assert_true(check_page(pager, cp_pager_first_page(pager), 1));
+    assert_ok(cp_pager_close(pager));
+    assert_int_equal(trace.count, 0);
+    stop_trace(&trace);
+}
+
+/* What could not be made durable is tried again, from the bytes that were read. */
+static void failed_rewrite_of_the_superblock_is_repeated(void **state)
+{
+    (void)state;
+    struct cp_superblock slots[2];
+    struct trace trace;
+    struct cp_fix fix;
+    end_session(CLOSED);
+    read_slots(slots);
+    const unsigned chosen = newest_slot(slots);
+    start_trace(&trace);
+    struct cp_pager *pager = open_buffered(trace.io, false, false);
+    fault_io_reset(trace.faults);
+    fault_io_rule(trace.faults, &(struct fault_rule){.on = FAULT_WRITE, .nth = 1, .code = -EIO});
+    assert_code(cp_pager_allocate(pager, &fix), -EIO);
+    begin_tracing(&trace);
+    allocate_filled(pager, 2);
+    assert_true(trace.count >= 2);
+    assert_int_equal(trace.events[0].offset_bytes, cp_format_slot_offset(chosen));
+    assert_memory_equal(&trace.events[0].block, &slots[chosen], sizeof slots[chosen]);
+    assert_true(trace.events[1].sync);
+    assert_ok(cp_pager_close(pager));
+    stop_trace(&trace);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(reopened_store_first_makes_its_superblock_durable),
+        cmocka_unit_test(direct_store_first_syncs_its_superblock),
+        cmocka_unit_test(store_opened_read_only_writes_no_superblock),
+        cmocka_unit_test(failed_rewrite_of_the_superblock_is_repeated),
+    };
+    int failed = RUN_ENGINE(CP_ENGINE_POOL, tests);
+    return failed + RUN_ENGINE(CP_ENGINE_MMAP, tests);
+}
