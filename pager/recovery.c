@@ -3,8 +3,8 @@
  * Recovery: repeat what the log has behind the checkpoint, through the engine, so that it is
  * cached, evicted and written like any other change.
  *
- *     1. a new superblock, still unclean: its generation is the new epoch of the log
- *     2. scan the log to its end, keeping the records while they fit into recovery_bytes
+ *     1. scan the log to its end, keeping the records while they fit into recovery_bytes
+ *     2. a new superblock, still unclean: its generation is the new epoch of the log
  *     3. start the log behind the end: from here on pages can be written, their images logged
  *     4. apply what was kept. When it did not fit: scan once more for each part of the pages, a
  *        range of them, whose records fit (parts.c)
@@ -20,6 +20,8 @@
  *
  * A page that must be read and cannot be (torn, cut off) is an error, unless the space map says in
  * the end that it is free: the store does not open with a page that would lack changes.
+ *
+ * A log that cannot be read leaves all as it was: the next attempt finds the same causes.
  *
  * Crash in here: the redo point is as before, and so are all records behind it. Pages written
  * meanwhile have their bases in the log as ever (images.c), so that the next recovery repairs them.
@@ -567,6 +569,14 @@ static int scan_and_apply(struct recovery *recovery)
     int code = scan(recovery, pager->wal);
     recovery->first_scan = false;
     report(recovery);
+    if (code != 0)
+        return code;
+    pthread_mutex_lock(&pager->superblock_mutex);
+    /* How pages were written since the redo point, too: that holds until there is another. */
+    code = cp_pager__superblock_write(pager, pager->superblock.flags | CP_FORMAT_FLAG_UNCLEAN,
+                                      pager->superblock.page_count,
+                                      pager->superblock.checkpoint_lsn);
+    pthread_mutex_unlock(&pager->superblock_mutex);
     if (code == 0)
         code = cp_wal_start(pager->wal, recovery->end, (uint32_t)pager->superblock.generation);
     if (code != 0)
@@ -603,14 +613,7 @@ int cp_pager__recover(struct cp_pager *pager)
 {
     struct recovery recovery = {.pager = pager};
     const uint64_t begun_ns = cp_now_ns();
-    pthread_mutex_lock(&pager->superblock_mutex);
-    /* How pages were written since the redo point, too: that holds until there is another. */
-    int code =
-        cp_pager__superblock_write(pager, pager->superblock.flags | CP_FORMAT_FLAG_UNCLEAN,
-                                   pager->superblock.page_count, pager->superblock.checkpoint_lsn);
-    pthread_mutex_unlock(&pager->superblock_mutex);
-    if (code == 0)
-        code = scan_and_apply(&recovery);
+    int code = scan_and_apply(&recovery);
     if (code == 0)
         cp_images__recovered(&pager->images);
     pager->recovered.page_count = recovery.page_limit;

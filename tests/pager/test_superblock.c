@@ -232,6 +232,63 @@ static void failed_rewrite_of_the_superblock_is_repeated(void **state)
     stop_trace(&trace);
 }
 
+/* Enough commits to go through several segments of the log. */
+static void fill_log(struct cp_pager *pager)
+{
+    const uint64_t page = cp_pager_first_page(pager);
+    for (uint64_t version = 0; version < 80; version++) {
+        struct cp_mtr *mtr;
+        void *data;
+        assert_ok(cp_mtr_begin(pager, &mtr));
+        assert_ok(cp_mtr_fix(mtr, page, CP_EXCLUSIVE, &data));
+        fill_page(data, cp_pager_payload_size(pager), page, version);
+        assert_ok(cp_mtr_commit(mtr, CP_COMMIT_DURABLE, NULL));
+    }
+}
+
+/* The newest superblock is damaged, and the log behind the older one's redo point has been used
+ * again. */
+static unsigned damage_newest_slot(void)
+{
+    struct cp_superblock slots[2];
+    struct cp_pager *pager = NULL;
+    struct cp_pager_options options = options_of(0, 0);
+    options.create = true;
+    options.background = CP_BACKGROUND_NONE;
+    assert_ok(cp_pager_open(new_store(), &options, &pager));
+    allocate_filled(pager, 1);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_ok(cp_pager_sync(pager));
+        fill_log(pager);
+    }
+    cp_pager_abandon(pager);
+    read_slots(slots);
+    const unsigned newest = newest_slot(slots);
+    flip_bit(data_path(), cp_format_slot_offset(newest) + 100, 3);
+    return newest;
+}
+
+static int open_code(void)
+{
+    struct cp_pager *pager = NULL;
+    struct cp_pager_options options = options_of(0, 0);
+    int code = cp_pager_open(store_path(), &options, &pager);
+    if (code == 0)
+        assert_ok(cp_pager_close(pager));
+    return code;
+}
+
+static void log_that_cannot_be_read_leaves_the_superblocks(void **state)
+{
+    (void)state;
+    struct cp_superblock before[2], after[2];
+    (void)damage_newest_slot();
+    read_slots(before);
+    assert_code(open_code(), CP_ELOG);
+    read_slots(after);
+    assert_memory_equal(before, after, sizeof before);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -239,6 +296,7 @@ int main(void)
         cmocka_unit_test(direct_store_first_syncs_its_superblock),
         cmocka_unit_test(store_opened_read_only_writes_no_superblock),
         cmocka_unit_test(failed_rewrite_of_the_superblock_is_repeated),
+        cmocka_unit_test(log_that_cannot_be_read_leaves_the_superblocks),
     };
     int failed = RUN_ENGINE(CP_ENGINE_POOL, tests);
     return failed + RUN_ENGINE(CP_ENGINE_MMAP, tests);
