@@ -97,6 +97,7 @@ struct cp_pager {
     uint32_t span_shift;
     bool read_only;
     bool was_unclean;
+    bool slot_lost; /* one superblock was damaged: the other may be older than the log reaches */
     bool untorn_writes; /* the device writes pages whole: no images are logged */
     bool direct;        /* the data file bypasses the kernel's cache */
     struct cp_io *io;   /* owned when owns_io */
@@ -228,6 +229,9 @@ void cp_pager__superblocks_read(struct cp_io_file *file, struct cp_superblock sl
  */
 int cp_pager__superblock_write(struct cp_pager *pager, uint32_t flags, uint64_t page_count,
                                cp_lsn checkpoint_lsn) CP_MUST_CHECK;
+/* The store could not be opened for code, which is recorded: where a superblock was damaged, say
+ * so, because that may be why. Returns the code. */
+int cp_pager__blame_slot(const struct cp_pager *pager, int code) CP_MUST_CHECK;
 /* Sync the data file; a failure is for ever. */
 int cp_pager__file_sync(struct cp_pager *pager) CP_MUST_CHECK;
 

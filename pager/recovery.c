@@ -570,7 +570,7 @@ static int scan_and_apply(struct recovery *recovery)
     recovery->first_scan = false;
     report(recovery);
     if (code != 0)
-        return code;
+        return cp_pager__blame_slot(pager, code);
     pthread_mutex_lock(&pager->superblock_mutex);
     /* How pages were written since the redo point, too: that holds until there is another. */
     code = cp_pager__superblock_write(pager, pager->superblock.flags | CP_FORMAT_FLAG_UNCLEAN,

@@ -492,6 +492,19 @@ void cp_pager__superblocks_read(struct cp_io_file *file, struct cp_superblock sl
     }
 }
 
+int cp_pager__blame_slot(const struct cp_pager *pager, int code)
+{
+    const struct cp_error found = *cp_error_info();
+    const char good = pager->slot == 0 ? 'A' : 'B', bad = pager->slot == 0 ? 'B' : 'A';
+    if (!pager->slot_lost || (code != CP_ELOG && code != CP_EDAMAGED && code != CP_EFORMAT))
+        return code;
+    return cp_error_set(code, pager->data_path, CP_NO_PAGE, found.lsn,
+                        "if the damaged one was the newer, what the other needs is gone: restore "
+                        "from a backup",
+                        "superblock slot %c is damaged, and with slot %c: %s", bad, good,
+                        found.what);
+}
+
 static int read_superblocks(struct cp_pager *pager)
 {
     uint64_t size_bytes;
@@ -510,18 +523,22 @@ static int read_superblocks(struct cp_pager *pager)
     cp_pager__superblocks_read(pager->file, slots);
     code = cp_pager__superblock_choose(&slots[0], &slots[1], pager->data_path, &pager->superblock,
                                        &pager->slot);
-    if (code == 0) /* as it was read: see make_slot_durable */
+    if (code == 0) { /* as it was read: see make_slot_durable */
         memcpy(pager->block, &slots[pager->slot], sizeof *slots);
+        pager->slot_lost = pager->superblock.generation != slots[pager->slot].generation;
+    }
     free(slots);
     if (code != 0)
         return code;
     const struct cp_superblock *block = &pager->superblock;
     uint64_t needed = block->page_count * block->page_size; /* both in range: no overflow */
-    if (size_bytes < needed)
-        return cp_error_set(CP_EFORMAT, pager->data_path, CP_NO_PAGE, CP_NO_LSN,
+    if (size_bytes < needed) {
+        code = cp_error_set(CP_EFORMAT, pager->data_path, CP_NO_PAGE, CP_NO_LSN,
                             "the file was cut: restore from a backup",
                             "the file has %llu bytes, its superblock says %llu",
                             (unsigned long long)size_bytes, (unsigned long long)needed);
+        return cp_pager__blame_slot(pager, code);
+    }
     pager->file_bytes = cp_align_down(size_bytes, block->page_size);
     return 0;
 }

@@ -289,6 +289,18 @@ static void log_that_cannot_be_read_leaves_the_superblocks(void **state)
     assert_memory_equal(before, after, sizeof before);
 }
 
+static void damaged_newest_slot_is_blamed_where_its_log_is_gone(void **state)
+{
+    (void)state;
+    const char *said =
+        damage_newest_slot() == 0 ? "superblock slot A is damaged" : "superblock slot B is damaged";
+    for (unsigned i = 0; i < 2; i++) { /* a failed attempt leaves the cause as it is */
+        assert_code(open_code(), CP_ELOG);
+        assert_non_null(strstr(cp_error_info()->what, said));
+        assert_non_null(strstr(cp_error_info()->hint, "restore from a backup"));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -297,6 +309,7 @@ int main(void)
         cmocka_unit_test(store_opened_read_only_writes_no_superblock),
         cmocka_unit_test(failed_rewrite_of_the_superblock_is_repeated),
         cmocka_unit_test(log_that_cannot_be_read_leaves_the_superblocks),
+        cmocka_unit_test(damaged_newest_slot_is_blamed_where_its_log_is_gone),
     };
     int failed = RUN_ENGINE(CP_ENGINE_POOL, tests);
     return failed + RUN_ENGINE(CP_ENGINE_MMAP, tests);
