@@ -9,8 +9,8 @@
  *     3. copy the data file, each page whole: one that is being written is read again
  *     4. read the log from R to its end E, which is behind all that the pages of step 3 contain,
  *        since a page is written only after its log; copy it up to E
- *     5. write the superblock of step 2, unclean, under a generation at least as high as any that
- *        somebody used meanwhile
+ *     5. write the superblock of step 2, unclean, under a generation and an epoch at least as high
+ *        as any that somebody used meanwhile
  *     6. sync everything, give it its name, sync the directory
  *
  * Changes before R are in the pages (R was published after they had been synced), those from R to E
@@ -338,6 +338,8 @@ static int write_superblocks(struct backup *backup)
                           (now.flags & CP_FORMAT_FLAG_UNCLEAN) == 0;
     if (!backup->stats.exact)
         block->flags |= CP_FORMAT_FLAG_UNCLEAN | (now.flags & CP_FORMAT_FLAG_UNBASED);
+    block->version = now.version; /* it says what the last epoch was */
+    block->epoch = now.epoch;
     block->generation = now.generation;
     for (unsigned slot = 0; code == 0 && slot < 2; slot++) {
         cp_pager__superblock_seal(block);

@@ -7,6 +7,7 @@
 #include <clockpool/base/checksum.h>
 #include <clockpool/base/error.h>
 
+#include <errno.h>
 #include <string.h>
 
 static uint64_t superblock_checksum(const struct cp_superblock *block)
@@ -22,11 +23,11 @@ void cp_pager__superblock_seal(struct cp_superblock *block)
 /* Every field of a superblock whose checksum holds: 0 or the code that says what is wrong. */
 static int check_fields(const struct cp_superblock *block, const char *path)
 {
-    if (block->version != CP_FORMAT_VERSION)
+    if (block->version != CP_FORMAT_VERSION && block->version != CP_FORMAT_VERSION_OLD)
         return cp_error_set(CP_EVERSION, path, CP_NO_PAGE, CP_NO_LSN,
                             "open the store with the library version that wrote it, or a newer one",
-                            "the store has format version %u, this library reads version %u",
-                            block->version, CP_FORMAT_VERSION);
+                            "the store has format version %u, this library reads %u and %u",
+                            block->version, CP_FORMAT_VERSION_OLD, CP_FORMAT_VERSION);
     if ((block->flags & ~CP_FORMAT_FLAGS_KNOWN) != 0)
         return cp_error_set(CP_EVERSION, path, CP_NO_PAGE, CP_NO_LSN,
                             "open the store with the library version that wrote it, or a newer one",
@@ -53,6 +54,9 @@ static int check_fields(const struct cp_superblock *block, const char *path)
     } else if (block->checkpoint_lsn == 0 || block->checkpoint_lsn > CP_FORMAT_MAX_LSN) {
         bad = "checkpoint_lsn";
         value = block->checkpoint_lsn;
+    } else if (block->epoch > CP_FORMAT_MAX_EPOCH) {
+        bad = "epoch";
+        value = block->epoch;
     }
     if (bad == NULL)
         return 0;
@@ -95,11 +99,37 @@ int cp_pager__superblock_choose(const struct cp_superblock *slot_a,
     *out_slot = chosen;
     if (!valid[0] || !valid[1]) {
         /* The other one may have been the newer, and have said that the store is in use, and how:
-         * only the log knows. Nor may its generation, which was an epoch of the log, be given out
-         * again. */
+         * only the log knows. Nor may its generation and its epoch be given out again. */
         out_block->flags |= CP_FORMAT_FLAG_UNCLEAN | CP_FORMAT_FLAG_UNBASED;
         out_block->generation++;
+        out_block->epoch++;
     }
+    if (out_block->version == CP_FORMAT_VERSION_OLD &&
+        (out_block->flags & CP_FORMAT_FLAG_UNCLEAN) != 0)
+        out_block->flags |= CP_FORMAT_FLAG_UNBASED; /* there was no such flag */
+    return 0;
+}
+
+/*
+ * Where the version is old, the epoch of a session is the generation that it began with, cut to 32
+ * bits; so the generation is above them all as long as it has no more. Beyond that they may have
+ * been used twice, and the log does not say which of its blocks are the newer.
+ */
+int cp_pager__next_epoch(const struct cp_superblock *block, bool recovering, const char *path,
+                         uint64_t *out_epoch)
+{
+    const bool old = block->version == CP_FORMAT_VERSION_OLD;
+    const uint64_t last = old ? block->generation : block->epoch;
+    const uint64_t max = CP_FORMAT_MAX_EPOCH - (recovering ? 0 : CP_FORMAT_EPOCHS_SPARED);
+    if (last >= max)
+        return cp_error_set(-EOVERFLOW, path, CP_NO_PAGE, CP_NO_LSN,
+                            "copy its pages into a new store: when it was closed, it can be read "
+                            "with options.read_only",
+                            "no number is left for a session that writes: the superblock's %s is "
+                            "%llu, the last can be %llu",
+                            old ? "generation" : "epoch", (unsigned long long)last,
+                            (unsigned long long)max);
+    *out_epoch = last + 1;
     return 0;
 }
 

@@ -20,12 +20,11 @@
 #include <clockpool/lsn.h>
 #include <clockpool/pager.h>
 
-#define CP_FORMAT_MAGIC        UINT64_C(0x314c504b434f4c43) /* "CLOCKPL1" in file order */
-#define CP_FORMAT_VERSION      2u
-#define CP_FORMAT_FLAG_UNCLEAN UINT32_C(1)
-#define CP_FORMAT_FLAG_UNBASED                                                                     \
-    UINT32_C(2) /* pages were written since without a base in the log                              \
-                 */
+#define CP_FORMAT_MAGIC         UINT64_C(0x314c504b434f4c43) /* "CLOCKPL1" in file order */
+#define CP_FORMAT_VERSION       3u
+#define CP_FORMAT_VERSION_OLD   2u /* is read, too: its superblocks have no epoch */
+#define CP_FORMAT_FLAG_UNCLEAN  UINT32_C(1)
+#define CP_FORMAT_FLAG_UNBASED  UINT32_C(2) /* since the redo point pages got no base in the log */
 #define CP_FORMAT_FLAGS_KNOWN   (CP_FORMAT_FLAG_UNCLEAN | CP_FORMAT_FLAG_UNBASED)
 #define CP_FORMAT_HEADER_BYTES  131072u /* before the first page: room for both slots */
 #define CP_FORMAT_BLOCK_BYTES   4096u
@@ -36,6 +35,10 @@
 #define CP_FORMAT_MAX_PAGES (UINT64_C(1) << 32)
 /* Largest position of the log: 4 EiB, so that no arithmetic on positions overflows. */
 #define CP_FORMAT_MAX_LSN (UINT64_C(1) << 62)
+/* Largest epoch of a log, whose blocks have 32 bits for it. */
+#define CP_FORMAT_MAX_EPOCH (UINT64_C(0xffffffff) - 1)
+/* Epochs kept back for recoveries: a store that was not closed can be closed, and then read. */
+#define CP_FORMAT_EPOCHS_SPARED 65536u
 
 struct cp_superblock {
     uint64_t magic;
@@ -48,7 +51,8 @@ struct cp_superblock {
     uint64_t page_count;     /* pages of the file that belong to the store, header area included */
     uint64_t created_ns;     /* nanoseconds since 1970, UTC */
     uint64_t checkpoint_lsn; /* recovery begins here; never 0 */
-    uint8_t reserved[4024];  /* zeros */
+    uint64_t epoch;          /* of the log: the last session's; 0: none yet, or an old version */
+    uint8_t reserved[4016];  /* zeros */
     uint64_t checksum;       /* XXH3 of all that is before it */
 };
 static_assert(offsetof(struct cp_superblock, magic) == 0, "superblock layout");
@@ -61,7 +65,8 @@ static_assert(offsetof(struct cp_superblock, generation) == 32, "superblock layo
 static_assert(offsetof(struct cp_superblock, page_count) == 40, "superblock layout");
 static_assert(offsetof(struct cp_superblock, created_ns) == 48, "superblock layout");
 static_assert(offsetof(struct cp_superblock, checkpoint_lsn) == 56, "superblock layout");
-static_assert(offsetof(struct cp_superblock, reserved) == 64, "superblock layout");
+static_assert(offsetof(struct cp_superblock, epoch) == 64, "superblock layout");
+static_assert(offsetof(struct cp_superblock, reserved) == 72, "superblock layout");
 static_assert(offsetof(struct cp_superblock, checksum) == 4088, "superblock layout");
 static_assert(sizeof(struct cp_superblock) == CP_FORMAT_BLOCK_BYTES, "superblock size");
 
@@ -110,13 +115,21 @@ void cp_pager__superblock_seal(struct cp_superblock *block);
 
 /*
  * Choose between the two slots: the valid one with the higher generation, every field of it in
- * range. When the other one is not valid, the copy says unclean and has a generation above its own:
- * what was lost may have been newer. Returns 0 with a copy and the slot's index, CP_EFORMAT,
- * CP_ECHECKSUM or CP_EVERSION.
+ * range. When the other one is not valid, the copy says unclean and has a generation and an epoch
+ * above its own: what was lost may have been newer. Returns 0 with a copy and the slot's index,
+ * CP_EFORMAT, CP_ECHECKSUM or CP_EVERSION.
  */
 int cp_pager__superblock_choose(const struct cp_superblock *slot_a,
                                 const struct cp_superblock *slot_b, const char *path,
                                 struct cp_superblock *out_block, unsigned *out_slot) CP_MUST_CHECK;
+
+/*
+ * The epoch of the session that begins behind a superblock: above those of all sessions before,
+ * whether or not they left a trace in the log. -EOVERFLOW when there is none left; recovering: of
+ * those that are kept back for it, too.
+ */
+int cp_pager__next_epoch(const struct cp_superblock *block, bool recovering, const char *path,
+                         uint64_t *out_epoch) CP_MUST_CHECK;
 
 /*
  * The LSN in a page's trailer. In the file: of what the page contains. In memory: of the last full

@@ -323,12 +323,12 @@ int cp_pager__check_process(const struct cp_pager *pager)
                         "open the store again in the child", "use the store");
 }
 
-/* The superblock's generation is durable, and higher than any before: the new epoch. A log that did
- * not start does not start later either. superblock_mutex held. */
+/* The superblock's epoch is durable, and no session before had it. A log that did not start does
+ * not start later either. superblock_mutex held. */
 static int start_log(struct cp_pager *pager)
 {
     int code = cp_wal_start(pager->wal, pager->superblock.checkpoint_lsn,
-                            (uint32_t)pager->superblock.generation);
+                            (uint32_t)pager->superblock.epoch);
     if (code != 0)
         atomic_store_explicit(&pager->failed, true, memory_order_relaxed);
     return code;
@@ -341,9 +341,7 @@ static int write_unclean(struct cp_pager *pager)
     int code = 0;
     pthread_mutex_lock(&pager->superblock_mutex);
     if (!atomic_load_explicit(&pager->unclean_written, memory_order_relaxed)) {
-        code =
-            cp_pager__superblock_write(pager, CP_FORMAT_FLAG_UNCLEAN, pager->superblock.page_count,
-                                       pager->superblock.checkpoint_lsn);
+        code = cp_pager__superblock_begin(pager);
         if (code == 0)
             code = start_log(pager);
         if (code == 0) /* release: pairs with the acquire in begin_write */

@@ -4,7 +4,7 @@
  * cached, evicted and written like any other change.
  *
  *     1. scan the log to its end, keeping the records while they fit into recovery_bytes
- *     2. a new superblock, still unclean: its generation is the new epoch of the log
+ *     2. a new superblock, still unclean, with the new epoch of the log
  *     3. start the log behind the end: from here on pages can be written, their images logged
  *     4. apply what was kept. When it did not fit: scan once more for each part of the pages, a
  *        range of them, whose records fit (parts.c)
@@ -572,13 +572,10 @@ static int scan_and_apply(struct recovery *recovery)
     if (code != 0)
         return cp_pager__blame_slot(pager, code);
     pthread_mutex_lock(&pager->superblock_mutex);
-    /* How pages were written since the redo point, too: that holds until there is another. */
-    code = cp_pager__superblock_write(pager, pager->superblock.flags | CP_FORMAT_FLAG_UNCLEAN,
-                                      pager->superblock.page_count,
-                                      pager->superblock.checkpoint_lsn);
+    code = cp_pager__superblock_begin(pager);
     pthread_mutex_unlock(&pager->superblock_mutex);
     if (code == 0)
-        code = cp_wal_start(pager->wal, recovery->end, (uint32_t)pager->superblock.generation);
+        code = cp_wal_start(pager->wal, recovery->end, (uint32_t)pager->superblock.epoch);
     if (code != 0)
         return code;
     /* release: pairs with the acquire in begin_write */

@@ -105,32 +105,47 @@ static int make_slot_durable(struct cp_pager *pager)
     return code;
 }
 
+/* Give a superblock its generation, write it into the other slot, and sync. */
+static int write_next(struct cp_pager *pager, struct cp_superblock *next)
+{
+    const unsigned slot = 1 - pager->slot;
+    int code = pager->slot_durable ? 0 : make_slot_durable(pager);
+    if (code != 0)
+        return code;
+    if ((next->flags & CP_FORMAT_FLAG_UNCLEAN) != 0 && pager->untorn_writes)
+        next->flags |= CP_FORMAT_FLAG_UNBASED;
+    next->version = CP_FORMAT_VERSION;
+    next->generation++;
+    cp_pager__superblock_seal(next);
+    memcpy(pager->block, next, sizeof *next);
+    code = cp_io_write(pager->file, pager->block, sizeof *next, cp_format_slot_offset(slot));
+    if (code == 0)
+        code = cp_pager__file_sync(pager);
+    if (code != 0)
+        return code;
+    pager->superblock = *next;
+    pager->slot = slot;
+    return 0;
+}
+
 int cp_pager__superblock_write(struct cp_pager *pager, uint32_t flags, uint64_t page_count,
                                cp_lsn checkpoint_lsn)
 {
     struct cp_superblock next = pager->superblock;
-    unsigned slot = 1 - pager->slot;
-    int code = pager->slot_durable ? 0 : make_slot_durable(pager);
-    if (code != 0)
-        return code;
-
     next.flags = flags;
-    if ((flags & CP_FORMAT_FLAG_UNCLEAN) != 0 && pager->untorn_writes)
-        next.flags |= CP_FORMAT_FLAG_UNBASED;
     next.page_count = page_count;
     next.checkpoint_lsn = checkpoint_lsn;
-    next.generation++;
-    cp_pager__superblock_seal(&next);
-    memcpy(pager->block, &next, sizeof next);
-    code = cp_io_write(pager->file, pager->block, sizeof next, cp_format_slot_offset(slot));
-    if (code != 0)
-        return code;
-    code = cp_pager__file_sync(pager);
-    if (code != 0)
-        return code;
-    pager->superblock = next;
-    pager->slot = slot;
-    return 0;
+    return write_next(pager, &next);
+}
+
+int cp_pager__superblock_begin(struct cp_pager *pager)
+{
+    struct cp_superblock next = pager->superblock;
+    int code =
+        cp_pager__next_epoch(&pager->superblock, pager->was_unclean, pager->data_path, &next.epoch);
+    /* How pages were written since the redo point holds until there is another. */
+    next.flags |= CP_FORMAT_FLAG_UNCLEAN;
+    return code != 0 ? code : write_next(pager, &next);
 }
 
 /* ---- creation ---------------------------------------------------------------------------------

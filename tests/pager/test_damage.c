@@ -286,7 +286,7 @@ static void hostile_superblocks_never_kill(void **state)
             uint64_t value = below(&random, 4) == 0
                                  ? next_random(&random)
                                  : interesting[below(&random, sizeof interesting / 8)];
-            switch (below(&random, 7)) {
+            switch (below(&random, 8)) {
             case 0:
                 slot->page_size = (uint32_t)value;
                 break;
@@ -304,6 +304,9 @@ static void hostile_superblocks_never_kill(void **state)
                 break;
             case 5:
                 slot->header_bytes = (uint32_t)value;
+                break;
+            case 6:
+                slot->epoch = value;
                 break;
             default:
                 slot->version = (uint32_t)value;

@@ -54,7 +54,7 @@ static void superblock_newest_valid_slot_wins(void **state)
 static void superblock_fields_out_of_range_are_refused(void **state)
 {
     (void)state;
-    for (unsigned field = 0; field < 9; field++) {
+    for (unsigned field = 0; field < 11; field++) {
         struct cp_superblock a = valid_block(7), none;
         unsigned slot;
         memset(&none, 0, sizeof none);
@@ -83,6 +83,13 @@ static void superblock_fields_out_of_range_are_refused(void **state)
             break;
         case 7:
             a.flags = CP_FORMAT_FLAGS_KNOWN + 1;
+            expected = CP_EVERSION;
+            break;
+        case 8:
+            a.epoch = UINT32_MAX;
+            break;
+        case 9:
+            a.version = CP_FORMAT_VERSION_OLD - 1;
             expected = CP_EVERSION;
             break;
         default:

@@ -232,18 +232,22 @@ static void failed_rewrite_of_the_superblock_is_repeated(void **state)
     stop_trace(&trace);
 }
 
+static void commit_version(struct cp_pager *pager, uint64_t version)
+{
+    const uint64_t page = cp_pager_first_page(pager);
+    struct cp_mtr *mtr;
+    void *data;
+    assert_ok(cp_mtr_begin(pager, &mtr));
+    assert_ok(cp_mtr_fix(mtr, page, CP_EXCLUSIVE, &data));
+    fill_page(data, cp_pager_payload_size(pager), page, version);
+    assert_ok(cp_mtr_commit(mtr, CP_COMMIT_DURABLE, NULL));
+}
+
 /* Enough commits to go through several segments of the log. */
 static void fill_log(struct cp_pager *pager)
 {
-    const uint64_t page = cp_pager_first_page(pager);
-    for (uint64_t version = 0; version < 80; version++) {
-        struct cp_mtr *mtr;
-        void *data;
-        assert_ok(cp_mtr_begin(pager, &mtr));
-        assert_ok(cp_mtr_fix(mtr, page, CP_EXCLUSIVE, &data));
-        fill_page(data, cp_pager_payload_size(pager), page, version);
-        assert_ok(cp_mtr_commit(mtr, CP_COMMIT_DURABLE, NULL));
-    }
+    for (uint64_t version = 0; version < 80; version++)
+        commit_version(pager, version);
 }
 
 /* The newest superblock is damaged, and the log behind the older one's redo point has been used
@@ -301,6 +305,157 @@ static void damaged_newest_slot_is_blamed_where_its_log_is_gone(void **state)
     }
 }
 
+/* ---- epochs -----------------------------------------------------------------------------------
+ */
+
+/* A store with one page of version 1, closed. */
+static void make_closed(void)
+{
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    allocate_filled(pager, 1);
+    assert_ok(cp_pager_close(pager));
+}
+
+static uint32_t epoch_of(struct cp_pager *pager)
+{
+    struct cp_pager_stats stats;
+    cp_pager_stats(pager, &stats);
+    return stats.wal.epoch;
+}
+
+/* Both slots get other numbers; the newest stays the newest. */
+static void patch_slots(uint32_t version, uint64_t generation, uint64_t epoch)
+{
+    struct cp_superblock slots[2];
+    read_slots(slots);
+    const unsigned newest = newest_slot(slots);
+    for (unsigned i = 0; i < 2; i++) {
+        slots[i].version = version;
+        slots[i].generation = i == newest ? generation : generation - 1;
+        slots[i].epoch = epoch;
+        cp_pager__superblock_seal(&slots[i]);
+        write_file(data_path(), cp_format_slot_offset(i), &slots[i], sizeof slots[i]);
+    }
+}
+
+/* Commit, crash, and look; twice, so that the log of a recovered store is read as well. */
+static void expect_commits_kept(void)
+{
+    struct cp_pager *pager = open_store(store_path());
+    for (uint64_t version = 2; version < 4; version++) {
+        commit_version(pager, version);
+        cp_pager_abandon(pager);
+        pager = open_store(store_path());
+        assert_true(check_page(pager, cp_pager_first_page(pager), version));
+    }
+    assert_ok(cp_pager_close(pager));
+}
+
+/* Their low halves are small again then, below the epochs that the log has. */
+static void commits_are_kept_when_generations_pass_32_bits(void **state)
+{
+    (void)state;
+    for (uint64_t low = 0; low < 4; low++) {
+        make_closed();
+        struct cp_superblock slots[2];
+        read_slots(slots);
+        patch_slots(CP_FORMAT_VERSION, (UINT64_C(1) << 32) + low, slots[newest_slot(slots)].epoch);
+        expect_commits_kept();
+    }
+}
+
+static void epochs_count_sessions_that_write(void **state)
+{
+    (void)state;
+    make_closed();
+    struct cp_pager *pager = open_store(store_path());
+    commit_version(pager, 2);
+    const uint32_t first = epoch_of(pager);
+    for (unsigned i = 0; i < 5; i++) /* superblocks */
+        assert_ok(cp_pager_sync(pager));
+    assert_ok(cp_pager_close(pager));
+    assert_ok(cp_pager_close(open_store(store_path()))); /* writes nothing */
+    pager = open_store(store_path());
+    commit_version(pager, 3);
+    assert_int_equal(epoch_of(pager), first + 1);
+    cp_pager_abandon(pager);
+    pager = open_store(store_path()); /* recovers */
+    assert_int_equal(epoch_of(pager), first + 2);
+    assert_ok(cp_pager_close(pager));
+}
+
+/* Its epochs were the generations, so they go on above the last one. */
+static void store_of_the_old_version_goes_on_above_its_epochs(void **state)
+{
+    (void)state;
+    struct cp_superblock slots[2];
+    make_closed();
+    patch_slots(CP_FORMAT_VERSION_OLD, 1000, 0);
+    struct cp_pager *pager = open_store(store_path());
+    commit_version(pager, 2);
+    assert_int_equal(epoch_of(pager), 1001);
+    cp_pager_abandon(pager);
+    read_slots(slots);
+    assert_int_equal(slots[newest_slot(slots)].version, CP_FORMAT_VERSION);
+    expect_commits_kept();
+    patch_slots(CP_FORMAT_VERSION_OLD, UINT64_C(1) << 32, 0);
+    pager = open_store(store_path());
+    struct cp_fix fix;
+    assert_code(cp_pager_allocate(pager, &fix), -EOVERFLOW);
+    assert_non_null(strstr(cp_error_info()->what, "generation is 4294967296"));
+    assert_ok(cp_pager_close(pager));
+}
+
+/* What was lost may have begun a session. */
+static void epoch_of_a_damaged_superblock_is_not_used_again(void **state)
+{
+    (void)state;
+    struct cp_superblock slots[2];
+    make_closed();
+    struct cp_pager *pager = open_store(store_path());
+    commit_version(pager, 2);
+    const uint32_t lost = epoch_of(pager);
+    cp_pager_abandon(pager);
+    read_slots(slots);
+    flip_bit(data_path(), cp_format_slot_offset(newest_slot(slots)) + 100, 3);
+    pager = open_store(store_path());
+    assert_true(check_page(pager, cp_pager_first_page(pager), 2));
+    assert_int_equal(epoch_of(pager), lost + 1);
+    cp_pager_abandon(pager);
+    expect_commits_kept();
+}
+
+/* No session is left that could write; a recovery is, so that the store can be closed and read. */
+static void store_without_epochs_refuses_changes_and_can_be_read(void **state)
+{
+    (void)state;
+    const uint64_t last = CP_FORMAT_MAX_EPOCH - CP_FORMAT_EPOCHS_SPARED;
+    struct cp_fix fix;
+    make_closed();
+    patch_slots(CP_FORMAT_VERSION, 1000, last - 1);
+    struct cp_pager *pager = open_store(store_path());
+    commit_version(pager, 2);
+    assert_int_equal(epoch_of(pager), last);
+    cp_pager_abandon(pager);
+    pager = open_store(store_path());
+    assert_int_equal(epoch_of(pager), last + 1);
+    assert_true(check_page(pager, cp_pager_first_page(pager), 2));
+    assert_ok(cp_pager_close(pager));
+    pager = open_store(store_path());
+    for (unsigned i = 0; i < 2; i++) {
+        assert_code(cp_pager_allocate(pager, &fix), -EOVERFLOW);
+        assert_string_equal(cp_error_info()->path, data_path());
+        assert_non_null(strstr(cp_error_info()->hint, "into a new store"));
+    }
+    assert_true(check_page(pager, cp_pager_first_page(pager), 2));
+    assert_ok(cp_pager_close(pager));
+    struct cp_pager_options options = options_of(0, 0);
+    options.read_only = true;
+    assert_ok(cp_pager_open(store_path(), &options, &pager));
+    assert_true(check_page(pager, cp_pager_first_page(pager), 2));
+    assert_ok(cp_pager_close(pager));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -310,6 +465,11 @@ int main(void)
         cmocka_unit_test(failed_rewrite_of_the_superblock_is_repeated),
         cmocka_unit_test(log_that_cannot_be_read_leaves_the_superblocks),
         cmocka_unit_test(damaged_newest_slot_is_blamed_where_its_log_is_gone),
+        cmocka_unit_test(commits_are_kept_when_generations_pass_32_bits),
+        cmocka_unit_test(epochs_count_sessions_that_write),
+        cmocka_unit_test(store_of_the_old_version_goes_on_above_its_epochs),
+        cmocka_unit_test(epoch_of_a_damaged_superblock_is_not_used_again),
+        cmocka_unit_test(store_without_epochs_refuses_changes_and_can_be_read),
     };
     int failed = RUN_ENGINE(CP_ENGINE_POOL, tests);
     return failed + RUN_ENGINE(CP_ENGINE_MMAP, tests);
