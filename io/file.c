@@ -19,6 +19,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -95,6 +96,25 @@ static void ask_direct(const char *path, uint32_t block_bytes, struct direct_fac
     facts->possible = true;
 }
 
+/*
+ * A look by name, before opening. O_NONBLOCK would not do: it stays with the descriptor, and
+ * io_uring then answers EAGAIN where a read would have to wait for the disk. A backend whose files
+ * are not the system's has nothing there to look at.
+ */
+static int check_regular(const char *path)
+{
+    struct stat facts;
+    if (stat(path, &facts) != 0 || S_ISREG(facts.st_mode) || S_ISBLK(facts.st_mode))
+        return 0;
+    const char *kind = S_ISDIR(facts.st_mode)    ? "a directory"
+                       : S_ISFIFO(facts.st_mode) ? "a fifo"
+                       : S_ISSOCK(facts.st_mode) ? "a socket"
+                                                 : "a device";
+    return cp_error_set(CP_EFORMAT, path, CP_NO_PAGE, CP_NO_LSN,
+                        "put the file back that belongs there, or remove what is in its place",
+                        "opening a file: this is %s", kind);
+}
+
 /* open(2), with a bounded number of tries where a signal interrupts it. */
 static int open_retrying(struct cp_io *io, const char *path, int flags, uint32_t mode)
 {
@@ -158,11 +178,13 @@ int cp_io_file_open(struct cp_io *io, const char *path, const struct cp_io_file_
     flags |= options->truncate ? O_TRUNC : 0;
     flags |= options->dsync ? O_DSYNC : 0;
 
+    int code = options->regular ? check_regular(path) : 0;
+    if (code != 0)
+        return code;
     struct cp_io_file *file = calloc(1, sizeof *file);
     if (file == NULL)
         return cp_error_set(-ENOMEM, path, CP_NO_PAGE, CP_NO_LSN, NULL, "opening a file");
     file->io = io;
-    int code;
     file->path = strdup(path);
     if (file->path == NULL) {
         code = cp_error_set(-ENOMEM, path, CP_NO_PAGE, CP_NO_LSN, NULL, "opening a file");

@@ -83,13 +83,13 @@ static int take_lock(struct backup *backup)
     char *path = cp_pager__path(backup->source, CP_PAGER_BACKUP_LOCK);
     if (path == NULL)
         return -ENOMEM;
-    int fd = open(path, O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0 && errno == EROFS) { /* then nobody writes there, so nobody trims */
+    int fd = cp_pager__lock_open(path, O_RDONLY | O_CREAT);
+    if (fd == -EROFS) { /* then nobody writes there, so nobody trims */
         free(path);
         return 0;
     }
     if (fd < 0)
-        code = cp_error_set(-errno, path, CP_NO_PAGE, CP_NO_LSN, NULL, "open the backup lock");
+        code = fd;
     else if (fcntl(fd, F_OFD_SETLK, &lock) != 0)
         code = cp_error_set(-errno, path, CP_NO_PAGE, CP_NO_LSN,
                             "the file system must support locks (fcntl)", "lock the log's end");
@@ -280,8 +280,8 @@ static int copy_data(struct backup *backup)
 
 static int open_files(struct backup *backup)
 {
-    const struct cp_io_file_options from = {.read_only = true,
-                                            .block_bytes = CP_FORMAT_BLOCK_BYTES};
+    const struct cp_io_file_options from = {
+        .read_only = true, .regular = true, .block_bytes = CP_FORMAT_BLOCK_BYTES};
     const struct cp_io_file_options to = {
         .create = true, .exclusive = true, .mode = 0600, .block_bytes = CP_FORMAT_BLOCK_BYTES};
     int code = cp_io_file_open(backup->io, backup->source_data, &from, &backup->from);

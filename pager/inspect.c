@@ -70,8 +70,8 @@ int cp_pager__look_superblock(struct cp_io_file *file, struct cp_superblock *out
 
 static int inspect_data(struct cp_io *io, const char *directory, struct cp_store_info *info)
 {
-    const struct cp_io_file_options options = {.read_only = true,
-                                               .block_bytes = CP_FORMAT_BLOCK_BYTES};
+    const struct cp_io_file_options options = {
+        .read_only = true, .regular = true, .block_bytes = CP_FORMAT_BLOCK_BYTES};
     struct cp_superblock block;
     struct cp_io_file *file;
     struct stat status;

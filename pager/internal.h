@@ -201,6 +201,9 @@ int cp_pager__fix_new(struct cp_pager *pager, uint64_t page, struct cp_fix *out_
 
 /* ---- lock.c ---- */
 
+/* Open a lock file with flags of open(2), never waiting. The descriptor; -EEXIST when something
+ * else stands in its place; or what the system says, the error recorded. */
+int cp_pager__lock_open(const char *path, int flags) CP_MUST_CHECK;
 /* Lock path (made when missing): exclusive for writers. CP_ELOCKED with the holder in the hint. */
 int cp_pager__lock_acquire(const char *path, bool read_only,
                            struct cp_store_lock *out_lock) CP_MUST_CHECK;

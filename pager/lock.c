@@ -85,15 +85,39 @@ static bool still_there(int fd, const char *path)
            held.st_dev == named.st_dev;
 }
 
+/*
+ * Open a lock file. Without waiting: what stands in its place may be a FIFO, which would otherwise
+ * wait until somebody opens its other end. Returns the descriptor or a code.
+ */
+int cp_pager__lock_open(const char *path, int flags)
+{
+    struct stat status;
+    int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+    int code = fd < 0 ? -errno : 0;
+    if (code == 0 && fstat(fd, &status) != 0)
+        code = -errno;
+    if (code == 0 && !S_ISREG(status.st_mode))
+        code = -EISDIR;
+    if (code == 0)
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    if (code == -EISDIR || code == -ENXIO) /* ENXIO: a socket, or a FIFO that is to be written */
+        return cp_error_set(-EEXIST, path, CP_NO_PAGE, CP_NO_LSN,
+                            "remove what is there: a lock file is made when it is missing",
+                            "open a lock file: this is not a regular file");
+    return cp_error_set(code, path, CP_NO_PAGE, CP_NO_LSN, NULL, "open a lock file");
+}
+
 static int acquire_once(const char *path, bool read_only, struct cp_store_lock *out_lock)
 {
     /* A reader too says who it is, where it may write. */
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int fd = cp_pager__lock_open(path, O_RDWR | O_CREAT);
     bool writable = fd >= 0;
-    if (fd < 0 && read_only && (errno == EACCES || errno == EROFS || errno == EPERM))
-        fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (read_only && (fd == -EACCES || fd == -EROFS || fd == -EPERM))
+        fd = cp_pager__lock_open(path, O_RDONLY);
     if (fd < 0)
-        return cp_error_set(-errno, path, CP_NO_PAGE, CP_NO_LSN, NULL, "open the lock file");
+        return fd;
     int code = set_lock(fd, read_only ? F_RDLCK : F_WRLCK);
     if (code == -EAGAIN || code == -EACCES)
         code = report_holder(fd, path);

@@ -583,6 +583,7 @@ int cp_pager__store_open(struct cp_pager *pager, const struct cp_pager_options *
 {
     const struct cp_io_file_options file_options = {
         .read_only = options->read_only,
+        .regular = true,
         .caching = options->engine == CP_ENGINE_MMAP ? CP_IO_BUFFERED : options->caching,
         .block_bytes = CP_FORMAT_BLOCK_BYTES,
     };

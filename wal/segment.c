@@ -62,6 +62,7 @@ int cp_wal__fill(struct cp_io *io, const char *path, enum cp_io_caching caching,
     struct cp_io_file_options options = {
         .create = true,
         .truncate = true,
+        .regular = true,
         .caching = caching,
         .block_bytes = CP_WAL__HEADER_BYTES,
     };
@@ -90,6 +91,7 @@ int cp_wal__open_file(const struct cp_wal *wal, const struct cp_wal__segment *se
 {
     struct cp_io_file_options options = {
         .read_only = read_only,
+        .regular = true,
         .dsync = dsync && !CP_BREAK_COMMIT_SYNC,
         .caching = wal->options.caching,
         .block_bytes = CP_WAL__UNIT_MAX,
@@ -99,6 +101,11 @@ int cp_wal__open_file(const struct cp_wal *wal, const struct cp_wal__segment *se
         return -ENOMEM;
     int code = cp_io_file_open(wal->io, path, &options, out_file);
     free(path);
+    if (code == CP_EFORMAT) { /* the segment, whichever it was, is not there */
+        struct cp_error error = *cp_error_info();
+        error.code = code = CP_ELOG;
+        cp_error_restore(&error);
+    }
     return code;
 }
 

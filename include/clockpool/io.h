@@ -76,6 +76,8 @@ struct cp_io_file_options {
     bool read_only;
     bool truncate;
     bool dsync;    /* O_DSYNC: a write is durable when it returns */
+    bool regular;  /* refuse (CP_EFORMAT) what is there and is neither a regular file nor a block
+                      device: opening a FIFO, say, waits until somebody opens its other end */
     uint32_t mode; /* permission bits; 0 means 0600 */
     enum cp_io_caching caching;
     uint32_t block_bytes; /* the caller's transfer unit and alignment; 0 means 4096. O_DIRECT is
@@ -92,7 +94,7 @@ struct cp_io_file_info {
                                         backend promise, from the file's block size on; 0: none */
 };
 
-/* Errors: -errno of open, with path and hint recorded. */
+/* Errors: -errno of open, or CP_EFORMAT (regular), with path and hint recorded. */
 CP_API int cp_io_file_open(struct cp_io *io, const char *path,
                            const struct cp_io_file_options *options,
                            struct cp_io_file **out_file) CP_MUST_CHECK;

@@ -36,6 +36,33 @@ static void file_exclusive_refuses_existing(void **state)
     close_subject(&s);
 }
 
+/* Opening must not wait, nor take a device for a file. */
+static void file_regular_refuses_other_kinds(void **state)
+{
+    struct subject s;
+    struct cp_io_file *file = NULL;
+    const struct cp_io_file_options read_only = {.read_only = true, .regular = true};
+    const struct cp_io_file_options create = {.create = true, .regular = true};
+    char path[64];
+    (void)state;
+    open_subject(&s, SYNC, 1);
+    snprintf(path, sizeof path, "io-test-%d.odd", (int)getpid());
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_int_equal(cp_io_file_open(s.io, path, &read_only, &file), CP_EFORMAT);
+    assert_string_equal(cp_error_info()->path, path);
+    assert_non_null(strstr(cp_error_info()->what, "fifo"));
+    assert_int_equal(cp_io_file_open(s.io, path, &create, &file), CP_EFORMAT);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(cp_io_file_open(s.io, "/dev/null", &read_only, &file), CP_EFORMAT);
+    assert_int_equal(cp_io_file_open(s.io, "/", &read_only, &file), CP_EFORMAT);
+    assert_null(file);
+    assert_int_equal(cp_io_file_open(s.io, path, &read_only, &file), -ENOENT);
+    assert_int_equal(cp_io_file_open(s.io, path, &create, &file), 0);
+    assert_int_equal(cp_io_file_close(file), 0);
+    assert_int_equal(unlink(path), 0);
+    close_subject(&s);
+}
+
 static void file_direct_on_disk_is_visible(void **state)
 {
     struct subject s;
@@ -266,6 +293,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(file_missing_reports_path_and_hint),
         cmocka_unit_test(file_exclusive_refuses_existing),
+        cmocka_unit_test(file_regular_refuses_other_kinds),
         cmocka_unit_test(file_direct_on_disk_is_visible),
         cmocka_unit_test(file_block_below_alignment_is_buffered),
         cmocka_unit_test(file_on_tmpfs_is_buffered_with_reason),
