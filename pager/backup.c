@@ -54,6 +54,7 @@ struct backup {
     struct cp_io_file *from, *to;           /* the two data files */
     unsigned char *chunk;                   /* owned; CHUNK_BYTES */
     struct cp_superblock superblock;        /* of step 2 */
+    uint64_t generation;                    /* of the superblock that was seen last */
     struct cp_page_format format;
     cp_lsn page_lsn; /* the highest in a page that was copied */
     struct cp_backup_progress progress;
@@ -161,25 +162,50 @@ static int tell_progress(struct backup *backup)
         return 0;
     int code = backup->options->progress(backup->options->ctx, &backup->progress);
     return code == 0 ? 0
-                     : cp_error_set(code, backup->destination, CP_NO_PAGE, CP_NO_LSN, "",
+                     : cp_error_set(code, backup->destination, CP_NO_PAGE, CP_NO_LSN,
+                                    "nothing of it was left: begin it again to have one",
                                     "the copy was stopped");
 }
 
-/*
- * A page as it was read: is it whole? One that is not is either being written, and soon done, or
- * it stays as it is.
+/* Has somebody the store open for writing, as far as can be told? */
+static bool being_written(const struct backup *backup)
+{
+    short type;
+    int fd;
+    int code = cp_pager__look_lock(backup->source, "lock", &type, &fd);
+    if (fd >= 0)
+        close(fd);
+    return code == -ENOENT ? false : code != 0 || type == F_WRLCK;
+}
+
+/* Is the superblock the one that was seen last? Who begins to write makes a new one durable first.
  */
-static int settle_page(struct backup *backup, unsigned char *data, uint64_t page)
+static bool same_generation(struct backup *backup)
+{
+    struct cp_superblock now;
+    bool valid[2];
+    if (cp_pager__look_superblock(backup->from, &now, valid) != 0)
+        return false;
+    const bool same = now.generation == backup->generation;
+    backup->generation = now.generation;
+    return same;
+}
+
+/*
+ * A page that is not whole is either being written, and soon done, or it stays as it is. It stays
+ * when nobody had the lock before it was read again, and nobody has begun to write since. Only
+ * where somebody writes is there anything to wait for. *verified: 0 once it is whole.
+ */
+static int reread_page(struct backup *backup, unsigned char *data, uint64_t page, int *verified)
 {
     const uint32_t page_size = backup->format.page_size;
-    int verified = cp_pager__page_verify(&backup->format, data, page);
-    backup->stats.pages++;
-    if (verified != 0 && cp_is_zero(data, page_size))
-        return 0;
-    bool reread = verified != 0;
-    for (unsigned attempt = 0; verified != 0 && attempt < REREAD_ATTEMPTS; attempt++) {
+    bool waited = false;
+    for (unsigned attempt = 0; *verified != 0 && attempt < REREAD_ATTEMPTS; attempt++) {
         const struct timespec pause = {.tv_nsec = REREAD_PAUSE_NS};
-        nanosleep(&pause, NULL);
+        const bool written = being_written(backup);
+        if (written)
+            nanosleep(&pause, NULL);
+        waited |= written;
         int code = cp_io_read(backup->from, data, page_size, page * page_size);
         if (code == -ENODATA) { /* cut off meanwhile: it is free */
             memset(data, 0, page_size);
@@ -187,8 +213,27 @@ static int settle_page(struct backup *backup, unsigned char *data, uint64_t page
         }
         if (code != 0)
             return code;
-        verified = cp_pager__page_verify(&backup->format, data, page);
+        *verified = cp_pager__page_verify(&backup->format, data, page);
+        if (*verified != 0 && !written && same_generation(backup))
+            break;
     }
+    return waited ? tell_progress(backup) : 0; /* many of them take long: who called may stop it */
+}
+
+/* A page as it was read: have it whole, or count it as bad. */
+static int settle_page(struct backup *backup, unsigned char *data, uint64_t page)
+{
+    const uint32_t page_size = backup->format.page_size;
+    int verified = cp_pager__page_verify(&backup->format, data, page);
+    const bool reread = verified != 0;
+    backup->stats.pages++;
+    if (reread && !cp_is_zero(data, page_size)) {
+        int code = reread_page(backup, data, page, &verified);
+        if (code != 0)
+            return code;
+    }
+    if (verified != 0 && cp_is_zero(data, page_size))
+        return 0;
     if (verified != 0) {
         if (backup->stats.unverified_pages++ == 0)
             backup->stats.first_unverified = page;
@@ -376,6 +421,7 @@ static int read_store(struct backup *backup)
     backup->format = (struct cp_page_format){.page_size = backup->superblock.page_size,
                                              .store_id = backup->superblock.store_id,
                                              .path = backup->source_data};
+    backup->generation = backup->superblock.generation;
     backup->stats.checkpoint_lsn = backup->superblock.checkpoint_lsn;
     backup->stats.needed_recovery = info.unclean && info.use != CP_STORE_WRITTEN;
     return 0;

@@ -105,7 +105,7 @@ static int show_copy(void *ctx, const struct cp_backup_progress *progress)
     copy->progress.verb = progress->log_bytes_done > 0 ? "copied, and log" : "copied";
     tool_progress_update(&copy->progress, progress->data_bytes_done + progress->log_bytes_done,
                          progress->data_bytes + progress->log_bytes_done, true);
-    return stop_signal != 0 ? -EINTR : 0;
+    return stop_signal != 0 ? -ECANCELED : 0;
 }
 
 static int copy_store(struct copy *copy, const char *from, const char *to)

@@ -27,8 +27,9 @@ struct cp_backup_progress {
 };
 
 struct cp_backup_options {
-    /* Called after each piece of at most 1 MiB. 0 to go on; a negative code ends the backup, which
-     * leaves nothing behind and returns that code. May be NULL. */
+    /* Called after each piece of at most 1 MiB, and after a page that had to be waited for. 0 to go
+     * on; a negative code ends the backup, which leaves nothing behind and returns that code. May
+     * be NULL. */
     int (*progress)(void *ctx, const struct cp_backup_progress *progress);
     void *ctx;
     struct cp_io *io; /* borrowed during the call; NULL: plain files */

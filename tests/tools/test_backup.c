@@ -32,6 +32,7 @@
 #define RUN          400u /* pages by which the file changes its length */
 #define LIVE_ROUNDS  4u
 #define CHANGES_MORE 150u
+#define BAD_PAGES    20u
 
 static char base[64];
 static enum cp_engine engine;
@@ -479,6 +480,78 @@ static void backup_stopped_leaves_nothing(void **state)
     fail();
 }
 
+/* Change a byte of each of count pages from page 33 on, behind everybody's back. */
+static void damage_pages(unsigned count)
+{
+    char path[200];
+    snprintf(path, sizeof path, "%s/data", in_base("store"));
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    for (off_t at = 33 * 4096 + 9; count > 0; count--, at += 4096) {
+        unsigned char byte;
+        assert_int_equal(pread(fd, &byte, 1, at), 1);
+        byte ^= 1;
+        assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+    }
+    close(fd);
+}
+
+static uint64_t reads_of_a_backup(uint64_t bad_pages)
+{
+    const struct cp_io_options sync = {.kind = CP_IO_SYNC};
+    struct cp_backup_options options = {0};
+    struct cp_backup_stats stats;
+    struct cp_io_stats io_stats;
+    assert_code(cp_io_create(&sync, &options.io), 0);
+    assert_code(cp_backup(in_base("store"), in_base("copy"), &options, &stats), 0);
+    assert_int_equal(stats.unverified_pages, bad_pages);
+    cp_io_stats(options.io, &io_stats);
+    cp_io_destroy(options.io);
+    remove_tree(in_base("copy"));
+    return io_stats.reads;
+}
+
+/* Nobody is writing them: a page once more, and both superblocks. */
+static void backup_damaged_pages_of_a_closed_store_are_not_waited_for(void **state)
+{
+    (void)state;
+    new_store(PAIRS);
+    uint64_t whole = reads_of_a_backup(0);
+    damage_pages(BAD_PAGES);
+    uint64_t damaged = reads_of_a_backup(BAD_PAGES);
+    print_message("%llu reads, with damage %llu\n", (unsigned long long)whole,
+                  (unsigned long long)damaged);
+    assert_true(damaged <= whole + 3 * BAD_PAGES);
+}
+
+static int count_calls(void *ctx, const struct cp_backup_progress *progress)
+{
+    (void)progress;
+    ++*(unsigned *)ctx;
+    return 0;
+}
+
+/* Somebody may be writing them; then each wait is one after which the copy can be stopped. */
+static void backup_damaged_pages_of_an_open_store_can_be_stopped(void **state)
+{
+    (void)state;
+    unsigned calls = 0, left = BAD_PAGES / 2;
+    struct cp_backup_options options = {.progress = count_calls, .ctx = &calls};
+    struct cp_backup_stats stats;
+    new_store(PAIRS);
+    damage_pages(BAD_PAGES);
+    struct cp_pager *pager = open_store("store");
+    assert_code(cp_backup(in_base("store"), in_base("copy"), &options, &stats), 0);
+    assert_int_equal(stats.unverified_pages, BAD_PAGES);
+    assert_true(calls > BAD_PAGES);
+    remove_tree(in_base("copy"));
+    options.progress = stop_there;
+    options.ctx = &left;
+    assert_code(cp_backup(in_base("store"), in_base("copy"), &options, &stats), -ECANCELED);
+    assert_true(cp_error_info()->hint[0] != '\0');
+    assert_int_equal(count_others(), 0);
+    cp_pager_abandon(pager);
+}
+
 static void backup_wrong_names_are_refused(void **state)
 {
     (void)state;
@@ -558,6 +631,8 @@ int main(void)
         cmocka_unit_test(backup_each_fault_leaves_a_whole_copy_or_nothing),
         cmocka_unit_test(backup_page_in_the_making_is_read_again),
         cmocka_unit_test(backup_stopped_leaves_nothing),
+        cmocka_unit_test(backup_damaged_pages_of_a_closed_store_are_not_waited_for),
+        cmocka_unit_test(backup_damaged_pages_of_an_open_store_can_be_stopped),
         cmocka_unit_test(backup_wrong_names_are_refused),
         cmocka_unit_test(backup_forged_superblocks_are_refused),
     };
