@@ -64,7 +64,10 @@ static void note_signal(int number)
     stop_signal = number;
 }
 
-/* An interrupted copy is removed before the process ends. */
+/*
+ * An interrupted copy is removed before the process ends. Who reads our messages may be gone before
+ * that: then they are lost, and the copy goes on.
+ */
 static void catch_signals(void)
 {
     struct sigaction action = {.sa_handler = note_signal};
@@ -72,6 +75,7 @@ static void catch_signals(void)
     (void)sigaction(SIGINT, &action, NULL);
     (void)sigaction(SIGTERM, &action, NULL);
     (void)sigaction(SIGHUP, &action, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
 }
 
 /* Die from the signal that was caught, as the shell expects it. */
