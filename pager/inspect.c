@@ -159,12 +159,12 @@ static void read_holder(int fd, struct cp_store_info *info)
     info->holder_command[i] = '\0';
 }
 
-/* A file of the log that does not come back is a part of it that is missing. */
-static int missing_log(const char *directory, int code)
+int cp_pager__missing_log(const char *directory, int code)
 {
-    if (code != -ENOENT)
+    if (code != -ENOENT && code != -ENOTDIR)
         return code;
-    return cp_error_set(CP_ELOG, directory, CP_NO_PAGE, CP_NO_LSN, "restore from a backup",
+    return cp_error_set(CP_ELOG, directory, CP_NO_PAGE, CP_NO_LSN,
+                        "restore the log's files, or restore from a backup",
                         "files of the log are missing");
 }
 
@@ -175,7 +175,7 @@ static void inspect_log(struct cp_io *io, const char *directory, struct cp_store
     info->log_code = -ENOENT;
     for (unsigned gone = 0; gone < GONE_ATTEMPTS && info->log_code == -ENOENT; gone++)
         info->log_code = cp_pager__log_open(directory, io, info->store_id, &wal);
-    info->log_code = missing_log(directory, info->log_code);
+    info->log_code = cp_pager__missing_log(directory, info->log_code);
     if (info->log_code != 0)
         return;
     cp_wal_stats(wal, &stats);
@@ -319,7 +319,7 @@ int cp_pager__log_scan(const char *directory, struct cp_io *io, uint64_t store_i
     }
     *out_end = reader.end;
     if (reader.visit_code == 0)
-        code = missing_log(directory, code);
+        code = cp_pager__missing_log(directory, code);
     if (code == 0 && out_wal != NULL) {
         *out_wal = wal;
     } else {
@@ -371,7 +371,7 @@ int cp_pager_scan_log(const char *directory, struct cp_io *given, cp_lsn from,
             break;
         const cp_lsn begin = from != 0 ? from : info.checkpoint_lsn;
         code = cp_pager__log_scan(directory, io, info.store_id, begin, visit, ctx, out_end, NULL);
-        if (from == 0)
+        if (begin == info.checkpoint_lsn)
             code = cp_pager__bad_checkpoint(directory, code, begin);
         code = scan_trimmed(directory, io, code, *out_end);
         if (from != 0 ||

@@ -36,6 +36,9 @@ void cp_pager__return_io(struct cp_io *given, struct cp_io *io);
 /* The log of a store, to be scanned. */
 int cp_pager__log_open(const char *directory, struct cp_io *io, uint64_t store_id,
                        struct cp_wal **out_wal) CP_MUST_CHECK;
+/* What opening or reading the log returned: a file of it that is not there, or its directory, is a
+ * part of the log that is missing (CP_ELOG). */
+int cp_pager__missing_log(const char *directory, int code) CP_MUST_CHECK;
 /*
  * As cp_pager_scan_log, of a store whose superblock is known. *out_end is set whatever is returned.
  * *out_wal (may be NULL): the log, knowing all segments up to *out_end; only when 0 is returned.

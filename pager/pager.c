@@ -3,6 +3,7 @@
  * The pager's front: opens a store, checks page numbers and hands on to the engine. Where the bytes
  * are is the engine's business, which pages are allocated spacemap.c's, what is durable sync.c's.
  */
+#include "inspect.h"
 #include "internal.h"
 #include "records.h"
 #include "rules.h"
@@ -128,7 +129,10 @@ static int open_log(struct cp_pager *pager)
         return cp_error_set(CP_EREADONLY, pager->data_path, CP_NO_PAGE, CP_NO_LSN,
                             "open it once for writing, or run `clockpool recover`",
                             "the store was not closed and must recover first");
-    return pager->read_only ? 0 : cp_wal_open(pager->io, pager->wal_path, &options, &pager->wal);
+    if (pager->read_only)
+        return 0;
+    int code = cp_wal_open(pager->io, pager->wal_path, &options, &pager->wal);
+    return cp_pager__missing_log(pager->directory, code);
 }
 
 static void set_up_images(struct cp_pager *pager)

@@ -26,6 +26,7 @@
  * Crash in here: the redo point is as before, and so are all records behind it. Pages written
  * meanwhile have their bases in the log as ever (images.c), so that the next recovery repairs them.
  */
+#include "inspect.h"
 #include "internal.h"
 #include "parts.h"
 #include "records.h"
@@ -528,7 +529,9 @@ static int scan(struct recovery *recovery, struct cp_wal *wal)
     int code = cp_wal_scan(wal, pager->superblock.checkpoint_lsn, visit_group, recovery, &end);
     if (code == 0 && recovery->first_scan)
         recovery->end = end;
-    return code == SCAN_ENOUGH ? 0 : code;
+    if (code == SCAN_ENOUGH)
+        return 0;
+    return cp_pager__bad_checkpoint(pager->directory, code, pager->superblock.checkpoint_lsn);
 }
 
 /* What did not fit at once, part by part. The log has started by then, so another handle reads. */

@@ -154,7 +154,7 @@ static int backup_run(struct copy *copy, const char *from, const char *to)
 {
     int code = copy_store(copy, from, to);
     if (code != 0)
-        return tool_fail("backup", code, copy->json);
+        return tool_fail_in("backup", from, code, copy->json);
     /* After a crash torn pages are as expected: the log that was copied has what they need. */
     const bool damaged = copy->stats.unverified_pages > 0 && !copy->stats.needed_recovery;
     int printed = TOOL_FINE;
@@ -286,6 +286,18 @@ static int fail_with(const struct copy *copy, int code, const char *path, const 
     return tool_fail("restore", code, copy->json);
 }
 
+/* Copying from, or what became of it in directory, failed. Of the backup itself it is no advice to
+ * restore from a backup. */
+static int restore_failed(const struct copy *copy, const char *directory, int code)
+{
+    struct cp_error error = *cp_error_info();
+    if (tool_exit_in(directory, code) == TOOL_FINDINGS) {
+        snprintf(error.hint, sizeof error.hint, "nothing was restored: use an earlier backup");
+        cp_error_restore(&error);
+    }
+    return tool_fail_in("restore", directory, code, copy->json);
+}
+
 static int restored(const struct copy *copy, const char *from, const char *to)
 {
     char groups[40], pages[40], seconds[40];
@@ -314,12 +326,12 @@ static int restore_run(struct copy *copy, const char *from, const char *to, cons
                          "restore a store");
     int code = copy_store(copy, from, temporary);
     if (code != 0) /* which has left nothing behind */
-        return tool_fail("restore", code, copy->json);
+        return restore_failed(copy, from, code);
     code = verify(copy, temporary);
     tool_progress_clear(&copy->progress);
     int result = TOOL_FINE;
     if (code != 0) {
-        result = tool_fail("restore", code, copy->json);
+        result = restore_failed(copy, temporary, code);
     } else if (copy->bad_pages > 0) {
         char what[64];
         snprintf(what, sizeof what, "%" PRIu64 " pages are damaged", copy->bad_pages);

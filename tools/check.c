@@ -37,6 +37,8 @@ struct check {
     struct tool_progress progress;
     uint64_t findings;
     json_t *list; /* owned; of the first FINDINGS_KEPT */
+    int log_code; /* 0, or what was found of the log from outside */
+    bool cut;     /* so was the data file */
 };
 
 static bool take(void *ctx, int option, const char *text)
@@ -104,10 +106,12 @@ static int check_outside(struct check *check, const char *directory)
         return code;
     check_superblocks(check, &info);
     code = cp_pager_scan_log(directory, NULL, 0, NULL, NULL, &end);
-    if (tool_exit_of(code) == TOOL_FINDINGS) {
+    if (tool_exit_in(directory, code) == TOOL_FINDINGS) {
         add_finding(check, cp_error_info());
+        check->log_code = code;
         code = 0;
     }
+    check->cut = info.cut;
     if (code == 0 && info.cut) { /* the store cannot be opened then: that is all there is to say */
         struct cp_error error = {.code = CP_EFORMAT, .page = CP_NO_PAGE, .lsn = CP_NO_LSN};
         snprintf(error.what, sizeof error.what,
@@ -168,14 +172,15 @@ static int run(struct check *check, const char *directory)
     tool_progress_begin(&check->progress, "replayed log,");
     int code = check_outside(check, directory);
     if (code != 0)
-        return tool_fail("check", code, check->json);
+        return tool_fail_in("check", directory, code, check->json);
     code = cp_pager_open(directory, &options, &pager);
     tool_progress_clear(&check->progress);
     /* Damage found from outside already explains why it cannot be opened. */
     if (code != 0 && check->findings == 0)
-        return tool_fail("check", code, check->json);
+        return tool_fail_in("check", directory, code, check->json);
     if (code != 0) {
-        add_finding(check, cp_error_info());
+        if (code != check->log_code && !(check->cut && code == CP_EFORMAT))
+            add_finding(check, cp_error_info());
     } else {
         code = check_inside(check, pager);
         cp_pager_stats(pager, &stats);
@@ -184,7 +189,7 @@ static int run(struct check *check, const char *directory)
         else
             code = cp_pager_close(pager);
         if (code != 0)
-            return tool_fail("check", code, check->json);
+            return tool_fail_in("check", directory, code, check->json);
     }
     int printed = TOOL_FINE;
     if (check->json)

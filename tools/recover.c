@@ -76,11 +76,11 @@ static int run(struct recovery *recovery, const char *directory)
     int code = cp_pager_open(directory, &options, &pager);
     tool_progress_clear(&recovery->progress);
     if (code != 0)
-        return tool_fail("recover", code, recovery->json);
+        return tool_fail_in("recover", directory, code, recovery->json);
     cp_pager_stats(pager, &stats);
     code = cp_pager_close(pager);
     if (code != 0)
-        return tool_fail("recover", code, recovery->json);
+        return tool_fail_in("recover", directory, code, recovery->json);
     const double seconds = tool_progress_seconds(&recovery->progress);
     if (recovery->json)
         return tool_print_json("recover",

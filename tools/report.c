@@ -4,6 +4,8 @@
 
 #include "common/units.h"
 
+#include <clockpool/inspect.h>
+#include <clockpool/base/error.h>
 #include <clockpool/base/thread.h>
 
 #include <errno.h>
@@ -44,6 +46,19 @@ int tool_exit_of(int code)
     default:
         return TOOL_IO;
     }
+}
+
+int tool_exit_in(const char *directory, int code)
+{
+    struct cp_store_info info;
+    int status = tool_exit_of(code);
+    if (code != CP_EFORMAT)
+        return status;
+    const struct cp_error saved = *cp_error_info();
+    if (cp_pager_inspect(directory, NULL, &info) == 0)
+        status = TOOL_FINDINGS;
+    cp_error_restore(&saved);
+    return status;
 }
 
 /* ---- the command line -------------------------------------------------------------------------
@@ -152,10 +167,10 @@ static const char *general_advice(int status)
     }
 }
 
-int tool_fail(const char *command, int code, bool json)
+/* As tool_fail, with the exit status known. */
+static int fail_as(int status, const char *command, bool json)
 {
     char line[800];
-    const int status = tool_exit_of(code);
     struct cp_error error = *cp_error_info();
     cp_error_format(line, sizeof line);
     fprintf(stderr, "clockpool %s: %s%s%s\n", command, line, error.hint[0] != '\0' ? "" : "; ",
@@ -163,6 +178,16 @@ int tool_fail(const char *command, int code, bool json)
     if (json)
         (void)tool_print_json(command, json_pack("{s:o}", "error", tool_error_json(&error)));
     return status;
+}
+
+int tool_fail(const char *command, int code, bool json)
+{
+    return fail_as(tool_exit_of(code), command, json);
+}
+
+int tool_fail_in(const char *command, const char *directory, int code, bool json)
+{
+    return fail_as(tool_exit_in(directory, code), command, json);
 }
 
 int tool_print_json(const char *command, json_t *object)

@@ -21,6 +21,12 @@ enum tool_exit {
 
 /* The exit status for a code of the library; 0 for 0. */
 int tool_exit_of(int code);
+/*
+ * The same of a command about the store in directory. CP_EFORMAT is "not a store" unless its
+ * superblock is good: then it is one, and what contradicts itself is damaged. The thread's last
+ * error stays.
+ */
+int tool_exit_in(const char *directory, int code);
 
 /* ---- the command line -------------------------------------------------------------------------
  */
@@ -57,6 +63,7 @@ bool tool_wrong_argument(const char *command, const char *format, ...)
  * and, with json, an object {"error": ...} on standard output. Returns the exit status.
  */
 int tool_fail(const char *command, int code, bool json);
+int tool_fail_in(const char *command, const char *directory, int code, bool json);
 /* An error as an object: code, name, text, path, page, lsn, what, hint. */
 json_t *tool_error_json(const struct cp_error *error);
 /* One line, "page 7: what: text (NAME); hint", into text. */

@@ -230,7 +230,7 @@ static int run(struct listing *listing, const char *directory)
     int code = scan(listing, directory, &end);
     tool_progress_clear(&listing->progress);
     const struct cp_error damage = *cp_error_info();
-    const int status = tool_exit_of(code);
+    const int status = tool_exit_in(directory, code);
     if (code != 0 && status != TOOL_FINDINGS)
         return tool_fail("wal", code, listing->json);
     int printed;

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "pairs.h"
 
+#include <clockpool/base/checksum.h>
+
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define EXTRA_MAGIC UINT64_C(0x6172747865) /* "extra" */
 
@@ -218,4 +222,22 @@ int64_t pairs_verify(struct cp_pager *pager, const _Atomic uint64_t *acks)
         all_right = wrong(count, "allocated pages are not those in use", stats.allocated_pages,
                           1 + 2 * count + extras);
     return all_right ? (int64_t)changes : CP_EFORMAT;
+}
+
+bool pairs_forge(const char *directory, unsigned offset, uint64_t value)
+{
+    unsigned char block[4096];
+    char path[200];
+    bool done = true;
+    snprintf(path, sizeof path, "%s/data", directory);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    for (unsigned slot = 0; slot < 2 && done; slot++) {
+        done = pread(fd, block, sizeof block, slot * 65536) == sizeof block;
+        memcpy(block + offset, &value, sizeof value);
+        uint64_t checksum = cp_checksum(block, 4088, UINT64_C(0x434c4f434b504c31));
+        memcpy(block + 4088, &checksum, sizeof checksum);
+        done = done && pwrite(fd, block, sizeof block, slot * 65536) == sizeof block;
+    }
+    close(fd);
+    return done;
 }

@@ -45,4 +45,8 @@ int pairs_change(struct cp_pager *pager, uint64_t count, uint64_t *random, _Atom
  */
 int64_t pairs_verify(struct cp_pager *pager, const _Atomic uint64_t *acks);
 
+/* Put a value into both superblocks of a closed store, and make their checksums right
+ * (docs/file-format.md). False when that cannot be done. */
+bool pairs_forge(const char *directory, unsigned offset, uint64_t value);
+
 #endif

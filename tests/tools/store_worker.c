@@ -8,6 +8,7 @@
  *                                input ends; close. ACKS: a file with the last version of each pair
  *                                that is durable, kept up to date
  *   crash DIR ACKS N             change N pairs, then die by SIGKILL
+ *   forge DIR OFFSET VALUE       put a value into both superblocks, with good checksums
  *   verify DIR ACKS              is all that ACKS says there, and nothing torn? ACKS may be -
  *
  * Exit status 0 when all went well, 1 otherwise.
@@ -133,6 +134,9 @@ int main(int argc, char **argv)
     if (strcmp(argv[1], "create") == 0 && argc == 5)
         return fail(pairs_create(argv[2], (uint32_t)strtoul(argv[4], NULL, 10),
                                  strtoull(argv[3], NULL, 10)));
+    if (strcmp(argv[1], "forge") == 0 && argc == 5)
+        return !pairs_forge(argv[2], (unsigned)strtoul(argv[3], NULL, 10),
+                            strtoull(argv[4], NULL, 10));
     /* Who reads the log beside a writer gets through between two checkpoints, on a busy machine
      * too. */
     if (strcmp(argv[1], "write") == 0)

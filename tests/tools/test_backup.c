@@ -11,7 +11,6 @@
 
 #include <clockpool/backup.h>
 #include <clockpool/inspect.h>
-#include <clockpool/base/checksum.h>
 #include <clockpool/base/thread.h>
 #include "support/fault_io.h"
 #include "support/tree.h"
@@ -567,23 +566,6 @@ static void backup_wrong_names_are_refused(void **state)
     verify_copy();
 }
 
-/* Put a value into both superblocks and make their checksums right: docs/file-format.md. */
-static void forge(unsigned offset, uint64_t value)
-{
-    unsigned char block[4096];
-    char path[200];
-    snprintf(path, sizeof path, "%s/data", in_base("store"));
-    int fd = open(path, O_RDWR | O_CLOEXEC);
-    for (unsigned slot = 0; slot < 2; slot++) {
-        assert_int_equal(pread(fd, block, sizeof block, slot * 65536), sizeof block);
-        memcpy(block + offset, &value, sizeof value);
-        uint64_t checksum = cp_checksum(block, 4088, UINT64_C(0x434c4f434b504c31));
-        memcpy(block + 4088, &checksum, sizeof checksum);
-        assert_int_equal(pwrite(fd, block, sizeof block, slot * 65536), sizeof block);
-    }
-    close(fd);
-}
-
 /* Superblocks made on purpose: a code, nothing left behind, and the look from outside goes on. */
 static void backup_forged_superblocks_are_refused(void **state)
 {
@@ -607,7 +589,7 @@ static void backup_forged_superblocks_are_refused(void **state)
         cp_lsn end;
         print_message("forgery %u\n", i);
         new_store(FEW_PAIRS);
-        forge(forgeries[i].offset, forgeries[i].value);
+        assert_true(pairs_forge(in_base("store"), forgeries[i].offset, forgeries[i].value));
         int code = cp_backup(in_base("store"), in_base("copy"), NULL, NULL);
         assert_code(code, forgeries[i].backup);
         assert_int_equal(count_others(), 0);
