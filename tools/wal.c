@@ -7,6 +7,7 @@
 
 #include <clockpool/inspect.h>
 #include <clockpool/wal.h>
+#include <clockpool/base/error.h>
 
 #include <errno.h>
 #include <inttypes.h>
@@ -223,11 +224,44 @@ static int scan(struct listing *listing, const char *directory, cp_lsn *out_end)
     return code;
 }
 
+/* Looks for a position among the groups' starts and ends. */
+static int find_position(void *ctx, const struct cp_wal_group *group)
+{
+    cp_lsn *position = ctx;
+    if (*position == group->start || *position == group->end)
+        *position = 0;
+    return 0;
+}
+
+/* Nothing could be read at the position that was asked for. If that is because no group begins
+ * there, the position is wrong, and not the log. Returns the code of what it is. */
+static int explain_from(const struct listing *listing, const char *directory, int code)
+{
+    const struct cp_error saved = *cp_error_info();
+    struct cp_store_info info;
+    cp_lsn position = listing->from, end = 0;
+    if (code != -EINVAL && tool_exit_of(code) != TOOL_FINDINGS)
+        return code;
+    if (cp_pager_inspect(directory, NULL, &info) != 0 || info.log_code != 0)
+        return cp_error_restore(&saved);
+    (void)!cp_pager_scan_log(directory, NULL, 0, find_position, &position, &end);
+    if (position == 0 || (listing->from % 8 == 0 && listing->from >= info.log_first &&
+                          listing->from < info.checkpoint_lsn))
+        return cp_error_restore(&saved);
+    return cp_error_set(-EINVAL, directory, CP_NO_PAGE, listing->from,
+                        "name a group's start or end, as this command prints them without --from",
+                        "--from %" PRIu64 ": no group begins there; the log has LSN %" PRIu64
+                        " to %" PRIu64,
+                        listing->from, info.log_first, end);
+}
+
 static int run(struct listing *listing, const char *directory)
 {
     cp_lsn end = 0;
     tool_progress_begin(&listing->progress, "read");
     int code = scan(listing, directory, &end);
+    if (code != 0 && listing->from != 0 && listing->group_count == 0)
+        code = explain_from(listing, directory, code);
     tool_progress_clear(&listing->progress);
     const struct cp_error damage = *cp_error_info();
     const int status = tool_exit_in(directory, code);
