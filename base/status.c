@@ -89,7 +89,7 @@ const char *cp_error_os_hint(int code)
     case -ENFILE:
         return "raise the limit on open files (ulimit -n)";
     case -ENOENT:
-        return "check the path, or create the store first";
+        return "check the path";
     default:
         return "";
     }

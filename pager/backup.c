@@ -136,7 +136,7 @@ static int make_directory(struct backup *backup)
         }
     }
     if (code != 0)
-        return code;
+        return cp_pager__explain_parent(backup->parent, code);
     backup->data = cp_pager__path(backup->temporary, "data");
     backup->wal = cp_pager__path(backup->temporary, "wal");
     backup->lock = cp_pager__path(backup->temporary, "lock");

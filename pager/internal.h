@@ -222,6 +222,8 @@ void cp_pager__store_close(struct cp_pager *pager);
 /* "parent/.name.tmp-random" beside directory, and the parent. Both are new strings. */
 int cp_pager__temporary_beside(const char *directory, char **out_temporary,
                                char **out_parent) CP_MUST_CHECK;
+/* The code of what failed in parent: when that is because it is not there, the error says so. */
+int cp_pager__explain_parent(const char *parent, int code) CP_MUST_CHECK;
 /* Remove a store's files and then its directory, as far as that goes. Nothing to report. */
 void cp_pager__store_remove(struct cp_io *io, const char *directory);
 /* Read both slots; one that cannot be read is all zeros. */

@@ -69,6 +69,15 @@ int cp_pager__temporary_beside(const char *directory, char **out_temporary, char
     return 0;
 }
 
+int cp_pager__explain_parent(const char *parent, int code)
+{
+    if (code != -ENOENT || access(parent, F_OK) == 0)
+        return code;
+    return cp_error_set(code, parent, CP_NO_PAGE, CP_NO_LSN,
+                        "make this directory first, or check the path",
+                        "the directory in which to make another does not exist");
+}
+
 /* ---- superblocks ------------------------------------------------------------------------------
  */
 
@@ -350,6 +359,7 @@ static int create_beside(const char *directory, struct new_store *store)
             code = cp_io_directory_sync(io, parent);
         }
     }
+    code = cp_pager__explain_parent(parent, code);
     free(temporary);
     free(parent);
     return code;
@@ -457,8 +467,7 @@ static int create_and_lock(struct cp_pager *pager, const struct cp_pager_options
         return exists;
     if (exists == 0 && !options->create)
         return cp_error_set(-ENOENT, directory, CP_NO_PAGE, CP_NO_LSN,
-                            "check the path, or create the store (options.create)",
-                            "there is no store");
+                            "check the path, or create the store first", "there is no store");
     if (exists == 0) {
         int code = random_u64(&store.store_id);
         if (code != 0)
@@ -493,7 +502,7 @@ static int create_and_lock(struct cp_pager *pager, const struct cp_pager_options
     }
     if (options->create && options->exclusive)
         return cp_error_set(-EEXIST, directory, CP_NO_PAGE, CP_NO_LSN,
-                            "open it without options.exclusive, or name another directory",
+                            "use the store that is there, or name another directory",
                             "the store exists already");
     return cp_pager__lock_acquire(lock_path, options->read_only, &pager->lock);
 }

@@ -82,6 +82,8 @@ static void create_without_parent_fails_cleanly(void **state)
     options.create = true;
     snprintf(path, sizeof path, "%s/inner", new_store());
     assert_code(try_open(&options, path), -ENOENT);
+    assert_string_equal(cp_error_info()->path, store_path());
+    assert_non_null(strstr(cp_error_info()->what, "does not exist"));
 }
 
 static void open_bad_options_give_einval(void **state)
