@@ -37,7 +37,7 @@ static const char backup_help[] =
     "copied\n"
     "since superblocks or log are; 2 wrong usage; 3 DIR is no store or not accessible, or DEST "
     "exists;\n"
-    "4 I/O error or full disk, and nothing was left\n"
+    "4 I/O error or full disk, and nothing was left; or standard output failed, and DEST is there\n"
     "\n"
     "example: clockpool backup orders /backup/orders-monday\n";
 
@@ -53,7 +53,9 @@ static const char restore_help[] =
     "\n"
     "exit status: 0 restored; 1 the backup is damaged, and nothing was left in DEST; 2 wrong "
     "usage;\n"
-    "3 BACKUP is no store or not accessible, or DEST exists; 4 I/O error or full disk\n"
+    "3 BACKUP is no store or not accessible, or DEST exists; 4 I/O error or full disk, and "
+    "nothing\n"
+    "was left; or standard output failed, and DEST is there\n"
     "\n"
     "example: clockpool restore /backup/orders-monday orders\n";
 
