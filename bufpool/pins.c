@@ -169,6 +169,8 @@ uint32_t cp_bufpool_list_pins(struct cp_bufpool *pool, struct cp_pin *pins, uint
     struct slot_pins slots;
     uint32_t total = 0;
 
+    if (!cp_fork_guard_same(&pool->fork_guard))
+        return 0;
     if (pool->pins != NULL)
         return list_tracked(pool, pins, capacity);
     slots.count =

@@ -30,6 +30,26 @@ static void fill_log_stats(struct cp_pager *pager, struct cp_pager_stats *stats)
     stats->recovery_us = pager->recovered.duration_us;
 }
 
+/* What locks guard. In a forked child somebody may hold them who was left behind in the parent. */
+static void fill_guarded(struct cp_pager *pager, struct cp_pager_stats *stats)
+{
+    const struct cp_space_map *map = &pager->map;
+    pthread_mutex_lock(&pager->alloc_mutex);
+    stats->page_count = cp_pager__page_count(pager);
+    stats->file_bytes = pager->file_bytes;
+    /* free_total counts to the end of the last span, which page_count may not reach. */
+    uint64_t in_spans = map->span_count * pager->span;
+    uint64_t in_store = stats->page_count - pager->first_map_page;
+    stats->allocated_pages = in_spans - map->free_total - map->span_count;
+    for (uint64_t span = 0; span < map->span_count; span++)
+        stats->allocated_pages -= map->pending[span].taken_count;
+    stats->free_pages = in_store - stats->allocated_pages - map->span_count;
+    pthread_mutex_unlock(&pager->alloc_mutex);
+    pthread_mutex_lock(&pager->superblock_mutex);
+    stats->generation = pager->superblock.generation;
+    pthread_mutex_unlock(&pager->superblock_mutex);
+}
+
 void cp_pager_stats(struct cp_pager *pager, struct cp_pager_stats *out_stats)
 {
     struct cp_pager_stats stats = {
@@ -42,21 +62,8 @@ void cp_pager_stats(struct cp_pager *pager, struct cp_pager_stats *out_stats)
         .page_size = pager->page_size,
         .syncs = atomic_load_explicit(&pager->sync_count, memory_order_relaxed),
     };
-    pthread_mutex_lock(&pager->alloc_mutex);
-    const struct cp_space_map *map = &pager->map;
-    stats.page_count = cp_pager__page_count(pager);
-    stats.file_bytes = pager->file_bytes;
-    /* free_total counts to the end of the last span, which page_count may not reach. */
-    uint64_t in_spans = map->span_count * pager->span;
-    uint64_t in_store = stats.page_count - pager->first_map_page;
-    stats.allocated_pages = in_spans - map->free_total - map->span_count;
-    for (uint64_t span = 0; span < map->span_count; span++)
-        stats.allocated_pages -= map->pending[span].taken_count;
-    stats.free_pages = in_store - stats.allocated_pages - map->span_count;
-    pthread_mutex_unlock(&pager->alloc_mutex);
-    pthread_mutex_lock(&pager->superblock_mutex);
-    stats.generation = pager->superblock.generation;
-    pthread_mutex_unlock(&pager->superblock_mutex);
+    if (cp_fork_guard_same(&pager->fork_guard))
+        fill_guarded(pager, &stats);
     if (pager->wal != NULL)
         cp_wal_stats(pager->wal, &stats.wal);
     fill_log_stats(pager, &stats);

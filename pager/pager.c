@@ -742,5 +742,7 @@ int cp_pager_resize(struct cp_pager *pager, uint64_t budget_bytes)
 
 uint32_t cp_pager_list_pins(struct cp_pager *pager, struct cp_pin *pins, uint32_t capacity)
 {
+    if (!cp_fork_guard_same(&pager->fork_guard))
+        return 0; /* and its lock may be held by who was left behind in the parent */
     return pager->engine->ops->list_pins(pager->engine, pins, capacity);
 }

@@ -414,6 +414,10 @@ void cp_wal_stats(const struct cp_wal *wal, struct cp_wal_stats *out_stats)
         .failed = atomic_load_explicit(&wal->failed, memory_order_relaxed) != 0,
     };
     stats.appended_bytes = stats.end - wal->session_start;
+    if (!cp_fork_guard_same(&wal->guard)) { /* who holds the locks may not be in this process */
+        *out_stats = stats;
+        return;
+    }
     pthread_mutex_lock(&shared->flush_lock);
     stats.flush_waits = wal->flush_waits;
     stats.flights_beside = wal->flights_beside;

@@ -608,6 +608,7 @@ struct cp_bufpool_stats {
 
 #define CP_BUFPOOL_STATS_HUGE 1u /* fill huge_bytes */
 
+/* In a forked child, which waits for no lock, sizes and the working set are 0. */
 CP_API void cp_bufpool_stats(struct cp_bufpool *pool, uint32_t flags,
                              struct cp_bufpool_stats *out_stats);
 
@@ -621,7 +622,8 @@ struct cp_pin {
     uint64_t age_ns;   /* since the fix, 0 when not tracked */
 };
 
-/* Fill pins with up to capacity entries, oldest first when tracked. Returns how many exist. */
+/* Fill pins with up to capacity entries, oldest first when tracked. Returns how many exist; 0 in a
+ * forked child. */
 CP_API uint32_t cp_bufpool_list_pins(struct cp_bufpool *pool, struct cp_pin *pins,
                                      uint32_t capacity);
 

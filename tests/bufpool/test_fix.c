@@ -223,10 +223,18 @@ static void fix_forked_child_is_told(void **state)
     const uint64_t page = 3;
     world_simple(&w, 4 * MIB, PAGES);
     check_version(&w, 0, 3, 0);
+    pthread_mutex_lock(&w.pool->clock_lock); /* as a thread that the child has not got */
+    pthread_mutex_lock(&w.pool->files_lock);
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
-        bool told = cp_bufpool_fix(w.file[0], 3, CP_SHARED, &fix) == CP_EFORKED &&
+        struct cp_bufpool_stats stats;
+        struct cp_pin pin;
+        alarm(20); /* ends a child that waits */
+        cp_bufpool_stats(w.pool, 0, &stats);
+        bool told = stats.misses == 1 && stats.used_bytes == 0 &&
+                    cp_bufpool_list_pins(w.pool, &pin, 1) == 0 &&
+                    cp_bufpool_fix(w.file[0], 3, CP_SHARED, &fix) == CP_EFORKED &&
                     cp_bufpool_try_fix(w.file[0], 3, CP_SHARED, &fix) == CP_EFORKED &&
                     cp_bufpool_fix_new(w.file[0], 3, &fix) == CP_EFORKED &&
                     cp_bufpool_begin(w.file[0], &page, 1, CP_SHARED, &ticket) == CP_EFORKED &&
@@ -238,6 +246,8 @@ static void fix_forked_child_is_told(void **state)
     }
     int status = 0;
     assert_int_equal(waitpid(child, &status, 0), child);
+    pthread_mutex_unlock(&w.pool->files_lock);
+    pthread_mutex_unlock(&w.pool->clock_lock);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 0);
     check_version(&w, 0, 3, 0);

@@ -159,6 +159,33 @@ static void forked_child_is_refused(void **state)
     assert_ok(cp_pager_close(pager));
 }
 
+/* A thread that is not in the child may hold any lock: what only looks must not wait for it. */
+static void forked_child_looks_without_locks(void **state)
+{
+    (void)state;
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    allocate_filled(pager, 1);
+    pthread_mutex_lock(&pager->alloc_mutex);
+    pthread_mutex_lock(&pager->superblock_mutex);
+    pid_t child = fork();
+    if (child == 0) {
+        struct cp_pager_stats stats;
+        struct cp_pin pin;
+        alarm(20); /* ends a child that waits */
+        cp_pager_stats(pager, &stats);
+        end_child(stats.page_size == 4096 && stats.page_count == 0 &&
+                  strcmp(stats.path, data_path()) == 0 && stats.pool.io_backend != NULL &&
+                  cp_pager_list_pins(pager, &pin, 1) == 0 &&
+                  cp_pager_is_allocated(pager, 40) == CP_EFORKED);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    pthread_mutex_unlock(&pager->superblock_mutex);
+    pthread_mutex_unlock(&pager->alloc_mutex);
+    assert_int_equal(status, 0);
+    assert_ok(cp_pager_close(pager));
+}
+
 static void read_only_readers_share_and_writers_wait(void **state)
 {
     (void)state;
@@ -517,6 +544,7 @@ int main(void)
         cmocka_unit_test(open_with_other_page_size_gives_einval),
         cmocka_unit_test(open_twice_gives_elocked_naming_the_holder),
         cmocka_unit_test(forked_child_is_refused),
+        cmocka_unit_test(forked_child_looks_without_locks),
         cmocka_unit_test(read_only_readers_share_and_writers_wait),
         cmocka_unit_test(pages_survive_reopening_at_every_page_size),
         cmocka_unit_test(abandon_drops_what_was_not_synced_and_says_unclean),

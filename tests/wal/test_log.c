@@ -404,14 +404,22 @@ static void log_in_forked_child_is_refused(void **state)
     (void)state;
     create_started(&s, SEGMENT);
     assert_int_equal(append_group(s.wal, 0, 0, 10, &end), 0);
+    pthread_mutex_lock(&s.wal->flush_lock); /* as a thread that the child has not got */
+    pthread_mutex_lock(&s.wal->segments_lock);
     pid_t child = fork();
     if (child == 0) {
-        bool right = append_group(s.wal, 0, 1, 10, &end) == CP_EFORKED &&
+        struct cp_wal_stats stats;
+        alarm(20); /* ends a child that waits */
+        cp_wal_stats(s.wal, &stats);
+        bool right = stats.end == end && stats.segment_count == 0 &&
+                     append_group(s.wal, 0, 1, 10, &end) == CP_EFORKED &&
                      cp_wal_flush(s.wal, end) == CP_EFORKED &&
                      cp_wal_prepare(s.wal, 0) == CP_EFORKED;
         _exit(right ? 0 : 1);
     }
     assert_int_equal(waitpid(child, &status, 0), child);
+    pthread_mutex_unlock(&s.wal->segments_lock);
+    pthread_mutex_unlock(&s.wal->flush_lock);
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     assert_int_equal(cp_wal_flush(s.wal, end), 0);
     destroy_log(&s);
