@@ -17,6 +17,7 @@
  *    its completion side by the reaper only.
  * 3. While there is work to reap and a thread sleeps on its own word, somebody has the reaper's
  *    role, or has been woken to take it. Every release of the role and every submit sees to that.
+ *    What is in line is work too: who asks for a batch submits where a sleeper may wait for it.
  *
  * Locks: `lock` and `submit_lock` are leaves, never held together, and neither is held over a
  * callback. submit_lock is held over the submitting system call, lock over none but futex wakes of
@@ -128,10 +129,15 @@ static uint64_t outstanding(struct cp_io_ring *ring)
     return atomic_load_explicit(&ring->outstanding, memory_order_seq_cst);
 }
 
-/* Could a reaper get something, now or by sleeping in the kernel? */
+/*
+ * Could a reaper get something, now or by sleeping in the kernel? Without a kernel there is nothing
+ * but what has been put: a reaper carries it out.
+ */
 static bool has_work(struct cp_io_ring *ring)
 {
-    return !stack_empty(&ring->finished) || (ring->raw != NULL && outstanding(ring) != 0);
+    if (!stack_empty(&ring->finished))
+        return true;
+    return ring->raw != NULL ? outstanding(ring) != 0 : !stack_empty(&ring->incoming);
 }
 
 static bool same_process(const struct cp_io_ring *ring)
@@ -399,14 +405,31 @@ void cp_io_ring_submit(struct cp_io_ring *ring)
     kick(ring);
 }
 
+/*
+ * Might somebody wait for what has just been put, whom nothing else wakes? A sleeper, while nobody
+ * reaps: as in kick. Or a reaper who went to sleep in the kernel over nothing, having seen that
+ * something was outstanding before it was in line. Whoever else waits comes here by himself: when
+ * something completes, or on the way to sleep, when has_work shows it to him.
+ */
+static bool owed_to_waiter(struct cp_io_ring *ring)
+{
+    /* seq_cst, all three: after the push, as in kick; the reaper lowers in_flight before it looks
+     * for more to submit */
+    if (!atomic_load_explicit(&ring->role_taken, memory_order_seq_cst))
+        return atomic_load_explicit(&ring->sleeper_count, memory_order_seq_cst) != 0;
+    return ring->raw != NULL && atomic_load_explicit(&ring->in_flight, memory_order_seq_cst) == 0;
+}
+
 void cp_io_ring_submit_batch(struct cp_io_ring *ring)
 {
-    if (ring->raw == NULL || !same_process(ring))
+    if (!same_process(ring))
         return;
     /* relaxed: what is missed here goes with the next call */
     uint64_t in_flight = atomic_load_explicit(&ring->in_flight, memory_order_relaxed);
     uint64_t all = atomic_load_explicit(&ring->outstanding, memory_order_relaxed);
-    if (all >= in_flight + cp_max_u64(BATCH_LEAST, in_flight / BATCH_SHARE))
+    bool enough =
+        ring->raw != NULL && all >= in_flight + cp_max_u64(BATCH_LEAST, in_flight / BATCH_SHARE);
+    if (enough || owed_to_waiter(ring))
         cp_io_ring_submit(ring);
 }
 

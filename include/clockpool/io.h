@@ -220,8 +220,9 @@ CP_API void cp_io_ring_submit(struct cp_io_ring *ring);
 
 /*
  * The same once enough is in line to be worth a system call: four requests, and an eighth of what
- * is in flight. For who puts one by one and computes in between: the device goes on meanwhile. The
- * synchronous backend, which would block, waits for cp_io_ring_submit. Any thread.
+ * is in flight; or where another thread sleeps that may be waiting for it. For who puts one by one
+ * and computes in between: the device goes on meanwhile. The synchronous backend, which would
+ * block, waits for such a thread or for cp_io_ring_submit. Any thread.
  */
 CP_API void cp_io_ring_submit_batch(struct cp_io_ring *ring);
 

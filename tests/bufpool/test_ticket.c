@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A ticket whose read another thread reaps while its owner looks at it. */
+/* Tickets while other threads reap their reads, or wait for the same pages. */
 #include "helpers.h"
+
+#include <sched.h>
 
 static struct world *hooked;
 static struct cp_ticket *watched;
@@ -64,11 +66,75 @@ static void ticket_that_arrives_during_wait_some_is_fixed_once(void **state)
     end_held(&w, &ticket);
 }
 
+/* ---- a page that somebody has begun to read but not yet put in line -----------------------------
+ */
+
+struct other_fixer {
+    struct world *w;
+    pthread_t thread;
+    bool begun;
+};
+
+static struct other_fixer fixer;
+
+static void *fix_the_same(void *argument)
+{
+    check_version(argument, 0, 8, 0);
+    return NULL;
+}
+
+static uint64_t waits_of(struct world *w)
+{
+    struct cp_io_ring_stats stats;
+    cp_io_ring_stats(w->pool->rings[0], &stats);
+    return stats.waits;
+}
+
+/* In begin, after the claim: another thread goes to sleep for the page. */
+static void have_another_wait(const char *point, struct cp_bufpool_file *file, uint64_t page)
+{
+    (void)file;
+    if (fixer.begun || strcmp(point, "claimed") != 0 || page != 8)
+        return;
+    fixer.begun = true;
+    uint64_t before = waits_of(fixer.w);
+    assert_int_equal(pthread_create(&fixer.thread, NULL, fix_the_same, fixer.w), 0);
+    while (waits_of(fixer.w) == before) /* the watchdog bounds it */
+        sched_yield();
+}
+
+/* The owner of the ticket does not come back before the other thread has had the page. */
+static void ticket_begun_while_another_sleeps_for_it_is_read(void **state)
+{
+    (void)state;
+    struct world w;
+    struct watchdog dog;
+    struct cp_ticket ticket;
+    const uint64_t page = 8;
+    for (enum world_rings rings = RINGS_DEFERRED; rings <= RINGS_SYNC; rings++) {
+        const struct cp_bufpool_options options = {.budget_bytes = 8 * MIB, .ring_count = 1};
+        world_open_with(&w, &options, rings);
+        world_add_file(&w, 0, 4096, 64);
+        watchdog_start(&dog, &w, WATCHDOG_LIMIT / 4);
+        fixer = (struct other_fixer){.w = &w};
+        cp_bufpool__hook = have_another_wait;
+        assert_int_equal(cp_bufpool_begin(w.file[0], &page, 1, CP_SHARED, &ticket), 0);
+        assert_true(fixer.begun);
+        pthread_join(fixer.thread, NULL);
+        cp_bufpool__hook = NULL;
+        assert_int_equal(cp_bufpool_wait(&ticket), 0);
+        cp_bufpool_unfix(&ticket.fix);
+        watchdog_stop(&dog);
+        world_close(&w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ticket_that_arrives_during_poll_is_fixed_once),
         cmocka_unit_test(ticket_that_arrives_during_wait_some_is_fixed_once),
+        cmocka_unit_test(ticket_begun_while_another_sleeps_for_it_is_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,6 +6,8 @@
  */
 #include "helpers.h"
 
+#include <sched.h>
+
 #define THREADS    8u
 #define PAGES      256u
 #define ROUNDS     200u
@@ -184,6 +186,78 @@ static void ring_notify_reaches_reaper_and_sleeper(void **state)
     watchdog_stop(&dog);
 }
 
+/* ---- a thread sleeps for what is put later ------------------------------------------------------
+ */
+
+struct batch_waiter {
+    pthread_t thread;
+    struct cp_io_ring *ring;
+    uint32_t left;
+    uint32_t round;    /* the one that may begin */
+    uint32_t returned; /* the last one whose wait is over */
+};
+
+static void *wait_for_rounds(void *argument)
+{
+    struct batch_waiter *self = argument;
+    for (uint32_t round = 1; round <= ROUNDS; round++) {
+        while (__atomic_load_n(&self->round, __ATOMIC_ACQUIRE) != round)
+            sched_yield();
+        cp_io_ring_wait(self->ring, none_left, &self->left);
+        __atomic_store_n(&self->returned, round, __ATOMIC_RELEASE);
+    }
+    return NULL;
+}
+
+static void await_asleep(struct cp_io_ring *ring, uint64_t waits_before)
+{
+    struct cp_io_ring_stats stats;
+    do { /* ends: the waiter comes; the watchdog bounds it */
+        sched_yield();
+        cp_io_ring_stats(ring, &stats);
+    } while (stats.waits == waits_before);
+}
+
+/*
+ * Another thread waits for a request before it is put, and the putter does not look after it: it
+ * asks for a batch only. In every second round the waiter sleeps by then, in the others both run.
+ */
+static void ring_batch_of_one_reaches_who_sleeps_for_it(void **state)
+{
+    struct subject s;
+    struct watchdog dog;
+    struct cp_io_ring_stats stats;
+    char *memory = aligned_alloc(PAGE, PAGE);
+    (void)state;
+    watchdog_start(&dog, WATCHDOG_S);
+    for (enum variant v = 0; v < VARIANTS; v++) {
+        struct batch_waiter waiter = {.left = 0};
+        struct job job;
+        if (!open_subject(&s, v, 2))
+            continue;
+        assert_int_equal(cp_io_ring_create(s.io, NULL, &waiter.ring), 0);
+        assert_int_equal(pthread_create(&waiter.thread, NULL, wait_for_rounds, &waiter), 0);
+        for (uint32_t round = 1; round <= ROUNDS; round++) {
+            waiter.left = 1;
+            job_init(&job, s.file, CP_IO_OP_READ, memory, round % 2, &waiter.left);
+            cp_io_ring_stats(waiter.ring, &stats);
+            __atomic_store_n(&waiter.round, round, __ATOMIC_RELEASE);
+            if (round % 2 == 0)
+                await_asleep(waiter.ring, stats.waits);
+            cp_io_ring_put(waiter.ring, &job.request);
+            cp_io_ring_submit_batch(waiter.ring);
+            while (__atomic_load_n(&waiter.returned, __ATOMIC_ACQUIRE) != round)
+                sched_yield(); /* the watchdog bounds it */
+            assert_true(page_holds(memory, round % 2));
+        }
+        pthread_join(waiter.thread, NULL);
+        cp_io_ring_destroy(waiter.ring);
+        close_subject(&s);
+    }
+    free(memory);
+    watchdog_stop(&dog);
+}
+
 static void *put_and_leave(void *argument)
 {
     struct waiter_thread *self = argument;
@@ -309,6 +383,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ring_reaper_hands_its_role_on),
         cmocka_unit_test(ring_notify_reaches_reaper_and_sleeper),
+        cmocka_unit_test(ring_batch_of_one_reaches_who_sleeps_for_it),
         cmocka_unit_test(ring_requests_outlive_their_thread),
         cmocka_unit_test(ring_stress_reads_are_right),
     };
