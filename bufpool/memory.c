@@ -36,7 +36,6 @@ _Static_assert(EXTENT_MAX_BYTES >> CP_UNIT_SHIFT == CP_EXTENT_UNITS_MAX, "units 
 #define RELEASE_ROUNDS  200u
 #define RELEASE_PAUSE   ((struct timespec){0, 200000})
 #define PATIENT_EXTENTS 8u
-#define CHARGE_ROUNDS   16u
 #define SETTLE_BATCH    64u /* words of one search, see cp_bias__settle */
 
 static uint64_t choose_extent_bytes(uint64_t budget_bytes)
@@ -426,6 +425,7 @@ static int reclaim_any(struct cp_bufpool *pool)
     struct cp_extent_pass *pass = &pool->extent_pass; /* under resize_lock; too large for a stack */
     int status = CP_EPINNED;
 
+    CP_HOOK("reclaim", NULL, 0);
     /* First without patience, so that one pinned page costs no waiting; then a few with. */
     for (uint32_t patience = 0; patience < 2; patience++) {
         uint32_t tries = patience == 0 ? UINT32_MAX : PATIENT_EXTENTS;
@@ -446,30 +446,48 @@ static int reclaim_any(struct cp_bufpool *pool)
 
 int cp_memory__shrink(struct cp_bufpool *pool, uint64_t target_bytes)
 {
+    const _Atomic uint64_t *used = &pool->budget.used_bytes;
     int status = 0;
 
+    if (atomic_load_explicit(used, memory_order_relaxed) <= target_bytes)
+        return 0; /* growing waits for nobody who empties extents */
     pthread_mutex_lock(&pool->resize_lock);
-    while (status == 0 && atomic_load_explicit(&pool->budget.used_bytes, memory_order_relaxed) >
+    while (status == 0 && atomic_load_explicit(used, memory_order_relaxed) >
                               target_bytes) /* ends: each round releases an extent or fails */
         status = reclaim_any(pool);
     pthread_mutex_unlock(&pool->resize_lock);
     return status;
 }
 
+/*
+ * An extent at a time, and after each by the budget as it is then: a target would be stale as soon
+ * as another thread raises the limit and the pool grows past it.
+ */
+static int charge_slowly(struct cp_bufpool *pool, enum cp_purpose purpose, uint64_t bytes)
+{
+    bool taken = false;
+    int status = 0;
+
+    if (atomic_load_explicit(&pool->budget.limit_bytes, memory_order_relaxed) < bytes)
+        return CP_EPINNED; /* in vain */
+    pthread_mutex_lock(&pool->resize_lock);
+    for (;;) { /* ends: each round releases an extent or fails */
+        taken = cp_budget__take(&pool->budget, purpose, bytes);
+        if (taken || status != 0)
+            break;
+        status = reclaim_any(pool);
+    }
+    pthread_mutex_unlock(&pool->resize_lock);
+    return taken ? 0 : status;
+}
+
 int cp_memory__charge(struct cp_bufpool *pool, enum cp_purpose purpose, uint64_t bytes)
 {
-    for (uint32_t round = 0; round < CHARGE_ROUNDS; round++) {
-        if (cp_budget__take(&pool->budget, purpose, bytes))
-            return 0;
-        uint64_t limit = atomic_load_explicit(&pool->budget.limit_bytes, memory_order_relaxed);
-        if (limit < bytes)
-            break;
-        int status = cp_memory__shrink(pool, limit - bytes);
-        if (status != 0 && status != CP_EPINNED)
-            return status;
-        if (status == CP_EPINNED)
-            break;
-    }
+    if (cp_budget__take(&pool->budget, purpose, bytes))
+        return 0;
+    int status = charge_slowly(pool, purpose, bytes);
+    if (status != CP_EPINNED)
+        return status;
     return cp_error_set(CP_EBUDGET, NULL, CP_NO_PAGE, CP_NO_LSN,
                         "raise the budget, or hold fewer pages at a time",
                         "finding %llu bytes for metadata: every extent holds a pinned page",

@@ -209,6 +209,114 @@ static void budget_two_resizes_at_once_each_whole(void **state)
     world_close(&w);
 }
 
+/* ---- growing while somebody empties extents -----------------------------------------------------
+ */
+
+#define RECLAIM_LIMIT 50u /* extents emptied for one group of the table: far too many */
+
+static struct growth {
+    struct world *w;
+    struct resizing resize;
+    pthread_t thread;
+    uint32_t reclaims;
+    bool in_hook;
+} growth;
+
+/* Leave of the budget less than a group of the page table needs. Returns what was taken. */
+static uint64_t take_the_rest(struct world *w)
+{
+    struct cp_bufpool_stats stats = stats_of(w);
+    uint64_t bytes = stats.budget_bytes - stats.used_bytes;
+    assert_true(cp_budget__take(&w->pool->budget, CP_FOR_FIXED, bytes));
+    return bytes;
+}
+
+static void touch_pages(struct world *w, uint64_t count)
+{
+    for (uint64_t page = 0; page < count; page++)
+        check_version(w, 0, page, 0);
+}
+
+/* An extent is about to be emptied: the budget grows, and the pool with it, beyond the old limit.
+ */
+static void grow_meanwhile(const char *point, struct cp_bufpool_file *file, uint64_t page)
+{
+    (void)file;
+    (void)page;
+    if (strcmp(point, "reclaim") != 0 || growth.in_hook)
+        return;
+    growth.in_hook = true;
+    if (growth.reclaims++ == 0) {
+        growth.resize = (struct resizing){.w = growth.w, .budget_bytes = 3 * MIB, .status = 1};
+        assert_int_equal(pthread_create(&growth.thread, NULL, resize_in_thread, &growth.resize), 0);
+        while (stats_of(growth.w).budget_bytes != 3 * MIB) /* the watchdog bounds it */
+            sched_yield();
+    }
+    if (growth.reclaims < RECLAIM_LIMIT)
+        touch_pages(growth.w, 500);
+    growth.in_hook = false;
+}
+
+/* Who empties extents to pay for the table goes by the budget of now, not that of its beginning. */
+static void budget_grown_while_the_table_is_paid_for_is_used(void **state)
+{
+    (void)state;
+    struct world w;
+    struct watchdog dog;
+    struct cp_fix fix;
+    world_simple(&w, MIB, PAGES);
+    watchdog_start(&dog, &w, WATCHDOG_LIMIT);
+    touch_pages(&w, 500);
+    uint64_t taken = take_the_rest(&w);
+    growth = (struct growth){.w = &w};
+    cp_bufpool__hook = grow_meanwhile;
+    assert_int_equal(cp_bufpool_fix_new(w.file[0], 10 * CP_GROUP_WORDS, &fix), 0);
+    cp_bufpool__hook = NULL;
+    cp_bufpool_unfix(&fix);
+    pthread_join(growth.thread, NULL);
+    assert_int_equal(growth.resize.status, 0);
+    assert_in_range(growth.reclaims, 1, 2);
+    cp_budget__give(&w.pool->budget, CP_FOR_FIXED, taken);
+    check_sum(&w);
+    watchdog_stop(&dog);
+    world_close(&w);
+}
+
+static void resize_now(const char *point, struct cp_bufpool_file *file, uint64_t page)
+{
+    (void)file;
+    (void)page;
+    if (strcmp(point, "reclaim") != 0 || growth.reclaims++ > 0)
+        return;
+    growth.resize = (struct resizing){.w = growth.w, .budget_bytes = 3 * MIB, .status = 1};
+    assert_int_equal(pthread_create(&growth.thread, NULL, resize_in_thread, &growth.resize), 0);
+    pthread_join(growth.thread, NULL);
+}
+
+/* Growing waits for nobody who empties extents meanwhile. */
+static void budget_grows_at_once_while_extents_are_emptied(void **state)
+{
+    (void)state;
+    struct world w;
+    struct watchdog dog;
+    struct cp_fix fix;
+    world_simple(&w, MIB, PAGES);
+    watchdog_start(&dog, &w, WATCHDOG_LIMIT / 4);
+    touch_pages(&w, 500);
+    uint64_t taken = take_the_rest(&w);
+    growth = (struct growth){.w = &w};
+    cp_bufpool__hook = resize_now;
+    assert_int_equal(cp_bufpool_fix_new(w.file[0], 10 * CP_GROUP_WORDS, &fix), 0);
+    cp_bufpool__hook = NULL;
+    cp_bufpool_unfix(&fix);
+    assert_int_equal(growth.reclaims, 1);
+    assert_int_equal(growth.resize.status, 0);
+    cp_budget__give(&w.pool->budget, CP_FOR_FIXED, taken);
+    check_sum(&w);
+    watchdog_stop(&dog);
+    world_close(&w);
+}
+
 static void *change_pages(void *argument)
 {
     struct resizing *r = argument;
@@ -295,6 +403,8 @@ int main(void)
         cmocka_unit_test(budget_shrink_against_pins_refused_old_one_stands),
         cmocka_unit_test(budget_below_the_pools_own_needs_refused_as_such),
         cmocka_unit_test(budget_two_resizes_at_once_each_whole),
+        cmocka_unit_test(budget_grown_while_the_table_is_paid_for_is_used),
+        cmocka_unit_test(budget_grows_at_once_while_extents_are_emptied),
         cmocka_unit_test(budget_resized_while_pages_change_nothing_lost),
         cmocka_unit_test(budget_registered_frames_follow_the_extents),
     };
