@@ -272,13 +272,14 @@ static int load_page(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_
     struct cp_frame *frame = NULL;
 
     *out_done = false;
-    int status = cp_evict__acquire(file, page, false, &frame);
+    int status = cp_table__enter(file, page, true); /* before there is a frame: see there */
     if (status != 0)
         return status;
-    bool claimed = false;
-    status = cp_load__claim(file, page, frame, 0, &claimed);
-    if (status != 0 || !claimed) {
-        cp_memory__frame_free(pool, frame);
+    status = cp_evict__acquire(file, page, false, &frame);
+    if (status != 0 || !cp_load__claim(file, page, frame, 0)) {
+        cp_table__leave(file, page);
+        if (frame != NULL)
+            cp_memory__frame_free(pool, frame);
         return status;
     }
     if (read) {

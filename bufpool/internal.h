@@ -389,8 +389,12 @@ void cp_budget__give(struct cp_budget *budget, enum cp_purpose purpose, uint64_t
 
 int cp_table__create(struct cp_bufpool_file *file, uint64_t max_pages);
 void cp_table__destroy(struct cp_bufpool_file *file);
-/* Pay for the group of a page and hold it: required before an absent word may be locked. */
-int cp_table__enter(struct cp_bufpool_file *file, uint64_t page);
+/*
+ * Pay for the group of a page and hold it: required before an absent word may be locked. Whoever
+ * may wait for memory holds no frame without a page meanwhile: nobody could take that from him.
+ * -EAGAIN where may_wait is false and extents would have to be emptied.
+ */
+int cp_table__enter(struct cp_bufpool_file *file, uint64_t page, bool may_wait);
 /* Let go of a hold: the entry's own after its word became 0, or one that was not needed. */
 void cp_table__leave(struct cp_bufpool_file *file, uint64_t page);
 /* Give back every group that nobody holds. Returns the bytes. */
@@ -528,11 +532,12 @@ void cp_bias__wait(struct cp_bufpool *pool, uint64_t *word);
 void cp_load__publish(struct cp_bufpool *pool, struct cp_frame *frame, unsigned latch);
 void cp_load__fail(struct cp_bufpool *pool, struct cp_frame *frame);
 /*
- * Lock an absent word for frame. *out_claimed is false when somebody else came first; the frame is
- * then still the caller's. ring_plus_one: who reaps the read, 0 for the caller itself.
+ * Lock an absent word, whose group the caller has entered, for frame: the hold is the word's then.
+ * False when somebody else came first; hold and frame are then still the caller's. ring_plus_one:
+ * who reaps the read, 0 for the caller itself.
  */
-int cp_load__claim(struct cp_bufpool_file *file, uint64_t page, struct cp_frame *frame,
-                   uint32_t ring_plus_one, bool *out_claimed);
+bool cp_load__claim(struct cp_bufpool_file *file, uint64_t page, struct cp_frame *frame,
+                    uint32_t ring_plus_one);
 /* Read one page synchronously into its claimed frame and verify it. */
 int cp_load__read_now(struct cp_bufpool_file *file, struct cp_frame *frame);
 
@@ -543,6 +548,8 @@ struct cp_load_run {
     uint32_t ring;
 };
 void cp_load__run_init(struct cp_load_run *run, struct cp_bufpool_file *file);
+/* Enter the group of page; where that takes waiting, the run is submitted before. */
+int cp_load__run_enter(struct cp_load_run *run, uint64_t page);
 /* Make room for page, putting the run in line when page does not continue it. False: no transfer.
  */
 bool cp_load__run_reserve(struct cp_load_run *run, uint64_t page);
@@ -550,6 +557,8 @@ bool cp_load__run_reserve(struct cp_load_run *run, uint64_t page);
 void cp_load__run_append(struct cp_load_run *run, struct cp_frame *frame, struct cp_ticket *ticket);
 /* Put the run in line (without submitting), or forget an empty one. */
 void cp_load__run_put(struct cp_load_run *run);
+/* Put the run in line and submit it: nothing of ours may stay unsubmitted while we wait. */
+void cp_load__run_submit(struct cp_load_run *run);
 
 struct cp_transfer *cp_transfer__alloc(struct cp_bufpool *pool);
 void cp_transfer__free(struct cp_transfer *transfer);

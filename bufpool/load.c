@@ -18,35 +18,30 @@
  */
 #include "internal.h"
 
+#include <errno.h>
+
 /* Transfers kept for writes, so that a full set of reads cannot stop them. */
 #define WRITE_RESERVE 8u
 
-int cp_load__claim(struct cp_bufpool_file *file, uint64_t page, struct cp_frame *frame,
-                   uint32_t ring_plus_one, bool *out_claimed)
+bool cp_load__claim(struct cp_bufpool_file *file, uint64_t page, struct cp_frame *frame,
+                    uint32_t ring_plus_one)
 {
     struct cp_bufpool *pool = file->pool;
     uint64_t *word = &file->map.words[page];
     uint64_t expected = 0;
 
-    *out_claimed = false;
-    int status = cp_table__enter(file, page);
-    if (status != 0)
-        return status;
     frame->file = file;
     frame->page = page;
     cp_shield__uncover(pool, frame);
     CP_HOOK("claim", file, page);
     if (!cp_state__cas(word, &expected,
-                       cp_bufpool__make_word(pool, frame->unit, ring_plus_one, CP_LATCH_LOADING))) {
-        cp_table__leave(file, page);
-        return 0;
-    }
+                       cp_bufpool__make_word(pool, frame->unit, ring_plus_one, CP_LATCH_LOADING)))
+        return false;
     CP_HOOK("claimed", file, page);
     /* release: pairs with the acquire in look_at and claim_unit */
     atomic_store_explicit(&frame->word, word, memory_order_release);
     cp_evict__enter(pool, frame);
-    *out_claimed = true;
-    return 0;
+    return true;
 }
 
 void cp_load__publish(struct cp_bufpool *pool, struct cp_frame *frame, unsigned latch)
@@ -166,6 +161,16 @@ static struct cp_transfer *read_transfer(struct cp_bufpool *pool)
     return transfer;
 }
 
+int cp_load__run_enter(struct cp_load_run *run, uint64_t page)
+{
+    int status = cp_table__enter(run->file, page, false);
+
+    if (status != -EAGAIN)
+        return status;
+    cp_load__run_submit(run);
+    return cp_table__enter(run->file, page, true);
+}
+
 bool cp_load__run_reserve(struct cp_load_run *run, uint64_t page)
 {
     if (run->transfer != NULL && run->transfer->count > 0 &&
@@ -208,4 +213,10 @@ void cp_load__run_put(struct cp_load_run *run)
     request->complete = complete_read;
     atomic_fetch_add_explicit(&pool->reads_in_flight, transfer->count, memory_order_relaxed);
     cp_io_ring_put(pool->rings[run->ring], request);
+}
+
+void cp_load__run_submit(struct cp_load_run *run)
+{
+    cp_load__run_put(run);
+    cp_io_ring_submit(run->file->pool->rings[run->ring]);
 }

@@ -470,6 +470,7 @@ static int charge_slowly(struct cp_bufpool *pool, enum cp_purpose purpose, uint6
 
     if (atomic_load_explicit(&pool->budget.limit_bytes, memory_order_relaxed) < bytes)
         return CP_EPINNED; /* in vain */
+    CP_HOOK("charge", NULL, 0);
     pthread_mutex_lock(&pool->resize_lock);
     for (;;) { /* ends: each round releases an extent or fails */
         taken = cp_budget__take(&pool->budget, purpose, bytes);

@@ -28,7 +28,7 @@
  * Invariants
  *  1. ahead - oldest <= CP_SCAN_RING_PAGES; brought[] has bits of pages in oldest .. ahead-1 only.
  *  2. A frame without a page belongs to the scan within one call only, and nothing is waited for
- *     meanwhile but memory for the page table, as in any run of reads.
+ *     meanwhile.
  *  3. All that was put in line is submitted before the scan waits.
  */
 #include "internal.h"
@@ -234,37 +234,63 @@ static uint32_t count_absent(const struct cp_bufpool_file *file, uint64_t first,
     return absent;
 }
 
-/* Put reads of a piece in line. False: not all of it, for want of something. */
-static bool read_piece(struct cp_scan *scan, struct cp_load_run *run, uint32_t count)
+/* Put reads of the pages up to end in line, as far as the frames go. Their groups are held. */
+static uint32_t claim_pages(struct cp_scan *scan, struct cp_load_run *run, uint64_t end,
+                            struct cp_frame **frames, uint32_t found)
 {
     struct cp_bufpool_file *file = scan->file;
-    struct cp_bufpool *pool = file->pool;
-    struct cp_frame *frames[CP_TRANSFER_PAGES];
-    uint64_t end = scan->ahead + count;
+    uint32_t used = 0;
 
-    make_room(scan, count);
-    uint32_t absent = count_absent(file, scan->ahead, count);
-    if (absent > 0 && !cp_load__run_reserve(run, scan->ahead))
-        return false;
-    uint32_t found = absent > 0 ? find_frames(scan, absent, frames) : 0, used = 0;
     for (; scan->ahead < end; scan->ahead++) {
         uint64_t page = scan->ahead;
-        bool claimed = false;
         if (cp_word_load(&file->map.words[page]) != 0)
             continue;
         if (used == found || !cp_load__run_reserve(run, page) ||
-            cp_load__claim(file, page, frames[used], run->ring + 1, &claimed) != 0)
+            cp_table__enter(file, page, false) != 0)
             break;
-        if (!claimed)
+        if (!cp_load__claim(file, page, frames[used], run->ring + 1)) {
+            cp_table__leave(file, page);
             continue;
-        cp_bufpool__count(pool, CP_COUNT_MISSES, 1);
+        }
+        cp_bufpool__count(file->pool, CP_COUNT_MISSES, 1);
         CP_PROBE2(page_miss, file->path, page);
         cp_load__run_append(run, frames[used++], NULL);
         *bits_of(scan, page) |= bit_of(page);
     }
-    while (used < found)
-        cp_memory__frame_free(pool, frames[used++]);
-    return scan->ahead == end;
+    return used;
+}
+
+/*
+ * Put reads of a piece in line. False: not all of it, for want of something. A piece lies in two
+ * groups of the table at most: they are paid for before there are frames.
+ */
+static bool read_piece(struct cp_scan *scan, struct cp_load_run *run, uint32_t count)
+{
+    _Static_assert(CP_TRANSFER_PAGES <= CP_GROUP_WORDS, "first and last page name all groups");
+    struct cp_bufpool_file *file = scan->file;
+    struct cp_frame *frames[CP_TRANSFER_PAGES];
+    uint64_t first = scan->ahead, last = first + count - 1;
+
+    make_room(scan, count);
+    uint32_t absent = count_absent(file, first, count);
+    if (absent == 0) {
+        scan->ahead = last + 1;
+        return true;
+    }
+    if (cp_load__run_enter(run, first) != 0)
+        return false;
+    if (cp_load__run_enter(run, last) != 0)
+        goto leave_first;
+    if (cp_load__run_reserve(run, first)) {
+        uint32_t found = find_frames(scan, absent, frames);
+        uint32_t used = claim_pages(scan, run, last + 1, frames, found);
+        while (used < found)
+            cp_memory__frame_free(file->pool, frames[used++]);
+    }
+    cp_table__leave(file, last);
+leave_first:
+    cp_table__leave(file, first);
+    return scan->ahead > last;
 }
 
 /* Ask for what the window has room for, once that is worth a request. */
@@ -281,8 +307,7 @@ static void read_ahead(struct cp_scan *scan)
     do {
         count = (uint32_t)cp_min_u64(piece_limit(scan->file), limit - scan->ahead);
     } while (read_piece(scan, &run, count) && scan->ahead < limit);
-    cp_load__run_put(&run);
-    cp_io_ring_submit(scan->file->pool->rings[run.ring]);
+    cp_load__run_submit(&run);
 }
 
 /* The caller has moved on by himself: what lies before is not the scan's any more. */

@@ -105,15 +105,23 @@ void cp_table__destroy(struct cp_bufpool_file *file)
     file->map.page_limit = 0;
 }
 
+/* Pay for a page of the table. -EAGAIN where that takes emptying an extent and may_wait forbids. */
+static int pay(struct cp_bufpool_file *file, uint64_t bytes, bool may_wait)
+{
+    if (may_wait)
+        return cp_memory__charge(file->pool, CP_FOR_TABLE, bytes);
+    return cp_budget__take(&file->pool->budget, CP_FOR_TABLE, bytes) ? 0 : -EAGAIN;
+}
+
 /* Pay for the page of groups[] that holds group, if nobody has. */
-static int charge_super(struct cp_bufpool_file *file, uint64_t group)
+static int charge_super(struct cp_bufpool_file *file, uint64_t group, bool may_wait)
 {
     _Atomic uint8_t *super = &file->supers[group / GROUPS_PER_SUPER];
     uint8_t expected = 0;
 
     if (atomic_load_explicit(super, memory_order_relaxed) != 0)
         return 0;
-    int status = cp_memory__charge(file->pool, CP_FOR_TABLE, 4096);
+    int status = pay(file, 4096, may_wait);
     if (status != 0)
         return status;
     if (!atomic_compare_exchange_strong_explicit(super, &expected, 1, memory_order_relaxed,
@@ -123,11 +131,11 @@ static int charge_super(struct cp_bufpool_file *file, uint64_t group)
 }
 
 /* Pay for a group that is not CHARGED and hold it. *out_done: false when its state changed. */
-static int charge_group(struct cp_bufpool_file *file, uint64_t group, bool *out_done)
+static int charge_group(struct cp_bufpool_file *file, uint64_t group, bool may_wait, bool *out_done)
 {
-    int status = charge_super(file, group);
+    int status = charge_super(file, group, may_wait);
     if (status == 0)
-        status = cp_memory__charge(file->pool, CP_FOR_TABLE, GROUP_BYTES);
+        status = pay(file, GROUP_BYTES, may_wait);
     if (status != 0)
         return status;
     uint32_t expected = 0;
@@ -140,7 +148,7 @@ static int charge_group(struct cp_bufpool_file *file, uint64_t group, bool *out_
     return 0;
 }
 
-int cp_table__enter(struct cp_bufpool_file *file, uint64_t page)
+int cp_table__enter(struct cp_bufpool_file *file, uint64_t page, bool may_wait)
 {
     uint64_t group = page >> CP_GROUP_SHIFT;
     _Atomic uint32_t *state = &file->groups[group];
@@ -153,7 +161,7 @@ int cp_table__enter(struct cp_bufpool_file *file, uint64_t page)
         }
         if ((seen & GROUP_CHARGED) == 0) {
             bool done = false;
-            int status = charge_group(file, group, &done);
+            int status = charge_group(file, group, may_wait, &done);
             if (status != 0 || done)
                 return status;
             continue;

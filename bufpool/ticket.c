@@ -47,10 +47,16 @@ static int check_many(struct cp_bufpool_file *file, const uint64_t *pages, uint3
     return cp_bufpool__check_process(file->pool);
 }
 
-static void put_and_submit(struct cp_load_run *run)
+/* A frame for an absent page, waiting for it where that is allowed; else -EAGAIN. */
+static int find_frame(struct cp_load_run *run, uint64_t page, bool fetched, bool may_wait,
+                      struct cp_frame **out_frame)
 {
-    cp_load__run_put(run);
-    cp_io_ring_submit(run->file->pool->rings[run->ring]);
+    int status = cp_evict__try_acquire(run->file, page, fetched, out_frame);
+
+    if (status != -EAGAIN || !may_wait)
+        return status;
+    cp_load__run_submit(run);
+    return cp_evict__acquire(run->file, page, fetched, out_frame);
 }
 
 /*
@@ -62,25 +68,22 @@ static int start_load(struct cp_load_run *run, uint64_t page, struct cp_ticket *
 {
     struct cp_bufpool *pool = run->file->pool;
     struct cp_frame *frame = NULL;
-    bool claimed = false, fetched = ticket == NULL;
 
-    int status = cp_evict__try_acquire(run->file, page, fetched, &frame);
-    if (status == -EAGAIN && may_wait) {
-        put_and_submit(run); /* nothing of ours may stay unsubmitted while we wait */
-        status = cp_evict__acquire(run->file, page, fetched, &frame);
-    }
+    int status = cp_load__run_enter(run, page);
     if (status != 0)
         return status;
-    if (!cp_load__run_reserve(run, page)) {
-        cp_memory__frame_free(pool, frame);
-        return -EAGAIN;
-    }
-    if (ticket != NULL)
+    status = find_frame(run, page, ticket == NULL, may_wait, &frame);
+    if (status == 0 && !cp_load__run_reserve(run, page))
+        status = -EAGAIN;
+    if (status == 0 && ticket != NULL)
         ticket->state = CP_TICKET_LOADING; /* before the claim: completion may follow at once */
-    status = cp_load__claim(run->file, page, frame, run->ring + 1, &claimed);
-    if (status != 0 || !claimed) {
-        cp_memory__frame_free(pool, frame);
-        return status != 0 ? status : -EAGAIN;
+    if (status == 0 && !cp_load__claim(run->file, page, frame, run->ring + 1))
+        status = -EAGAIN;
+    if (status != 0) {
+        cp_table__leave(run->file, page);
+        if (frame != NULL)
+            cp_memory__frame_free(pool, frame);
+        return status;
     }
     cp_bufpool__count(pool, CP_COUNT_MISSES, 1);
     CP_PROBE2(page_miss, run->file->path, page);
@@ -181,7 +184,7 @@ static bool is_ready(struct cp_ticket *ticket)
     uint64_t page = ticket->fix.page;
     cp_load__run_init(&run, ticket->file);
     begin_one(&run, page, (enum cp_latch_mode)ticket->fix.mode, ticket, NULL);
-    put_and_submit(&run);
+    cp_load__run_submit(&run);
     return state_of(ticket) == CP_TICKET_FIXED || state_of(ticket) == CP_TICKET_FAILED;
 }
 
@@ -311,7 +314,7 @@ int cp_bufpool_prefetch(struct cp_bufpool_file *file, const uint64_t *pages, uin
         else if (cp_word_load(&file->map.words[pages[i]]) == 0)
             break; /* no frame without waiting */
     }
-    put_and_submit(&run);
+    cp_load__run_submit(&run);
     return started;
 }
 
@@ -345,7 +348,7 @@ static int fix_missing(struct cp_bufpool_file *file, const uint64_t *pages, uint
     cp_load__run_init(&run, file);
     for (uint32_t m = 0; m < missing_count; m++)
         begin_one(&run, pages[missing[m]], mode, &tickets[m], &no_frame);
-    put_and_submit(&run);
+    cp_load__run_submit(&run);
     for (uint32_t m = 0; m < missing_count; m++) {
         uint32_t i = missing[m];
         await(&tickets[m]);

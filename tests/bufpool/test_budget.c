@@ -317,6 +317,91 @@ static void budget_grows_at_once_while_extents_are_emptied(void **state)
     world_close(&w);
 }
 
+/* ---- many misses at once ------------------------------------------------------------------------
+ */
+
+#define MISSES_MAX 32u
+
+static struct misses {
+    struct world *w;
+    uint32_t count;
+    _Atomic uint32_t arrived;
+} misses;
+
+/* Nobody goes on to look for memory before all are about to. */
+static void meet(const char *point, struct cp_bufpool_file *file, uint64_t page)
+{
+    (void)file;
+    (void)page;
+    if (strcmp(point, "charge") != 0 || atomic_load(&misses.arrived) >= misses.count)
+        return;
+    atomic_fetch_add(&misses.arrived, 1);
+    while (atomic_load(&misses.arrived) < misses.count) /* the watchdog bounds it */
+        sched_yield();
+}
+
+struct miss_thread {
+    pthread_t thread;
+    uint64_t page;
+    enum miss_way { BY_FIX, BY_FIX_MANY, BY_SCAN, MISS_WAYS } way;
+    int status;
+};
+
+static void *miss_one(void *argument)
+{
+    struct miss_thread *self = argument;
+    struct cp_bufpool_file *file = misses.w->file[0];
+    struct cp_scan scan;
+    struct cp_fix fix;
+    if (self->way == BY_FIX)
+        self->status = cp_bufpool_fix(file, self->page, CP_SHARED, &fix);
+    if (self->way == BY_FIX_MANY)
+        self->status = cp_bufpool_fix_many(file, &self->page, 1, CP_SHARED, &fix);
+    if (self->way == BY_SCAN)
+        self->status = cp_bufpool_scan_begin(file, self->page, 1, &scan);
+    if (self->way == BY_SCAN && self->status == 0)
+        self->status = cp_bufpool_scan_next(&scan, &fix) == 1 ? 0 : cp_error_info()->code;
+    if (self->status == 0)
+        cp_bufpool_unfix(&fix);
+    return NULL;
+}
+
+/*
+ * As many threads miss as there are frames, each in a part of the table that is not paid for:
+ * nobody may sit on a frame while another one empties extents to pay.
+ */
+static void budget_misses_at_once_leave_room_for_the_table(void **state)
+{
+    (void)state;
+    struct world w;
+    struct watchdog dog;
+    struct miss_thread threads[MISSES_MAX];
+    for (enum miss_way way = BY_FIX; way < MISS_WAYS; way++) {
+        world_open(&w, MIB);
+        world_add_file(&w, 0, 65536, 32);
+        assert_int_equal(cp_io_file_resize(w.io_file[0], 65536 * CP_GROUP_WORDS * UINT64_C(64)), 0);
+        watchdog_start(&dog, &w, WATCHDOG_LIMIT / 2);
+        touch_pages(&w, 32);
+        uint64_t taken = take_the_rest(&w);
+        misses = (struct misses){.w = &w, .count = w.pool->extent_count};
+        assert_in_range(misses.count, 2, MISSES_MAX);
+        cp_bufpool__hook = meet;
+        for (uint32_t i = 0; i < misses.count; i++) {
+            threads[i] = (struct miss_thread){.page = (i + 1) * CP_GROUP_WORDS, .way = way};
+            assert_int_equal(pthread_create(&threads[i].thread, NULL, miss_one, &threads[i]), 0);
+        }
+        for (uint32_t i = 0; i < misses.count; i++)
+            pthread_join(threads[i].thread, NULL);
+        cp_bufpool__hook = NULL;
+        for (uint32_t i = 0; i < misses.count; i++)
+            assert_int_equal(threads[i].status, 0);
+        cp_budget__give(&w.pool->budget, CP_FOR_FIXED, taken);
+        check_sum(&w);
+        watchdog_stop(&dog);
+        world_close(&w);
+    }
+}
+
 static void *change_pages(void *argument)
 {
     struct resizing *r = argument;
@@ -405,6 +490,7 @@ int main(void)
         cmocka_unit_test(budget_two_resizes_at_once_each_whole),
         cmocka_unit_test(budget_grown_while_the_table_is_paid_for_is_used),
         cmocka_unit_test(budget_grows_at_once_while_extents_are_emptied),
+        cmocka_unit_test(budget_misses_at_once_leave_room_for_the_table),
         cmocka_unit_test(budget_resized_while_pages_change_nothing_lost),
         cmocka_unit_test(budget_registered_frames_follow_the_extents),
     };
