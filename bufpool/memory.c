@@ -444,6 +444,27 @@ static int reclaim_any(struct cp_bufpool *pool)
     return status;
 }
 
+/* Give back what no page needs of the tables. Returns the bytes. */
+static uint64_t trim_tables(struct cp_bufpool *pool)
+{
+    uint64_t bytes = 0;
+
+    pthread_mutex_lock(&pool->files_lock); /* so that no file is detached meanwhile */
+    for (uint32_t i = 0; i < CP_BUFPOOL_FILES_MAX; i++) {
+        if (pool->files[i] != NULL)
+            bytes += cp_table__trim(pool->files[i]);
+    }
+    pthread_mutex_unlock(&pool->files_lock);
+    return bytes;
+}
+
+/* Release an extent, or what is empty of the tables where every extent holds a pinned page. */
+static int reclaim_something(struct cp_bufpool *pool)
+{
+    int status = reclaim_any(pool);
+    return status == CP_EPINNED && trim_tables(pool) > 0 ? 0 : status;
+}
+
 int cp_memory__shrink(struct cp_bufpool *pool, uint64_t target_bytes)
 {
     const _Atomic uint64_t *used = &pool->budget.used_bytes;
@@ -452,9 +473,10 @@ int cp_memory__shrink(struct cp_bufpool *pool, uint64_t target_bytes)
     if (atomic_load_explicit(used, memory_order_relaxed) <= target_bytes)
         return 0; /* growing waits for nobody who empties extents */
     pthread_mutex_lock(&pool->resize_lock);
+    (void)trim_tables(pool); /* first what costs no page */
     while (status == 0 && atomic_load_explicit(used, memory_order_relaxed) >
-                              target_bytes) /* ends: each round releases an extent or fails */
-        status = reclaim_any(pool);
+                              target_bytes) /* ends: each round gives memory back or fails */
+        status = reclaim_something(pool);
     pthread_mutex_unlock(&pool->resize_lock);
     return status;
 }
@@ -472,11 +494,11 @@ static int charge_slowly(struct cp_bufpool *pool, enum cp_purpose purpose, uint6
         return CP_EPINNED; /* in vain */
     CP_HOOK("charge", NULL, 0);
     pthread_mutex_lock(&pool->resize_lock);
-    for (;;) { /* ends: each round releases an extent or fails */
+    for (;;) { /* ends: each round gives memory back or fails */
         taken = cp_budget__take(&pool->budget, purpose, bytes);
         if (taken || status != 0)
             break;
-        status = reclaim_any(pool);
+        status = reclaim_something(pool);
     }
     pthread_mutex_unlock(&pool->resize_lock);
     return taken ? 0 : status;

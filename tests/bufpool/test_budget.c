@@ -155,6 +155,32 @@ static void budget_below_the_pools_own_needs_refused_as_such(void **state)
     world_close(&w);
 }
 
+/* What empty parts of the table take goes before anything is called pinned. */
+static void budget_shrink_gives_back_an_empty_table(void **state)
+{
+    (void)state;
+    const uint64_t groups = 3800;
+    struct world w;
+    world_open_with(
+        &w, &(struct cp_bufpool_options){.budget_bytes = MIB, .max_budget_bytes = 1024 * MIB},
+        RINGS_DEFERRED);
+    world_create_file(&w, 0, 4096, 0);
+    world_attach_with(
+        &w, 0, &(struct cp_bufpool_file_options){.max_pages = (groups + 1) * CP_GROUP_WORDS});
+    assert_int_equal(cp_bufpool_resize(w.pool, 1024 * MIB), 0);
+    for (uint64_t group = 0; group < groups; group++) {
+        struct cp_fix fix;
+        assert_int_equal(cp_bufpool_fix_new(w.file[0], group * CP_GROUP_WORDS, &fix), 0);
+        cp_bufpool_unfix(&fix);
+    }
+    assert_int_equal(cp_bufpool_discard(w.file[0], 0, UINT64_MAX), 0);
+    assert_true(stats_of(&w).table_bytes > 8 * MIB);
+    assert_int_equal(cp_bufpool_resize(w.pool, 8 * MIB), 0);
+    check_sum(&w);
+    assert_true(stats_of(&w).table_bytes < MIB);
+    world_close(&w);
+}
+
 /* ---- at the same time ---------------------------------------------------------------------------
  */
 
@@ -487,6 +513,7 @@ int main(void)
         cmocka_unit_test(budget_shrunk_memory_goes_back_to_the_kernel),
         cmocka_unit_test(budget_shrink_against_pins_refused_old_one_stands),
         cmocka_unit_test(budget_below_the_pools_own_needs_refused_as_such),
+        cmocka_unit_test(budget_shrink_gives_back_an_empty_table),
         cmocka_unit_test(budget_two_resizes_at_once_each_whole),
         cmocka_unit_test(budget_grown_while_the_table_is_paid_for_is_used),
         cmocka_unit_test(budget_grows_at_once_while_extents_are_emptied),
