@@ -83,10 +83,15 @@ static void fill_memory(struct cp_bufpool *pool, uint32_t flags, struct cp_bufpo
 
 void cp_bufpool_stats(struct cp_bufpool *pool, uint32_t flags, struct cp_bufpool_stats *out_stats)
 {
-    struct cp_bufpool_stats stats = {0};
+    static const char nothing[] = "nothing: the pool was created before fork";
+    struct cp_bufpool_stats stats = {.buffers_reason = nothing, .io_backend = nothing};
     struct cp_io_ring_stats ring;
     struct cp_io_stats io;
 
+    if (!cp_fork_guard_same(&pool->fork_guard)) { /* a child may have inherited the locks shut */
+        *out_stats = stats;
+        return;
+    }
     fill_events(pool, &stats);
     if (cp_fork_guard_same(&pool->fork_guard)) { /* else nobody may be there to release locks */
         fill_working_set(pool, &stats);

@@ -397,6 +397,10 @@ static __attribute__((noinline)) void unfix_latched(struct cp_fix *fix)
     struct cp_bufpool_file *file = fix->owner;
     uint64_t *word = &file->map.words[fix->page];
 
+    /* What is held is not absent, but in a forked child, which has no part in the parent's latch.
+     */
+    if (__builtin_expect(__atomic_load_n(word, __ATOMIC_RELAXED) == 0, 0))
+        return;
     if (CP_POISONS && fix->slot != NULL) {
         cp_shield__release_slot(file->pool, word, fix->slot);
         return;
@@ -436,6 +440,8 @@ void cp_bufpool_mark_dirty(struct cp_fix *fix, cp_lsn lsn)
     uint64_t held = cp_word_load(word);
 
     cp_assert(fix->mode == CP_EXCLUSIVE);
+    if (__builtin_expect(held == 0, 0))
+        return; /* in a forked child, as in unfix_latched */
     struct cp_frame *frame = cp_bufpool__frame_of(file->pool, held);
     if (lsn > atomic_load_explicit(&frame->lsn, memory_order_relaxed))
         atomic_store_explicit(&frame->lsn, lsn, memory_order_relaxed);

@@ -36,6 +36,8 @@ void cp_pins__destroy(struct cp_bufpool *pool)
 uint32_t cp_pins__add(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode)
 {
     struct cp_bufpool *pool = file->pool;
+    if (!cp_fork_guard_same(&pool->fork_guard))
+        return 0; /* a ticket's page, inherited by a child: the lock may be too, and shut */
     uint64_t now_ns = cp_now_ns();
     int32_t tid = (int32_t)gettid();
 
@@ -170,7 +172,7 @@ uint32_t cp_bufpool_list_pins(struct cp_bufpool *pool, struct cp_pin *pins, uint
     uint32_t total = 0;
 
     if (!cp_fork_guard_same(&pool->fork_guard))
-        return 0;
+        return 0; /* a child holds nothing, and may have inherited locks that nobody opens */
     if (pool->pins != NULL)
         return list_tracked(pool, pins, capacity);
     slots.count =

@@ -272,7 +272,9 @@ static int enter_file(struct cp_bufpool *pool, struct cp_bufpool_file *file)
 int cp_bufpool_attach(struct cp_bufpool *pool, const struct cp_bufpool_file_options *options,
                       struct cp_bufpool_file **out_file)
 {
-    int status = check_file_options(options);
+    int status = cp_bufpool__check_process(pool);
+    if (status == 0)
+        status = check_file_options(options);
     if (status != 0)
         return status;
     struct cp_bufpool_file *file = aligned_alloc(64, cp_align_up(sizeof *file, 64));

@@ -152,15 +152,21 @@ static struct cp_io_ring *ring_of(const struct cp_ticket *ticket)
     return pool->rings[ring_plus_one - 1];
 }
 
-static void await(struct cp_ticket *ticket)
+/* CP_EFORKED in a forked child, which has neither the read nor the page's word; else 0. */
+static int await(struct cp_ticket *ticket)
 {
     while (state_of(ticket) == CP_TICKET_LOADING) { /* ends: the read completes */
         struct cp_io_ring *ring = ring_of(ticket);
-        if (ring != NULL)
+        if (ring != NULL) {
             cp_io_ring_wait(ring, ticket_arrived, ticket);
-        else
-            cp_cpu_relax(); /* another thread is between publishing and telling us */
+            continue;
+        }
+        int status = cp_bufpool__check_process(ticket->file->pool);
+        if (status != 0)
+            return status;
+        cp_cpu_relax(); /* another thread is between publishing and telling us */
     }
+    return 0;
 }
 
 /* Would a wait for a ticket in this state not block on I/O? */
@@ -178,8 +184,10 @@ static bool is_ready(struct cp_ticket *ticket)
 {
     const uint32_t state = state_of(ticket);
     CP_HOOK("ready", ticket->file, ticket->fix.page);
-    if (state == CP_TICKET_LOADING || has_come(ticket, state))
-        return state != CP_TICKET_LOADING;
+    if (has_come(ticket, state) || !cp_fork_guard_same(&ticket->file->pool->fork_guard))
+        return true; /* in a forked child wait says so at once */
+    if (state == CP_TICKET_LOADING)
+        return false;
     struct cp_load_run run;
     uint64_t page = ticket->fix.page;
     cp_load__run_init(&run, ticket->file);
@@ -265,9 +273,8 @@ uint32_t cp_bufpool_wait_some(struct cp_ticket **tickets, uint32_t count)
 int cp_bufpool_wait(struct cp_ticket *ticket)
 {
     uint64_t page = ticket->fix.page;
-    int status = 0;
+    int status = await(ticket);
 
-    await(ticket);
     switch (state_of(ticket)) {
     case CP_TICKET_FIXED:
         if (ticket->file->pool->pins != NULL && ticket->fix.pin == 0)
@@ -277,6 +284,8 @@ int cp_bufpool_wait(struct cp_ticket *ticket)
     case CP_TICKET_RETRY:
         status =
             cp_bufpool_fix(ticket->file, page, (enum cp_latch_mode)ticket->fix.mode, &ticket->fix);
+        break;
+    case CP_TICKET_LOADING: /* for ever */
         break;
     default:
         status = cp_error_set(ticket->status, ticket->file->path, page, CP_NO_LSN,
@@ -290,7 +299,7 @@ int cp_bufpool_wait(struct cp_ticket *ticket)
 
 void cp_bufpool_cancel(struct cp_ticket *ticket)
 {
-    await(ticket);
+    (void)!await(ticket); /* in a forked child there is nothing to let go of */
     if (state_of(ticket) == CP_TICKET_FIXED)
         cp_bufpool_unfix(&ticket->fix);
     ticket->state = CP_TICKET_DONE;
@@ -351,7 +360,7 @@ static int fix_missing(struct cp_bufpool_file *file, const uint64_t *pages, uint
     cp_load__run_submit(&run);
     for (uint32_t m = 0; m < missing_count; m++) {
         uint32_t i = missing[m];
-        await(&tickets[m]);
+        (void)!await(&tickets[m]); /* it was begun in this process */
         out_fixes[i].data = NULL;
         if (state_of(&tickets[m]) == CP_TICKET_FIXED ||
             (state_of(&tickets[m]) == CP_TICKET_FAILED && status == 0)) {

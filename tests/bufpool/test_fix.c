@@ -254,6 +254,105 @@ static void fix_forked_child_is_told(void **state)
     world_close(&w);
 }
 
+/* What a forked child inherits, begun and held by its parent. */
+static struct inheritance {
+    struct cp_fix writer, reader;
+    struct cp_ticket read[4], fixed;
+} inherited;
+
+/* Each of these gives the step that failed, or 0. */
+static int use_inherited_tickets(struct world *w)
+{
+    struct cp_ticket *tickets[2] = {&inherited.read[0], &inherited.read[1]};
+    (void)w;
+    if (cp_bufpool_wait_some(tickets, 2) != 2)
+        return 1;
+    if (!cp_bufpool_poll(&inherited.read[0]))
+        return 2;
+    if (cp_bufpool_wait(&inherited.read[0]) != CP_EFORKED)
+        return 3;
+    cp_bufpool_cancel(&inherited.read[1]);
+    cp_bufpool_cancel(&inherited.fixed);
+    return 0;
+}
+
+static int use_inherited_fixes(struct world *w)
+{
+    struct cp_fix fix;
+    cp_bufpool_mark_dirty(&inherited.writer, 7);
+    cp_bufpool_unfix(&inherited.writer);
+    cp_bufpool_unfix(&inherited.reader);
+    if (is_resident(w, 0, 1) || is_resident(w, 0, 2))
+        return 1;
+    return cp_bufpool_fix(w->file[0], 1, CP_SHARED, &fix) == CP_EFORKED ? 0 : 2;
+}
+
+static int look_at_inherited_pool(struct world *w)
+{
+    struct cp_pin pin;
+    struct cp_bufpool_stats stats = stats_of(w);
+    struct cp_bufpool_file *file;
+    const struct cp_bufpool_file_options options = {.file = w->io_file[0], .page_size = 4096};
+    if (cp_bufpool_list_pins(w->pool, &pin, 1) != 0)
+        return 1;
+    if (stats.pages_resident != 0 || stats.used_bytes != 0 || strlen(stats.io_backend) == 0)
+        return 2;
+    return cp_bufpool_attach(w->pool, &options, &file) == CP_EFORKED ? 0 : 3;
+}
+
+static void run_in_child(int (*run)(struct world *w), struct world *w)
+{
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        alarm(20); /* reached only when the test fails */
+        _exit(run(w));
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+/* Reads that will not come, latches in a table that is not there, locks that nobody will open. */
+static void fix_forked_child_may_let_go_of_what_it_inherits(void **state)
+{
+    (void)state;
+    struct world w;
+    const uint64_t pages[4] = {10, 20, 30, 40}, cached = 3;
+    for (unsigned tracked = 0; tracked < 2; tracked++) {
+        world_open_with(&w,
+                        &(struct cp_bufpool_options){.budget_bytes = 4 * MIB,
+                                                     .track_pins = tracked != 0,
+                                                     .counted_pins = true},
+                        RINGS_DEFERRED);
+        world_add_file(&w, 0, 4096, PAGES);
+        inherited.writer = must_fix(&w, 0, 1, CP_EXCLUSIVE);
+        inherited.reader = must_fix(&w, 0, 2, CP_SHARED);
+        check_version(&w, 0, cached, 0);
+        assert_int_equal(cp_bufpool_begin(w.file[0], &cached, 1, CP_SHARED, &inherited.fixed), 0);
+        fault_io_hold(w.faults);
+        assert_int_equal(cp_bufpool_begin(w.file[0], pages, 4, CP_SHARED, inherited.read), 0);
+        pthread_mutex_t *locks[] = {&w.pool->clock_lock, &w.pool->files_lock, &w.pool->pins_lock};
+        for (unsigned i = 0; i < 3; i++)
+            pthread_mutex_lock(locks[i]);
+        run_in_child(use_inherited_tickets, &w);
+        run_in_child(use_inherited_fixes, &w);
+        run_in_child(look_at_inherited_pool, &w);
+        for (unsigned i = 0; i < 3; i++)
+            pthread_mutex_unlock(locks[i]);
+        fault_io_let_go(w.faults);
+        for (unsigned i = 0; i < 4; i++) {
+            assert_int_equal(cp_bufpool_wait(&inherited.read[i]), 0);
+            cp_bufpool_unfix(&inherited.read[i].fix);
+        }
+        cp_bufpool_cancel(&inherited.fixed);
+        cp_bufpool_unfix(&inherited.writer);
+        cp_bufpool_unfix(&inherited.reader);
+        world_close(&w);
+    }
+}
+
 /* ---- files --------------------------------------------------------------------------------------
  */
 
@@ -475,6 +574,7 @@ int main(void)
         cmocka_unit_test(fix_unreadable_page_error_names_it_and_passes),
         cmocka_unit_test(fix_image_that_verify_refuses_is_not_served),
         cmocka_unit_test(fix_forked_child_is_told),
+        cmocka_unit_test(fix_forked_child_may_let_go_of_what_it_inherits),
         cmocka_unit_test(detach_refused_while_pinned_or_dirty),
         cmocka_unit_test(discard_stops_at_a_pinned_page),
         cmocka_unit_test(detach_races_evictions_of_another_file),
