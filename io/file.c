@@ -276,6 +276,7 @@ static int write_zeros(struct cp_io_file *file, uint64_t size_bytes, uint64_t en
     uint64_t align = cp_max_u64(file->offset_align_bytes, 1);
     uint64_t at = cp_align_up(size_bytes, align);
     uint64_t stop = cp_align_up(end_bytes, align);
+    uint64_t reached = size_bytes;
     uint64_t memory_align = cp_max_u64(file->memory_align_bytes, ASSUMED_ALIGN_BYTES);
     int code = 0;
 
@@ -287,9 +288,10 @@ static int write_zeros(struct cp_io_file *file, uint64_t size_bytes, uint64_t en
         uint64_t part = cp_min_u64(ZEROS_BYTES, stop - at);
         code = cp_io_write(file, zeros, part, at);
         at += part;
+        reached = at;
     }
     free(zeros);
-    if (code == 0 && stop != end_bytes)
+    if (code == 0 && reached != end_bytes) /* beyond it, or short of it within the last block */
         code = cp_io_file_resize(file, end_bytes);
     return code;
 }

@@ -215,6 +215,35 @@ static void file_allocate_keeps_content_and_reaches_end(void **state)
     }
 }
 
+/* The old end lies within the last block: there is no block to be written, but some way to go. */
+static void file_allocate_reaches_an_end_in_the_same_block(void **state)
+{
+    struct subject s;
+    struct cp_io_file_info info;
+    uint64_t size_bytes;
+    (void)state;
+    open_subject(&s, DEFERRED, 3);
+    cp_io_file_info(s.file, &info);
+    uint64_t end_bytes = 2 * (uint64_t)info.offset_align_bytes;
+    if (!info.direct) {
+        print_message("no O_DIRECT here: %s\n", info.direct_reason);
+        close_subject(&s);
+        skip();
+    }
+    fault_io_rule(s.faults,
+                  &(struct fault_rule){
+                      .on = FAULT_ALLOCATE, .nth = 1, .times = UINT64_MAX, .code = -EOPNOTSUPP});
+    assert_int_equal(cp_io_file_resize(s.file, end_bytes - 192), 0);
+    assert_int_equal(cp_io_file_allocate(s.file, 0, end_bytes), 0);
+    assert_int_equal(cp_io_file_size(s.file, &size_bytes), 0);
+    assert_int_equal(size_bytes, end_bytes);
+    assert_int_equal(cp_io_file_resize(s.file, end_bytes - 192), 0);
+    assert_int_equal(cp_io_file_allocate(s.file, 0, end_bytes + 100), 0);
+    assert_int_equal(cp_io_file_size(s.file, &size_bytes), 0);
+    assert_int_equal(size_bytes, end_bytes + 100);
+    close_subject(&s);
+}
+
 static void file_allocate_without_space_leaves_size(void **state)
 {
     struct subject s;
@@ -300,6 +329,7 @@ int main(void)
         cmocka_unit_test(file_refusing_direct_falls_back),
         cmocka_unit_test(file_read_past_end_is_nodata),
         cmocka_unit_test(file_allocate_keeps_content_and_reaches_end),
+        cmocka_unit_test(file_allocate_reaches_an_end_in_the_same_block),
         cmocka_unit_test(file_allocate_without_space_leaves_size),
         cmocka_unit_test(file_paths_can_be_made_renamed_removed),
         cmocka_unit_test(file_transfers_are_counted),
