@@ -384,6 +384,7 @@ static inline int cp_page_map_hold(const struct cp_page_map *map, uint64_t page,
     return 1;
 }
 
+/* Count hits that a slot of own holds: so own is the thread's, and nobody else counts there. */
 static inline void cp_page_map_count_hits(const struct cp_page_map *map, struct cp_pin_block *own,
                                           uint64_t count)
 {
@@ -467,7 +468,8 @@ static inline uint32_t cp_page_map_hold_many(const struct cp_page_map *map, cons
         break;
     }
     uint32_t held = (uint32_t)(page - pages);
-    cp_page_map_count_hits(map, own, held);
+    if (__builtin_expect(held > 0, 1)) /* else own may be the block that several threads share */
+        cp_page_map_count_hits(map, own, held);
     return held;
 }
 

@@ -556,6 +556,70 @@ static void tickets_unsubmitted_reads_of_others_do_not_stop_a_miss(void **state)
     close_held(&w, &dog);
 }
 
+/* ---- more threads than slots --------------------------------------------------------------------
+ */
+
+#define COUNTING_THREADS 4u
+#define COUNTING_ROUNDS  100000u
+
+struct counting {
+    struct world *w;
+    _Atomic uint32_t idle; /* threads that have a slot each */
+    uint32_t over;         /* futex */
+};
+
+static void *sit_on_a_slot(void *argument)
+{
+    struct counting *c = argument;
+    (void)cp_thread_slot();
+    atomic_fetch_add(&c->idle, 1);
+    while (__atomic_load_n(&c->over, __ATOMIC_ACQUIRE) == 0)
+        cp_futex_wait(&c->over, 0, 0);
+    return NULL;
+}
+
+/* One kind adds to the counter that these threads share, the other one must not write it plainly.
+ */
+static void *count_hits(void *argument)
+{
+    struct counting *c = argument;
+    struct cp_bufpool_file *file = c->w->file[0];
+    const uint64_t pages[2] = {1, 2};
+    struct cp_fix fixes[2];
+    assert_int_equal(cp_thread_slot(), CP_THREAD_SLOT_SHARED);
+    for (uint32_t i = 0; i < COUNTING_ROUNDS; i++) {
+        assert_int_equal(cp_bufpool_fix_many(file, pages, 2, CP_SHARED, fixes), 0);
+        cp_bufpool_unfix_many(fixes, 2);
+    }
+    return NULL;
+}
+
+static void many_hits_of_threads_without_slots_all_counted(void **state)
+{
+    (void)state;
+    struct world w;
+    struct counting c = {.w = &w};
+    pthread_t idle[CP_THREAD_SLOTS], busy[COUNTING_THREADS];
+    world_simple(&w, 4 * MIB, 4);
+    check_version(&w, 0, 1, 0);
+    check_version(&w, 0, 2, 0);
+    for (uint32_t i = 0; i < CP_THREAD_SLOTS; i++)
+        assert_int_equal(pthread_create(&idle[i], NULL, sit_on_a_slot, &c), 0);
+    while (atomic_load(&c.idle) < CP_THREAD_SLOTS)
+        sched_yield();
+    uint64_t before = stats_of(&w).hits;
+    for (uint32_t i = 0; i < COUNTING_THREADS; i++)
+        assert_int_equal(pthread_create(&busy[i], NULL, count_hits, &c), 0);
+    for (uint32_t i = 0; i < COUNTING_THREADS; i++)
+        pthread_join(busy[i], NULL);
+    assert_int_equal(stats_of(&w).hits - before, COUNTING_THREADS * COUNTING_ROUNDS * 2);
+    __atomic_store_n(&c.over, 1, __ATOMIC_RELEASE);
+    cp_futex_wake(&c.over, CP_THREAD_SLOTS);
+    for (uint32_t i = 0; i < CP_THREAD_SLOTS; i++)
+        pthread_join(idle[i], NULL);
+    world_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -581,6 +645,7 @@ int main(void)
         cmocka_unit_test(many_threads_missing_one_page_do_one_read),
         cmocka_unit_test(tickets_begun_by_a_thread_that_exits_finished_by_another),
         cmocka_unit_test(tickets_unsubmitted_reads_of_others_do_not_stop_a_miss),
+        cmocka_unit_test(many_hits_of_threads_without_slots_all_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
