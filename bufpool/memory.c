@@ -372,31 +372,40 @@ int cp_memory__empty_units(struct cp_bufpool *pool, uint32_t first, uint32_t cou
     return pass->busy_count == 0 ? 0 : -EAGAIN;
 }
 
-/* Take an empty extent out of the buddy and give its memory back. -EBUSY when it is not empty. */
+/*
+ * Take an empty extent out of the buddy and give its memory back. -EBUSY when it is not empty, or
+ * the kernel's refusal (ENOMEM where it would need one mapping more): then all is as before.
+ */
 static int release_extent(struct cp_bufpool *pool, uint32_t extent)
 {
+    const uint64_t at = extent * pool->extent_bytes, bytes = pool->extent_bytes;
+
     pthread_mutex_lock(&pool->memory_lock);
-    int status = cp_buddy_remove(pool->buddy, extent * pool->extent_bytes, pool->extent_bytes);
-    if (status == 0) {
-        cp_register__let_go(pool, extent);
-        status = cp_arena_decommit(pool->arena, extent, 1);
-        cp_assert(status == 0);
-        atomic_fetch_sub_explicit(&pool->free_units, (int64_t)(pool->extent_bytes >> CP_UNIT_SHIFT),
-                                  memory_order_relaxed);
-        CP_PROBE1(extent_release, extent);
-        pool->extents_committed[extent] = 0;
-        pool->extent_count--;
-        cp_budget__give(&pool->budget, CP_FOR_DESCRIPTORS,
-                        pool->extent_cost_bytes - pool->extent_bytes);
-        cp_budget__give(&pool->budget, CP_FOR_FRAMES, pool->extent_bytes);
-        resize_clock(pool);
-        cp_bufpool__count(pool, CP_COUNT_EXTENTS_RELEASED, 1);
+    int status = cp_buddy_remove(pool->buddy, at, bytes);
+    if (status != 0)
+        goto out;
+    cp_register__let_go(pool, extent);
+    status = cp_arena_decommit(pool->arena, extent, 1);
+    if (status != 0) {
+        cp_assert(cp_buddy_add(pool->buddy, at, bytes) == 0); /* it was there */
+        cp_register__extent(pool, extent);
+        goto out;
     }
+    atomic_fetch_sub_explicit(&pool->free_units, (int64_t)(bytes >> CP_UNIT_SHIFT),
+                              memory_order_relaxed);
+    CP_PROBE1(extent_release, extent);
+    pool->extents_committed[extent] = 0;
+    pool->extent_count--;
+    cp_budget__give(&pool->budget, CP_FOR_DESCRIPTORS, pool->extent_cost_bytes - bytes);
+    cp_budget__give(&pool->budget, CP_FOR_FRAMES, bytes);
+    resize_clock(pool);
+    cp_bufpool__count(pool, CP_COUNT_EXTENTS_RELEASED, 1);
+out:
     pthread_mutex_unlock(&pool->memory_lock);
     return status;
 }
 
-/* Empty and release one extent. 0, CP_EPINNED, or a write error. */
+/* Empty and release one extent. 0, CP_EPINNED, or the error of a write or of the release. */
 static int reclaim_extent(struct cp_bufpool *pool, uint32_t extent, struct cp_extent_pass *pass,
                           uint32_t rounds)
 {

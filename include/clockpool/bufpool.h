@@ -126,7 +126,9 @@ CP_API void cp_bufpool_destroy(struct cp_bufpool *pool);
 /*
  * Change the budget while running. Growing is immediate. Shrinking evicts, writes back and gives
  * memory back to the kernel before it returns. CP_EBUDGET: below the minimum or above
- * max_budget_bytes; CP_EPINNED: too much is pinned, the old budget stands. May block on I/O.
+ * max_budget_bytes; CP_EPINNED: too much is pinned; -ENOMEM: the kernel takes no memory back
+ * (vm.max_map_count); the error of a write or of the gate. The old budget stands then. May block on
+ * I/O.
  */
 CP_API int cp_bufpool_resize(struct cp_bufpool *pool, uint64_t budget_bytes) CP_MUST_CHECK;
 

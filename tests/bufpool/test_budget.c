@@ -181,6 +181,44 @@ static void budget_shrink_gives_back_an_empty_table(void **state)
     world_close(&w);
 }
 
+/* ---- the kernel takes nothing back --------------------------------------------------------------
+ */
+
+int __real_cp_arena_decommit(struct cp_arena *arena, uint64_t first, uint64_t count);
+int __wrap_cp_arena_decommit(struct cp_arena *arena, uint64_t first, uint64_t count);
+
+static _Atomic int decommit_refused; /* a code, or 0 */
+
+int __wrap_cp_arena_decommit(struct cp_arena *arena, uint64_t first, uint64_t count)
+{
+    int code = atomic_load(&decommit_refused);
+    return code != 0 ? cp_error_set(code, NULL, CP_NO_PAGE, CP_NO_LSN, NULL, "refused by the test")
+                     : __real_cp_arena_decommit(arena, first, count);
+}
+
+/* As where vm.max_map_count is reached: an error, the old budget stands, and nothing is lost. */
+static void budget_shrink_that_the_kernel_refuses_is_an_error(void **state)
+{
+    (void)state;
+    struct world w;
+    world_simple(&w, 4 * MIB, PAGES);
+    for (uint64_t page = 0; page < 700; page++)
+        change_page(&w, 0, page, 1, 0);
+    struct cp_bufpool_stats before = stats_of(&w);
+    atomic_store(&decommit_refused, -ENOMEM);
+    assert_int_equal(cp_bufpool_resize(w.pool, MIB), -ENOMEM);
+    atomic_store(&decommit_refused, 0);
+    assert_int_equal(stats_of(&w).budget_bytes, 4 * MIB);
+    assert_int_equal(stats_of(&w).frame_bytes, before.frame_bytes);
+    check_sum(&w);
+    for (uint64_t page = 0; page < PAGES; page++)
+        check_version(&w, 0, page, page < 700);
+    assert_int_equal(cp_bufpool__check(w.pool), 0);
+    assert_int_equal(cp_bufpool_resize(w.pool, MIB), 0);
+    check_sum(&w);
+    world_close(&w);
+}
+
 /* ---- at the same time ---------------------------------------------------------------------------
  */
 
@@ -514,6 +552,7 @@ int main(void)
         cmocka_unit_test(budget_shrink_against_pins_refused_old_one_stands),
         cmocka_unit_test(budget_below_the_pools_own_needs_refused_as_such),
         cmocka_unit_test(budget_shrink_gives_back_an_empty_table),
+        cmocka_unit_test(budget_shrink_that_the_kernel_refuses_is_an_error),
         cmocka_unit_test(budget_two_resizes_at_once_each_whole),
         cmocka_unit_test(budget_grown_while_the_table_is_paid_for_is_used),
         cmocka_unit_test(budget_grows_at_once_while_extents_are_emptied),
