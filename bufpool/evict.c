@@ -576,13 +576,26 @@ static int pinned(const struct cp_bufpool_file *file, uint64_t page)
                         "dropping a page");
 }
 
+/* Is this very page claimed for writing? For who holds neither the word nor the frame. */
+static bool is_being_written(struct cp_bufpool *pool, const uint64_t *word, uint64_t seen)
+{
+    pthread_mutex_lock(&pool->clock_lock); /* so that the frame stays one */
+    uint32_t index = pool->slots[cp_bufpool__unit_of(pool, seen)].frame;
+    const struct cp_frame *frame = index != 0 ? &pool->frames[index - 1] : NULL;
+    bool written = frame != NULL &&
+                   atomic_load_explicit(&frame->word, memory_order_relaxed) == word &&
+                   atomic_load_explicit(&frame->writing, memory_order_relaxed) != 0;
+    pthread_mutex_unlock(&pool->clock_lock);
+    return written;
+}
+
 int cp_evict__claim(struct cp_bufpool_file *file, uint64_t page, struct cp_frame **out_frame)
 {
     struct cp_bufpool *pool = file->pool;
     uint64_t *word = &file->map.words[page];
     uint64_t deadline_ns = 0;
 
-    for (;;) { /* ends: by the deadline; each wait is for I/O or for another evictor */
+    for (;;) { /* ends: by the deadline, or with the page's own write */
         uint64_t seen = cp_word_load(word);
         *out_frame = NULL;
         if (seen == 0)
@@ -608,7 +621,7 @@ int cp_evict__claim(struct cp_bufpool_file *file, uint64_t page, struct cp_frame
         uint64_t now_ns = cp_now_ns();
         if (deadline_ns == 0)
             deadline_ns = now_ns + CP_BUFPOOL_WAIT_LIMIT_MS * UINT64_C(1000000);
-        if (now_ns >= deadline_ns)
+        if (now_ns >= deadline_ns && !is_being_written(pool, word, seen))
             return pinned(file, page);
         if (!io && cp_latch_wait(word, seen, NULL, NULL, now_ns + CLAIM_PATIENCE_NS) != 0 &&
             !writer)

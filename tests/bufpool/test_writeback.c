@@ -515,8 +515,8 @@ struct slow_log {
 static int make_durable_slowly(void *ctx, cp_lsn upto)
 {
     struct slow_log *slow = ctx;
-    const uint64_t until_ns =
-        cp_now_ns() + UINT64_C(200000000); /* four times the patience for pins */
+    /* Longer than anybody waits for pins. */
+    const uint64_t until_ns = cp_now_ns() + (CP_BUFPOOL_WAIT_LIMIT_MS + 300) * UINT64_C(1000000);
     atomic_store(&slow->asked, true);
     while (!atomic_load(&slow->returned) && cp_now_ns() < until_ns)
         sched_yield();
