@@ -36,6 +36,8 @@
 #include <clockpool/base/assert.h>
 #include <clockpool/base/bits.h>
 
+#include <sys/mman.h>
+
 /* Shares of the pool: the target of probation at first, and its limits. From the study; flat. */
 #define TARGET_FIRST 0.02
 #define TARGET_MIN   0.005
@@ -70,7 +72,8 @@
 #define YOUNG       0x20u /* not enough newer pages have come yet */
 #define FETCHED     0x40u /* the first reference will be its miss */
 
-#define WORD_BITS 64u
+#define WORD_BITS  64u
+#define PAGE_BYTES 4096u
 
 static uint64_t bits_words(uint32_t slot_limit)
 {
@@ -558,6 +561,26 @@ void cp_clock__remove(struct cp_clock *clock, uint32_t slot)
     else if (place_of(clock, slot) == CP_CLOCK_PROBATION)
         unlink_slot(clock, slot);
     clock->states[slot] = 0;
+}
+
+/* The whole pages of memory in [from, to). */
+static void release_range(const void *from, const void *to)
+{
+    uintptr_t first = cp_align_up((uintptr_t)from, PAGE_BYTES);
+    uintptr_t end = (uintptr_t)to & ~(uintptr_t)(PAGE_BYTES - 1);
+
+    if (first < end)
+        (void)madvise((void *)first, end - first, MADV_DONTNEED);
+}
+
+void cp_clock__release(const struct cp_clock *clock, uint32_t first)
+{
+    /* Links of empty slots mean nothing; states and bits are zero before and after. */
+    release_range(&clock->links[first], &clock->links[clock->slot_limit]);
+    release_range(&clock->states[first], &clock->states[clock->slot_limit]);
+    release_range(&clock->main_bits[bits_words(first)],
+                  &clock->main_bits[bits_words(clock->slot_limit)]);
+    release_range(&clock->ghosts.buckets[clock->ghosts.bucket_count], clock->main_bits);
 }
 
 /* Probation: one list, in two halves. */

@@ -149,6 +149,12 @@ void cp_clock__pass(struct cp_clock *clock, uint32_t first, uint32_t count);
 void cp_clock__remove(struct cp_clock *clock, uint32_t slot);
 
 enum cp_clock_place cp_clock__place(const struct cp_clock *clock, uint32_t slot);
+/*
+ * Give back to the kernel what the slots from first on take, all of them empty, and what the ghosts
+ * took before they became fewer. Any thread, without a lock; nothing may be inserted there nor the
+ * clock be resized meanwhile. The memory must be one that comes back as zeros.
+ */
+void cp_clock__release(const struct cp_clock *clock, uint32_t first);
 /* Walk the invariants: what is broken, or NULL. */
 const char *cp_clock__check(const struct cp_clock *clock);
 

@@ -474,6 +474,21 @@ static int reclaim_something(struct cp_bufpool *pool)
     return status == CP_EPINNED && trim_tables(pool) > 0 ? 0 : status;
 }
 
+/*
+ * What the policy keeps of the extents above the highest one goes with them. The slots stay: the
+ * versions used there must not come back.
+ */
+static void release_policy(struct cp_bufpool *pool)
+{
+    uint32_t end = pool->extent_limit;
+
+    pthread_mutex_lock(&pool->memory_lock); /* so that no extent comes back meanwhile */
+    while (end > 0 && pool->extents_committed[end - 1] == 0)
+        end--;
+    cp_clock__release(&pool->clock, end * (uint32_t)(pool->extent_bytes >> CP_UNIT_SHIFT));
+    pthread_mutex_unlock(&pool->memory_lock);
+}
+
 int cp_memory__shrink(struct cp_bufpool *pool, uint64_t target_bytes)
 {
     const _Atomic uint64_t *used = &pool->budget.used_bytes;
@@ -486,6 +501,7 @@ int cp_memory__shrink(struct cp_bufpool *pool, uint64_t target_bytes)
     while (status == 0 && atomic_load_explicit(used, memory_order_relaxed) >
                               target_bytes) /* ends: each round gives memory back or fails */
         status = reclaim_something(pool);
+    release_policy(pool);
     pthread_mutex_unlock(&pool->resize_lock);
     return status;
 }

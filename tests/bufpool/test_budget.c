@@ -181,6 +181,44 @@ static void budget_shrink_gives_back_an_empty_table(void **state)
     world_close(&w);
 }
 
+static uint64_t resident_bytes(const void *memory, uint64_t bytes)
+{
+    uint64_t resident_bytes = 0;
+    for (uint64_t at = 0; at < bytes; at += 4096) {
+        unsigned char resident = 0;
+        assert_int_equal(mincore((char *)(uintptr_t)memory + at, 1, &resident), 0);
+        resident_bytes += (resident & 1) != 0 ? 4096 : 0;
+    }
+    return resident_bytes;
+}
+
+/* What the policy keeps of each unit is paid for with the extent, and so goes with it. */
+static void budget_shrink_gives_back_what_the_policy_kept(void **state)
+{
+    (void)state;
+    struct world w;
+    world_open_with(
+        &w, &(struct cp_bufpool_options){.budget_bytes = 4 * MIB, .max_budget_bytes = 128 * MIB},
+        RINGS_DEFERRED);
+    world_create_file(&w, 0, 4096, 0);
+    world_attach_with(&w, 0, &(struct cp_bufpool_file_options){0});
+    for (uint32_t round = 0; round < 2; round++) {
+        assert_int_equal(cp_bufpool_resize(w.pool, 128 * MIB), 0);
+        for (uint64_t page = 0; page < 60000; page++) { /* so that there are ghosts, too */
+            struct cp_fix fix;
+            assert_int_equal(cp_bufpool_fix_new(w.file[0], page, &fix), 0);
+            cp_bufpool_unfix(&fix);
+        }
+        uint64_t grown = resident_bytes(w.pool->clock_memory, w.pool->clock_memory_bytes);
+        assert_int_equal(cp_bufpool_resize(w.pool, 4 * MIB), 0);
+        uint64_t shrunk = resident_bytes(w.pool->clock_memory, w.pool->clock_memory_bytes);
+        assert_true(grown > 30 * 4096);
+        assert_true(shrunk <= 10 * 4096);
+        assert_int_equal(cp_bufpool__check(w.pool), 0);
+    }
+    world_close(&w);
+}
+
 /* ---- the kernel takes nothing back --------------------------------------------------------------
  */
 
@@ -552,6 +590,7 @@ int main(void)
         cmocka_unit_test(budget_shrink_against_pins_refused_old_one_stands),
         cmocka_unit_test(budget_below_the_pools_own_needs_refused_as_such),
         cmocka_unit_test(budget_shrink_gives_back_an_empty_table),
+        cmocka_unit_test(budget_shrink_gives_back_what_the_policy_kept),
         cmocka_unit_test(budget_shrink_that_the_kernel_refuses_is_an_error),
         cmocka_unit_test(budget_two_resizes_at_once_each_whole),
         cmocka_unit_test(budget_grown_while_the_table_is_paid_for_is_used),
