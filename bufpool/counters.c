@@ -93,10 +93,8 @@ void cp_bufpool_stats(struct cp_bufpool *pool, uint32_t flags, struct cp_bufpool
         return;
     }
     fill_events(pool, &stats);
-    if (cp_fork_guard_same(&pool->fork_guard)) { /* else nobody may be there to release locks */
-        fill_working_set(pool, &stats);
-        fill_memory(pool, flags, &stats);
-    }
+    fill_working_set(pool, &stats);
+    fill_memory(pool, flags, &stats);
     stats.pages_resident = load(&pool->pages_resident);
     stats.pages_dirty = load(&pool->pages_dirty);
     stats.reads_in_flight = load(&pool->reads_in_flight);
