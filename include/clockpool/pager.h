@@ -129,8 +129,10 @@ struct cp_pager_options {
 /*
  * Open the store in directory, creating it when options say so: written under a temporary name,
  * synced, renamed. options may be NULL (pool engine, 64 MiB, must exist). Errors: CP_ELOCKED (the
- * hint names the process), CP_EFORMAT, CP_EVERSION, CP_ECHECKSUM, -ENOENT, -EEXIST, -EINVAL,
- * CP_EBUDGET, or what the system says. Blocks on I/O.
+ * hint names the process), CP_EFORMAT (some other file; or a data file that was cut), CP_EVERSION,
+ * CP_ECHECKSUM, CP_ELOG (the log, or a part of it, is missing), CP_EDAMAGED, -ENOENT (no store; or
+ * no directory to make it in), -EEXIST, -EINVAL, CP_EBUDGET, or what the system says. Blocks on
+ * I/O.
  */
 CP_API int cp_pager_open(const char *directory, const struct cp_pager_options *options,
                          struct cp_pager **out_pager) CP_MUST_CHECK;
