@@ -315,6 +315,8 @@ static json_t *row_json(const struct bench_row *row, const struct bench_plan *pl
     set_series(object, row);
     set_rate(object, row);
     set_real(object, row, "major_faults_per_op", median->major_faults_per_op);
+    if (strcmp(row->access, bench_access_names[BENCH_BATCH]) == 0)
+        set_integer(object, "batch", row->cell.depth > 1 ? row->cell.depth : plan->batch);
     if (row->workload == BENCH_MIXED)
         json_object_set_new(object, "write_share", json_real(plan->write_share));
     if (row->workload == BENCH_RECOVER)

@@ -24,9 +24,10 @@ static bool same_work(const struct report_row *a, const struct report_row *b)
 {
     return same_text(a->engine, b->engine) && same_text(a->workload, b->workload) &&
            same_text(a->dist, b->dist) && same_text(a->access, b->access) &&
-           same_text(a->durability, b->durability) && a->threads == b->threads &&
-           a->depth == b->depth && same_number(a->size_bytes, b->size_bytes) &&
-           same_number(a->mem_bytes, b->mem_bytes) &&
+           same_text(a->durability, b->durability) && same_text(a->advice, b->advice) &&
+           a->threads == b->threads && a->depth == b->depth && same_number(a->batch, b->batch) &&
+           same_number(a->write_share, b->write_share) &&
+           same_number(a->size_bytes, b->size_bytes) && same_number(a->mem_bytes, b->mem_bytes) &&
            same_number(a->page_size_bytes, b->page_size_bytes) &&
            same_number(a->log_size_bytes, b->log_size_bytes) && same_number(a->rate, b->rate);
 }
@@ -114,8 +115,8 @@ int report_compare(const struct report_part *old_part, const struct report_part 
         if (comparison.pair_count == 0)
             code = bench_fail(error,
                               "%s and %s have no row in common: nothing was measured with the same "
-                              "engine, workload, distribution, access, threads, depth, size and "
-                              "memory",
+                              "engine, workload, distribution, access, threads, depth, size, "
+                              "memory, batch, write share and advice",
                               old_part->name, new_part->name);
     }
     if (code != 0)
@@ -145,17 +146,32 @@ enum report_outcome report_judge(const struct report_pair *pair,
     return report_condition_holds(condition, ratio) ? REPORT_BREAKS : REPORT_PASSES;
 }
 
-char *report_pair_name(char *text, size_t capacity, const struct report_row *row)
+/* What only some rows have, ", log of 64 MiB, advice random". */
+static char *format_choices(char *text, size_t capacity, const struct report_row *row)
 {
-    char size[32], mem[32], log[64] = "", log_size[32], rate[48] = "";
+    char log[64] = "", log_size[32], rate[48] = "", batch[48] = "", share[48] = "", advice[48] = "";
     if (row->log_size_bytes > 0)
         snprintf(log, sizeof log, ", log of %s",
                  bench_format_size(log_size, sizeof log_size, (uint64_t)row->log_size_bytes));
     if (row->rate > 0)
         snprintf(rate, sizeof rate, ", %.0f per second", row->rate);
-    snprintf(text, capacity, "%s, %s %s %s, %u thread%s, depth %u, %s on %s%s%s", row->engine,
+    if (row->batch > 0)
+        snprintf(batch, sizeof batch, ", batches of %.0f", row->batch);
+    if (!isnan(row->write_share))
+        snprintf(share, sizeof share, ", write share %g", row->write_share);
+    if (row->advice != NULL)
+        snprintf(advice, sizeof advice, ", advice %.30s", row->advice);
+    snprintf(text, capacity, "%s%s%s%s%s", log, rate, batch, share, advice);
+    return text;
+}
+
+char *report_pair_name(char *text, size_t capacity, const struct report_row *row)
+{
+    char size[32], mem[32], choices[240];
+    snprintf(text, capacity, "%s, %s %s %s, %u thread%s, depth %u, %s on %s%s", row->engine,
              row->workload, row->dist, row->access, row->threads, row->threads == 1 ? "" : "s",
              row->depth, bench_format_size(size, sizeof size, (uint64_t)row->size_bytes),
-             bench_format_size(mem, sizeof mem, (uint64_t)row->mem_bytes), log, rate);
+             bench_format_size(mem, sizeof mem, (uint64_t)row->mem_bytes),
+             format_choices(choices, sizeof choices, row));
     return text;
 }

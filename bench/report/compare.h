@@ -48,7 +48,8 @@ enum report_outcome { REPORT_PASSES = 0, REPORT_BREAKS, REPORT_CANNOT_TELL };
 enum report_outcome report_judge(const struct report_pair *pair,
                                  const struct report_condition *condition);
 
-/* "pool, read-random uniform fix, 8 threads, depth 32, 2 GiB on 256 MiB". Returns text. */
+/* "pool, read-random uniform fix, 8 threads, depth 32, 2 GiB on 256 MiB, advice random". Returns
+ * text. */
 char *report_pair_name(char *text, size_t capacity, const struct report_row *row);
 
 /* The table, for a person. */

@@ -109,6 +109,12 @@ static json_t *row_json(const struct report_row *row)
         json_object_set_new(json, "log_size_bytes", json_integer((json_int_t)row->log_size_bytes));
     if (!isnan(row->rate))
         json_object_set_new(json, "rate", json_integer((json_int_t)row->rate));
+    if (!isnan(row->batch))
+        json_object_set_new(json, "batch", json_integer((json_int_t)row->batch));
+    if (!isnan(row->write_share))
+        json_object_set_new(json, "write_share", json_real(row->write_share));
+    if (row->advice != NULL)
+        json_object_set_new(json, "advice", json_string(row->advice));
     return json;
 }
 

@@ -73,8 +73,9 @@ static int check_result(const char *name, size_t index, const json_t *row,
         {"p50_us", NUMBER},    {"p99_us", NUMBER},        {"p999_us", NUMBER},
         {"max_us", NUMBER},    {"cpu_us_per_op", NUMBER},
     };
-    static const struct field optional[] = {
-        {"page_size_bytes", COUNT}, {"log_size_bytes", COUNT}, {"rate", COUNT_OR_NULL}};
+    static const struct field optional[] = {{"page_size_bytes", COUNT}, {"log_size_bytes", COUNT},
+                                            {"rate", COUNT_OR_NULL},    {"batch", COUNT},
+                                            {"write_share", NUMBER},    {"advice", TEXT}};
     char where[40];
     snprintf(where, sizeof where, "results[%zu]", index);
     if (check_fields(name, where, row, FIELDS(what), error) != 0 ||

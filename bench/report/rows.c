@@ -72,6 +72,7 @@ static struct report_row read_row(unsigned part, const json_t *json)
         .access = text_of(json, "access"),
         .durability = text_of(json, "durability"),
         .failed = text_of(json, "failed"),
+        .advice = text_of(json, "advice"),
         .threads = (unsigned)json_integer_value(json_object_get(json, "threads")),
         .depth = (unsigned)json_integer_value(json_object_get(json, "depth")),
         .size_bytes = number_of(json, "size_bytes"),
@@ -79,6 +80,8 @@ static struct report_row read_row(unsigned part, const json_t *json)
         .page_size_bytes = number_of(json, "page_size_bytes"),
         .log_size_bytes = number_of(json, "log_size_bytes"),
         .rate = number_of(json, "rate"),
+        .batch = number_of(json, "batch"),
+        .write_share = number_of(json, "write_share"),
         .json = json,
     };
     read_values(&row);

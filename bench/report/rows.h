@@ -40,9 +40,12 @@ struct report_row {
     unsigned part; /* index of the file */
     const char *engine, *workload, *dist, *access;
     const char *durability, *failed; /* NULL: none */
+    const char *advice;              /* NULL: the file does not say */
     unsigned threads, depth;
     double size_bytes, mem_bytes, page_size_bytes, log_size_bytes;
-    double rate; /* open loop: operations asked for, per second; NAN: closed loop */
+    double rate;        /* open loop: operations asked for, per second; NAN: closed loop */
+    double batch;       /* pages of one call; NAN: one at a time, or the file does not say */
+    double write_share; /* mixed: of the operations, so many commit; NAN: not mixed */
     struct report_value values[REPORT_METRIC_COUNT];
     const json_t *json;
 };

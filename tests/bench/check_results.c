@@ -99,6 +99,20 @@ static void check_rate(const json_t *row, size_t index)
            "latency does not count from when it was due");
 }
 
+/* What tells rows of different work apart, where the fields above do not. */
+static void check_choices(const json_t *row, size_t index)
+{
+    const char *workload = json_string_value(json_object_get(row, "workload"));
+    const char *access = json_string_value(json_object_get(row, "access"));
+    bool batch = strcmp(access, "batch") == 0, mixed = strcmp(workload, "mixed") == 0;
+    check_text(row, "advice");
+    expect((json_object_get(row, "batch") != NULL) == batch, index, "batch");
+    expect((json_object_get(row, "write_share") != NULL) == mixed, index, "write_share");
+    if (batch)
+        expect(number(row, "batch") == (number(row, "depth") > 1 ? number(row, "depth") : 16),
+               index, "the batch is neither the depth nor the default");
+}
+
 static void check_row(const json_t *row, size_t index)
 {
     const char *workload = json_string_value(json_object_get(row, "workload"));
@@ -139,6 +153,7 @@ static void check_row(const json_t *row, size_t index)
            "not all ops were verified");
     expect(number(row, "verified_words") > 0, index, "nothing was verified");
     expect((class == NULL) == (strncmp(workload, "read", 4) == 0), index, "durability");
+    check_choices(row, index);
     check_series(row, index);
     check_rate(row, index);
 }

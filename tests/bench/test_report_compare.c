@@ -83,22 +83,51 @@ static void compare_overlapping_ranges_are_not_resolved(void **state)
 static void compare_rows_match_by_all_that_was_asked_for(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"engine", "workload", "dist", "access", "durability"};
-    static const char *const numbers[] = {"threads", "depth", "size_bytes", "mem_bytes", "rate"};
+    static const char *const texts[] = {"engine", "workload",   "dist",
+                                        "access", "durability", "advice"};
+    static const char *const numbers[] = {"threads", "depth", "size_bytes",  "mem_bytes",
+                                          "rate",    "batch", "write_share", "page_size_bytes"};
+    const unsigned text_count = sizeof texts / sizeof *texts;
+    const unsigned number_count = sizeof numbers / sizeof *numbers;
     add(0, make_row("pool", 1, 1, 1000, 100));
     add(1, make_row("pool", 1, 1, 1000, 100));
-    for (unsigned i = 0; i < 5; i++) {
-        json_t *text = make_row("pool", 1, 1, 1000, 100);
-        json_t *number = make_row("pool", 1, 1, 1000, 100);
-        json_object_set_new(text, texts[i], json_string("another"));
-        json_object_set_new(number, numbers[i], json_integer(7777));
-        add(1, text);
-        add(1, number);
+    for (unsigned i = 0; i < text_count; i++) {
+        json_t *row = make_row("pool", 1, 1, 1000, 100);
+        json_object_set_new(row, texts[i], json_string("another"));
+        add(1, row);
+    }
+    for (unsigned i = 0; i < number_count; i++) {
+        json_t *row = make_row("pool", 1, 1, 1000, 100);
+        json_object_set_new(row, numbers[i], json_integer(7777));
+        add(1, row);
     }
     assert_int_equal(compare(), 0);
     assert_int_equal(comparison.pair_count, 1);
-    assert_int_equal(comparison.lonely_count, 10);
+    assert_int_equal(comparison.lonely_count, text_count + number_count);
     assert_int_equal(comparison.lonely[0]->part, 1);
+}
+
+/* A row that matches no other is told from it by name, and in the JSON. */
+static void compare_names_say_what_differs(void **state)
+{
+    (void)state;
+    char name[400];
+    json_t *row = make_row("pool", 1, 1, 1000, 100);
+    json_object_set_new(row, "batch", json_integer(8));
+    json_object_set_new(row, "write_share", json_real(0.05));
+    json_object_set_new(row, "advice", json_string("normal"));
+    add(0, make_row("pool", 1, 1, 1000, 100));
+    add(1, make_row("pool", 1, 1, 1000, 100));
+    add(1, row);
+    assert_int_equal(compare(), 0);
+    report_pair_name(name, sizeof name, comparison.lonely[0]);
+    assert_non_null(strstr(name, ", batches of 8, write share 0.05, advice normal"));
+    json_t *json = report_compare_json(&comparison, &parts[0], &parts[1]);
+    const json_t *lonely = json_array_get(json_object_get(json, "only_new"), 0);
+    assert_int_equal(json_integer_value(json_object_get(lonely, "batch")), 8);
+    assert_true(json_real_value(json_object_get(lonely, "write_share")) == 0.05);
+    assert_string_equal(json_string_value(json_object_get(lonely, "advice")), "normal");
+    json_decref(json);
 }
 
 static void compare_nothing_in_common_is_an_error(void **state)
@@ -211,6 +240,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(compare_rows_match_by_all_that_was_asked_for, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(compare_names_say_what_differs, setup, teardown),
         cmocka_unit_test_setup_teardown(compare_nothing_in_common_is_an_error, setup, teardown),
         cmocka_unit_test_setup_teardown(compare_a_file_without_results_is_named, setup, teardown),
         cmocka_unit_test_setup_teardown(compare_the_same_row_twice_is_an_error, setup, teardown),
