@@ -45,9 +45,12 @@ static struct report_difference difference_of(const struct report_value *old,
                                               const struct report_value *new)
 {
     struct report_difference difference = {NAN, REPORT_UNKNOWN};
-    if (isnan(old->value) || isnan(new->value) || !(old->value > 0))
+    if (isnan(old->value) || isnan(new->value))
         return difference;
-    difference.ratio = new->value / old->value;
+    if (old->value > 0)
+        difference.ratio = new->value / old->value;
+    else
+        difference.ratio = new->value > 0 ? INFINITY : 1;
     if (isnan(old->min) || isnan(old->max) || isnan(new->min) || isnan(new->max))
         return difference;
     difference.resolution =
@@ -139,11 +142,18 @@ enum report_outcome report_judge(const struct report_pair *pair,
                                  const struct report_condition *condition)
 {
     double ratio = pair->differences[condition->metric].ratio;
-    if (pair->new->failed != NULL && !isnan(pair->old->values[condition->metric].value))
-        return REPORT_BREAKS;
-    if (isnan(ratio))
+    if (isnan(pair->old->values[condition->metric].value))
         return REPORT_CANNOT_TELL;
+    if (isnan(ratio))
+        return REPORT_BREAKS;
     return report_condition_holds(condition, ratio) ? REPORT_BREAKS : REPORT_PASSES;
+}
+
+enum report_outcome report_judge_lonely(const struct report_row *row,
+                                        const struct report_condition *condition)
+{
+    bool gone = row->part == 0 && !isnan(row->values[condition->metric].value);
+    return gone ? REPORT_BREAKS : REPORT_CANNOT_TELL;
 }
 
 /* What only some rows have, ", log of 64 MiB, advice random". */

@@ -16,7 +16,7 @@ enum report_resolution {
 };
 
 struct report_difference {
-    double ratio; /* new over old; NAN: one of them does not have it */
+    double ratio; /* new over old; INFINITY: the old one is 0; NAN: one of them does not have it */
     enum report_resolution resolution;
 };
 
@@ -44,9 +44,12 @@ void report_comparison_fini(struct report_comparison *comparison);
 /* What compare does with a pair and a condition. */
 enum report_outcome { REPORT_PASSES = 0, REPORT_BREAKS, REPORT_CANNOT_TELL };
 
-/* A row that had the metric before and fails now breaks every condition on it. */
+/* A row that had the metric before and now fails, or lacks it, breaks every condition on it. */
 enum report_outcome report_judge(const struct report_pair *pair,
                                  const struct report_condition *condition);
+/* So does one that is in the old file only. */
+enum report_outcome report_judge_lonely(const struct report_row *row,
+                                        const struct report_condition *condition);
 
 /* "pool, read-random uniform fix, 8 threads, depth 32, 2 GiB on 256 MiB, advice random". Returns
  * text. */

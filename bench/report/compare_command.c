@@ -20,7 +20,8 @@ static const char help_text[] =
     "\n"
     "  --fail-if COND   METRIC>RATIO or METRIC<RATIO, several separated by commas; may be given\n"
     "                   repeatedly. When any row is so, the exit status is 1 and the row is\n"
-    "                   named, resolved or not. A row that failed in NEW only is so, too.\n"
+    "                   named, resolved or not. A row that has the metric in OLD, and in NEW\n"
+    "                   failed or is not there, is so, too.\n"
     "                   Metrics: ops, p50, p99, p999, max, cpu, mem (the peak), open (recover)\n"
     "  --json           print JSON instead of tables\n"
     "  --help           this text\n"
@@ -98,6 +99,27 @@ static void warn(const struct report_part *parts)
                         "kernels\n");
 }
 
+/* A pair that broke a condition, and how. */
+static void name_pair(const struct report_pair *pair, const struct report_condition *condition)
+{
+    const struct report_difference *difference = &pair->differences[condition->metric];
+    const char *metric = report_metrics[condition->metric].name;
+    char text[64], name[400];
+    fprintf(stderr, "%s: %s: ", report_condition_format(text, sizeof text, condition),
+            report_pair_name(name, sizeof name, pair->new));
+    if (pair->new->failed != NULL)
+        fprintf(stderr, "failed in the new file: %s\n", pair->new->failed);
+    else if (isnan(difference->ratio))
+        fprintf(stderr, "has no %s in the new file\n", metric);
+    else if (isinf(difference->ratio))
+        fprintf(stderr, "%s was 0 and is %g\n", metric, pair->new->values[condition->metric].value);
+    else
+        fprintf(stderr, "%s is %.3f times the old%s\n", metric, difference->ratio,
+                difference->resolution == REPORT_NOT_RESOLVED
+                    ? " (not resolved: the repetitions' ranges overlap)"
+                    : "");
+}
+
 /* One condition on all rows. Returns the exit status for it. */
 static int check_condition(const struct report_comparison *comparison,
                            const struct report_condition *condition)
@@ -106,26 +128,23 @@ static int check_condition(const struct report_comparison *comparison,
     unsigned judged = 0, broken = 0;
     report_condition_format(text, sizeof text, condition);
     for (unsigned i = 0; i < comparison->pair_count; i++) {
-        const struct report_pair *pair = &comparison->pairs[i];
-        const struct report_difference *difference = &pair->differences[condition->metric];
-        enum report_outcome outcome = report_judge(pair, condition);
+        enum report_outcome outcome = report_judge(&comparison->pairs[i], condition);
         judged += outcome != REPORT_CANNOT_TELL;
         if (outcome != REPORT_BREAKS)
             continue;
         broken++;
-        report_pair_name(name, sizeof name, pair->new);
-        if (isnan(difference->ratio))
-            fprintf(stderr, "%s: %s: failed in the new file: %s\n", text, name, pair->new->failed);
-        else
-            fprintf(stderr, "%s: %s: %s is %.3f times the old%s\n", text, name,
-                    report_metrics[condition->metric].name, difference->ratio,
-                    difference->resolution == REPORT_NOT_RESOLVED
-                        ? " (not resolved: the repetitions' ranges overlap)"
-                        : "");
+        name_pair(&comparison->pairs[i], condition);
     }
-    if (judged == 0) {
+    for (unsigned i = 0; i < comparison->lonely_count; i++) {
+        if (report_judge_lonely(comparison->lonely[i], condition) != REPORT_BREAKS)
+            continue;
+        broken++;
+        fprintf(stderr, "%s: %s: is not in the new file\n", text,
+                report_pair_name(name, sizeof name, comparison->lonely[i]));
+    }
+    if (judged == 0 && broken == 0) {
         fprintf(stderr,
-                "clockpool-bench compare: %s: no row has %s in both files, so this can never "
+                "clockpool-bench compare: %s: no row of the old file has %s, so this can never "
                 "fail\n",
                 text, report_metrics[condition->metric].name);
         return 2;

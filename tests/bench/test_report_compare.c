@@ -176,6 +176,36 @@ static void judge_row_that_fails_now_breaks(void **state)
     assert_int_equal(report_judge(&comparison.pairs[0], &open), REPORT_CANNOT_TELL);
 }
 
+static void judge_figure_that_is_gone_breaks(void **state)
+{
+    (void)state;
+    const struct report_condition peak = {REPORT_PEAK, true, 100}, ops = {REPORT_OPS, false, 0.5};
+    add(0, make_row("pool", 1, 1, 1000, 100));
+    add(1, make_row("pool", 1, 1, 1000, 100));
+    json_object_set_new(json_array_get(rows[1], 0), "peak_mem_bytes", json_integer(0));
+    assert_int_equal(compare(), 0);
+    assert_int_equal(report_judge(&comparison.pairs[0], &peak), REPORT_BREAKS);
+    assert_int_equal(report_judge(&comparison.pairs[0], &ops), REPORT_PASSES);
+}
+
+static void judge_more_than_nothing_is_infinitely_more(void **state)
+{
+    (void)state;
+    const struct report_condition more = {REPORT_CPU, true, 1e6}, less = {REPORT_CPU, false, 0.5};
+    add(0, make_row("pool", 1, 1, 1000, 100));
+    add(1, make_row("pool", 1, 1, 1000, 100));
+    json_object_set_new(json_array_get(rows[0], 0), "cpu_us_per_op", json_real(0));
+    assert_int_equal(compare(), 0);
+    assert_true(isinf(difference(0, REPORT_CPU)->ratio));
+    assert_int_equal(report_judge(&comparison.pairs[0], &more), REPORT_BREAKS);
+    assert_int_equal(report_judge(&comparison.pairs[0], &less), REPORT_PASSES);
+    report_comparison_fini(&comparison);
+    json_object_set_new(json_array_get(rows[1], 0), "cpu_us_per_op", json_real(0));
+    assert_int_equal(compare(), 0);
+    assert_true(difference(0, REPORT_CPU)->ratio == 1);
+    assert_int_equal(report_judge(&comparison.pairs[0], &more), REPORT_PASSES);
+}
+
 static void judge_follows_the_ratio_resolved_or_not(void **state)
 {
     (void)state;
@@ -245,6 +275,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(compare_a_file_without_results_is_named, setup, teardown),
         cmocka_unit_test_setup_teardown(compare_the_same_row_twice_is_an_error, setup, teardown),
         cmocka_unit_test_setup_teardown(judge_row_that_fails_now_breaks, setup, teardown),
+        cmocka_unit_test_setup_teardown(judge_figure_that_is_gone_breaks, setup, teardown),
+        cmocka_unit_test_setup_teardown(judge_more_than_nothing_is_infinitely_more, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(judge_follows_the_ratio_resolved_or_not, setup, teardown),
         cmocka_unit_test_setup_teardown(print_marks_and_names, setup, teardown),
         cmocka_unit_test_setup_teardown(json_has_pairs_and_lonely_rows, setup, teardown),
