@@ -440,6 +440,46 @@ static int settle_rates(const struct bench_plan *plan)
     return 0;
 }
 
+/* How long the lists are that a workload's cells of an engine are made of. */
+struct shape {
+    bool many_ways, deep, open; /* open: one operation at a time, and rates instead of depths */
+    unsigned accesses, threads, choices;
+};
+
+static struct shape shape_of(const struct bench_plan *plan, const struct bench_engine *engine,
+                             enum bench_workload workload)
+{
+    struct shape shape = {
+        .many_ways = engine->access == NULL && workload == BENCH_READ_RANDOM,
+        .deep = engine->deep && workload != BENCH_READ_SCAN && !bench_workload_commits(workload),
+        .open = plan->rate_count > 0,
+        .threads = plan->thread_list_count,
+    };
+    shape.accesses = shape.many_ways ? plan->access_count : 1;
+    shape.choices = shape.open ? plan->rate_count : shape.deep ? plan->depth_count : 1;
+    return shape;
+}
+
+/* One process runs all cells of an engine and a workload, so there is a limit. */
+static int settle_cells(const struct bench_plan *plan)
+{
+    for (unsigned e = 0; e < plan->engine_count; e++)
+        for (unsigned w = 0; w < plan->workload_count; w++) {
+            const struct shape shape = shape_of(plan, plan->engines[e], plan->workloads[w]);
+            const unsigned count = shape.accesses * shape.threads * shape.choices;
+            if (count <= BENCH_CELLS_MAX)
+                continue;
+            fprintf(stderr,
+                    "clockpool-bench run: options --access, --threads and --%s: %u x %u x %u = %u "
+                    "rows of %s, %s; at most %u can be measured in a run: give shorter lists\n",
+                    shape.open ? "rate" : "depth", shape.accesses, shape.threads, shape.choices,
+                    count, plan->engines[e]->name, bench_workload_names[plan->workloads[w]],
+                    BENCH_CELLS_MAX);
+            return 2;
+        }
+    return 0;
+}
+
 int bench_plan_parse(struct bench_plan *plan, int argc, char **argv)
 {
     unsigned mem_count = 0;
@@ -507,7 +547,9 @@ int bench_plan_parse(struct bench_plan *plan, int argc, char **argv)
     }
     if (code == 0)
         code = settle_sizes(plan, mem_count);
-    return code != 0 ? code : settle_rates(plan);
+    if (code == 0)
+        code = settle_rates(plan);
+    return code != 0 ? code : settle_cells(plan);
 }
 
 /* ---- cells
@@ -568,8 +610,6 @@ static unsigned recover_cells(const struct bench_plan *plan, const struct bench_
 unsigned bench_plan_cells(const struct bench_plan *plan, const struct bench_engine *engine,
                           enum bench_workload workload, struct bench_cell *out_cells)
 {
-    bool many_ways = engine->access == NULL && workload == BENCH_READ_RANDOM;
-    bool deep = engine->deep && workload != BENCH_READ_SCAN && !bench_workload_commits(workload);
     unsigned count = 0;
     if (bench_workload_commits(workload) && engine->commit == NULL)
         return 0;
@@ -577,17 +617,14 @@ unsigned bench_plan_cells(const struct bench_plan *plan, const struct bench_engi
         return 0;
     if (workload == BENCH_RECOVER)
         return recover_cells(plan, engine, out_cells);
-    bool open =
-        plan->rate_count > 0; /* then one operation at a time, and rates instead of depths */
-    unsigned choices = open ? plan->rate_count : deep ? plan->depth_count : 1;
-    for (unsigned a = 0; a < (many_ways ? plan->access_count : 1); a++)
-        for (unsigned t = 0; t < plan->thread_list_count; t++)
-            for (unsigned c = 0; c < choices; c++)
-                if (count < BENCH_CELLS_MAX)
-                    out_cells[count++] =
-                        (struct bench_cell){.access = many_ways ? plan->accesses[a] : BENCH_FIX,
-                                            .threads = plan->threads[t],
-                                            .depth = deep && !open ? plan->depths[c] : 1,
-                                            .rate = open ? plan->rates[c] : 0};
+    const struct shape shape = shape_of(plan, engine, workload);
+    for (unsigned a = 0; a < shape.accesses; a++)
+        for (unsigned t = 0; t < shape.threads; t++)
+            for (unsigned c = 0; c < shape.choices; c++)
+                out_cells[count++] =
+                    (struct bench_cell){.access = shape.many_ways ? plan->accesses[a] : BENCH_FIX,
+                                        .threads = plan->threads[t],
+                                        .depth = shape.deep && !shape.open ? plan->depths[c] : 1,
+                                        .rate = shape.open ? plan->rates[c] : 0};
     return count;
 }

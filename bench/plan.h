@@ -61,7 +61,8 @@ int bench_plan_parse(struct bench_plan *plan, int argc, char **argv);
 /* The data set of a size: what fits counts as resident. */
 bool bench_plan_fits(uint64_t size_bytes, uint64_t mem_bytes);
 
-/* The cells of one engine and workload, at most BENCH_CELLS_MAX. Returns how many. */
+/* The cells of one engine and workload. Returns how many: at most BENCH_CELLS_MAX, which
+ * bench_plan_parse has seen to. */
 unsigned bench_plan_cells(const struct bench_plan *plan, const struct bench_engine *engine,
                           enum bench_workload workload, struct bench_cell *out_cells);
 

@@ -102,6 +102,12 @@ static void parse_bad_values_name_option_and_value(void **state)
         {"run --rate 5 --workload commit,read-scan", "--rate", "read-scan has none"},
         {"run --workload recover --rate 5", "--rate", "recover has none"},
         {"run --rate 5 --access fix,batch", "--rate", "one by one"},
+        {"run --access optimistic,fix,batch --threads 1,2,3,4,5,6,7,8,9,10,11 --depth "
+         "1,2,3,4,5,6,7,8",
+         "3 x 11 x 8 = 264", "256"},
+        {"run --threads 1,2,3,4,5,6,7,8,9,10,11 --rate 1,2,3,4,5,6,7,8 --access "
+         "fix,optimistic,fix",
+         "3 x 11 x 8 = 264", "256"},
         {"run --seed -1", "--seed", "-1"},
         {"run --nonsense 1", "--nonsense", "unknown"},
         {"run --size", "--size", "needs a value"},
