@@ -54,6 +54,7 @@ struct worker {
     void *driver;
     bool wrote;                           /* the operation fetched last was an update or a commit */
     _Atomic uint64_t op_count;            /* one writer */
+    uint64_t uncounted;                   /* fetched as well, but not in the time of the rate */
     uint64_t busy_ns;                     /* what the rate is counted over */
     uint64_t page_time_ns;                /* scan: when the last page came */
     struct bench_histogram histogram;     /* one writer */
@@ -199,6 +200,7 @@ static int run_rounds(struct worker *worker)
         if (fetch(worker, worker->ops, unit) != 0)
             return -1;
         record(worker, cp_now_ns() - begin);
+        worker->uncounted += unit;
         if (!check_ops(worker, worker->ops, unit))
             return 0;
     } while (!stopping(worker));
@@ -329,6 +331,7 @@ static int run_slots(struct worker *worker)
         int done = input->engine->reap(worker->driver, worker->finished, flight.depth);
         if (done < 0)
             return -1;
+        worker->uncounted += (uint64_t)done;
         for (int i = 0; i < done; i++)
             land(&flight, worker->finished[i], 0);
     }
@@ -598,10 +601,12 @@ static void add_up(struct worker *const *workers, unsigned count, uint32_t page_
                    struct bench_cell_result *result)
 {
     struct bench_histogram *histogram = &workers[0]->histogram;
-    double scale = 1e-3; /* ns to us */
+    double scale = 1e-3;  /* ns to us */
+    uint64_t fetched = 0; /* what the resources were used for: more than the rate counts */
     for (unsigned i = 0; i < count; i++) {
         uint64_t ops = atomic_load_explicit(&workers[i]->op_count, memory_order_relaxed);
         result->op_count += ops;
+        fetched += ops + workers[i]->uncounted;
         result->verified_count += workers[i]->check.verified_count;
         if (workers[i]->busy_ns > 0)
             result->ops_per_s += (double)ops * 1e9 / (double)workers[i]->busy_ns;
@@ -613,12 +618,12 @@ static void add_up(struct worker *const *workers, unsigned count, uint32_t page_
     result->p99_us = (double)bench_histogram_quantile(histogram, 0.99) * scale;
     result->p999_us = (double)bench_histogram_quantile(histogram, 0.999) * scale;
     result->max_us = (double)histogram->max * scale;
-    if (result->op_count == 0)
+    if (fetched == 0)
         return;
-    result->cpu_us_per_op /= (double)result->op_count;
-    result->read_bytes_per_op /= (double)result->op_count;
-    result->written_bytes_per_op /= (double)result->op_count;
-    result->major_faults_per_op /= (double)result->op_count;
+    result->cpu_us_per_op /= (double)fetched;
+    result->read_bytes_per_op /= (double)fetched;
+    result->written_bytes_per_op /= (double)fetched;
+    result->major_faults_per_op /= (double)fetched;
     double missed = result->read_bytes_per_op / page_size;
     result->hit_ratio = missed < 1.0 ? 1.0 - missed : 0.0;
 }

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "usage.h"
+#include "workload.h"
+
+#define PAGES UINT64_C(1000)
+#define SEED  5
+
+/* An engine that has every page, and counts how many it was asked for. */
+static uint64_t fetched;
+
+static int thread_begin(void *engine, const struct bench_thread_setup *setup, void **out_thread)
+{
+    (void)setup;
+    *out_thread = engine;
+    return 0;
+}
+
+static void thread_end(void *thread)
+{
+    (void)thread;
+}
+
+static int read_ops(void *thread, struct bench_op *ops, unsigned count)
+{
+    (void)thread;
+    for (unsigned i = 0; i < count; i++)
+        ops[i].value = bench_content_word(SEED, ops[i].page, ops[i].offset_bytes / 8, 0);
+    fetched += count;
+    return 0;
+}
+
+static const struct bench_engine engine = {
+    .name = "counting", .thread_begin = thread_begin, .thread_end = thread_end, .read = read_ops};
+
+static struct bench_cell_result run(unsigned batch)
+{
+    struct bench_setup setup = {.data = {.page_count = PAGES, .page_size = 4096, .seed = SEED},
+                                .fits = true,
+                                .workload = BENCH_READ_RANDOM,
+                                .batch = batch};
+    struct bench_dist dist;
+    struct bench_error error = {""};
+    static struct bench_cell_result result;
+    int handle = 0;
+    bench_dist_init(&dist, false, 0, PAGES, SEED);
+    const struct bench_cell_input input = {
+        .engine = &engine,
+        .handle = &handle,
+        .setup = &setup,
+        .cell = {.access = BENCH_BATCH, .threads = 1, .depth = 1},
+        .dist = &dist,
+        .seconds = 0.2};
+    fetched = 0;
+    assert_int_equal(bench_cell_run(&input, &result, &error), 0);
+    return result;
+}
+
+/*
+ * What is used per operation, times the operations, is what was used: not more than the process did
+ * meanwhile, all told. A batch of a whole round makes as many operations beside the rate as in it.
+ */
+static void resident_figures_are_per_operation_that_was_fetched(void **state)
+{
+    (void)state;
+    const double before = bench_process_cpu_s();
+    const struct bench_cell_result result = run(BENCH_ROUND);
+    const double used = bench_process_cpu_s() - before;
+    assert_int_equal(fetched, 2 * result.op_count);
+    assert_true(result.cpu_us_per_op > 0);
+    assert_true(result.cpu_us_per_op * (double)fetched <= used * 1e6 * 1.001);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(resident_figures_are_per_operation_that_was_fetched),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
