@@ -239,7 +239,7 @@ static json_t *footprint_json(const struct bench_footprint *footprint)
 static json_t *result_json(const struct bench_cell_result *result)
 {
     return json_pack(
-        "{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:f,s:o,s:f,s:f,s:f,s:f,s:f,s:o}",
+        "{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:f,s:o,s:f,s:f,s:f,s:f,s:f,s:f,s:o}",
         "ops_per_s", result->ops_per_s, "p50_us", result->p50_us, "p99_us", result->p99_us,
         "p999_us", result->p999_us, "max_us", result->max_us, "cpu_us_per_op",
         result->cpu_us_per_op, "read_bytes_per_op", result->read_bytes_per_op,
@@ -248,8 +248,8 @@ static json_t *result_json(const struct bench_cell_result *result)
         (json_int_t)result->verified_count, "seconds", result->seconds, "series",
         series_json(&result->series), "ops_per_s_cv", result->ops_per_s_cv, "due",
         result->due_count, "major_faults_per_op", result->major_faults_per_op, "log_bytes",
-        result->log_bytes, "recovered_pages", result->recovered_pages, "footprint",
-        footprint_json(&result->footprint));
+        result->log_bytes, "recovered_pages", result->recovered_pages, "p999_full_us",
+        result->p999_full_us, "footprint", footprint_json(&result->footprint));
 }
 
 static int fail_cell(struct child *child, unsigned index, const char *text)
@@ -269,6 +269,7 @@ static struct bench_cell_input cell_input(struct child *child, unsigned index)
                                      .tracker =
                                          child->tracker.pages != NULL ? &child->tracker : NULL,
                                      .seconds = child->job.seconds,
+                                     .full_bytes = child->job.cold ? child->job.setup.mem_bytes : 0,
                                      .report = report_progress,
                                      .ctx = child};
 }

@@ -111,6 +111,7 @@ static void take_cell(struct listener *listener, unsigned index, const json_t *o
     result.log_bytes = json_number_value(json_object_get(figures, "log_bytes"));
     result.recovered_pages = json_number_value(json_object_get(figures, "recovered_pages"));
     result.ops_per_s_cv = json_number_value(json_object_get(figures, "ops_per_s_cv"));
+    result.p999_full_us = json_number_value(json_object_get(figures, "p999_full_us"));
     take_series(figures, &result.series);
     take_footprint(figures, &result.footprint);
     listener->events->cell(listener->events->ctx, index, &result);

@@ -9,6 +9,7 @@
 #ifndef BENCH_SAMPLER_H
 #define BENCH_SAMPLER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "histogram.h"
 
@@ -38,13 +39,17 @@ struct bench_sampler {
     struct bench_series *series; /* borrows it until the end */
     uint64_t begin_ns, interval_ns, due_ns;
     struct bench_sample last;
+    uint64_t full_bytes; /* read from devices, they fill memory; 0: it does not matter */
+    bool full;           /* so much was read: then times has what was timed before that interval */
+    struct bench_histogram times;
 };
 
 /* Length of an interval: a second; less when there would be few, more when there would be many. */
 double bench_series_interval_s(double seconds);
 
-/* Begin. first: what was counted before, with the time; series: emptied, borrowed. */
-void bench_sampler_begin(struct bench_sampler *sampler, double seconds,
+/* Begin. full_bytes: see there. first: what was counted before, with the time; series: emptied,
+ * borrowed. */
+void bench_sampler_begin(struct bench_sampler *sampler, double seconds, uint64_t full_bytes,
                          const struct bench_sample *first, struct bench_series *series);
 
 /* When the next sample is due. */
@@ -61,6 +66,13 @@ void bench_sampler_add(struct bench_sampler *sampler, const struct bench_sample 
  * it is at least half as long as one, or would be the only one.
  */
 void bench_sampler_end(struct bench_sampler *sampler, const struct bench_sample *sample);
+
+/*
+ * After the end: the value at or below which fraction of all lie that were timed from the interval
+ * on in which memory was full, in microseconds; -1: it never was. To be asked once.
+ */
+double bench_sampler_full_us(struct bench_sampler *sampler, const struct bench_sample *sample,
+                             double fraction);
 
 /*
  * Coefficient of variation of ops_per_s, standard deviation over mean, of the intervals that end

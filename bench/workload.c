@@ -556,7 +556,7 @@ static void supervise(struct run *run, struct worker *const *workers,
     const uint64_t begin = sample.now_ns, end = begin + (uint64_t)(input->seconds * 1e9);
     const uint64_t read_before = sample.read_bytes;
     uint64_t report_ns = begin + REPORT_PERIOD_NS;
-    bench_sampler_begin(&sampler, input->seconds, &sample, &result->series);
+    bench_sampler_begin(&sampler, input->seconds, input->full_bytes, &sample, &result->series);
     while (atomic_load_explicit(&run->stop, memory_order_relaxed) == 0) {
         uint64_t until = cp_min_u64(report_ns, bench_sampler_due_ns(&sampler));
         sleep_until(cp_min_u64(until, end));
@@ -578,6 +578,7 @@ static void supervise(struct run *run, struct worker *const *workers,
     run->end_ns = cp_now_ns();
     atomic_store_explicit(&run->stop, 1, memory_order_relaxed);
     result->ops_per_s_cv = bench_series_variation(&result->series, 0);
+    result->p999_full_us = bench_sampler_full_us(&sampler, &sample, 0.999);
 }
 
 static int first_failure(const struct bench_cell_input *input, struct worker *const *workers,

@@ -45,6 +45,7 @@ struct bench_cell_input {
     enum bench_pass pass;
     double seconds;
     uint64_t until_read_bytes; /* warm-up: stop early when so much was read; 0: never */
+    uint64_t full_bytes;       /* from an empty cache on: what memory holds; 0: begun warm */
     /* Called about ten times a second; nonzero: stop. May be NULL. */
     int (*report)(void *ctx, double fraction, double ops_per_s);
     void *ctx;
@@ -66,6 +67,7 @@ struct bench_cell_result {
     struct bench_series series;
     double due_count;                 /* open loop: arrivals in the time measured; 0: closed loop */
     double ops_per_s_cv;              /* the series' coefficient of variation */
+    double p999_full_us;              /* from the interval on in which memory was full; -1: never */
     struct bench_footprint footprint; /* at the end, if the job asked; tlb_shootdowns: in all */
     /* recover: seconds is the time that opening took */
     double log_bytes;       /* that it had to go through, as the engine counts them */

@@ -24,7 +24,7 @@ static int begin(void **state)
     sample.ops = 7;
     sample.read_bytes = 4096;
     bench_histogram_add(&sample.times, 900000);
-    bench_sampler_begin(&sampler, 20, &sample, &series);
+    bench_sampler_begin(&sampler, 20, 10 * 4096, &sample, &series);
     return 0;
 }
 
@@ -67,6 +67,34 @@ static void sampler_points_are_of_their_interval_alone(void **state)
     assert_true(near(series.points[0].p99_us, 50) && near(series.points[0].max_us, 50));
     assert_true(near(series.points[1].p99_us, 100) && near(series.points[1].max_us, 100));
     assert_true(series.points[0].read_bytes == 0 && series.points[1].read_bytes == 8192);
+}
+
+static void sampler_full_counts_from_the_interval_in_which_it_was(void **state)
+{
+    (void)state;
+    add(1, 1000, 500000); /* while memory filled */
+    sample.read_bytes += 9 * 4096;
+    add(1, 1000, 400000);
+    assert_true(bench_sampler_full_us(&sampler, &sample, 0.999) == -1);
+    sample.read_bytes += 4096;
+    add(1, 1000, 50000);
+    add(1, 1000, 60000);
+    sample.read_bytes += 100 * 4096;
+    for (unsigned i = 0; i < 100; i++) /* after the last interval, and counted */
+        bench_histogram_add(&sample.times, 70000);
+    assert_true(near(bench_sampler_full_us(&sampler, &sample, 0.4), 50));
+    bench_sampler_begin(&sampler, 20, 0, &sample, &series);
+    add(1, 1, 5);
+    assert_true(bench_sampler_full_us(&sampler, &sample, 0.999) == -1); /* it was not asked for */
+}
+
+static void sampler_full_leaves_out_what_was_slower_before(void **state)
+{
+    (void)state;
+    add(1, 1000, 500000);
+    sample.read_bytes += 10 * 4096;
+    add(1, 1000, 50000);
+    assert_true(near(bench_sampler_full_us(&sampler, &sample, 0.999), 50));
 }
 
 static void sampler_interval_without_work_is_zero(void **state)
@@ -133,6 +161,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(interval_ten_points_at_least_and_six_hundred_at_most),
         cmocka_unit_test_setup(sampler_points_are_of_their_interval_alone, begin),
+        cmocka_unit_test_setup(sampler_full_counts_from_the_interval_in_which_it_was, begin),
+        cmocka_unit_test_setup(sampler_full_leaves_out_what_was_slower_before, begin),
         cmocka_unit_test_setup(sampler_interval_without_work_is_zero, begin),
         cmocka_unit_test_setup(sampler_late_sample_does_not_shift_the_next, begin),
         cmocka_unit_test_setup(sampler_end_takes_half_an_interval_or_the_only_one, begin),
