@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Engine "sqlite": each page a blob in a row, in WAL mode; every thread has a connection.
+ * Engine "sqlite": each page a blob in a row, in WAL mode; every thread has a connection. The
+ * database's pages are twice as large as the values, so that two of these lie in a leaf. In pages
+ * as large as they are none would: each would have a part in a leaf, and the rest in an overflow
+ * page.
  *
  * An update opens a transaction (BEGIN IMMEDIATE; SQLite has one writer at a time) and changes 104
  * bytes of the blob in place. commit: synchronous=FULL. Relaxed: NORMAL, where the log is synced
@@ -16,6 +19,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#define PAGE_FACTOR      2u
+#define PAGE_BYTES_MAX   65536u        /* SQLite has no larger ones: those values overflow */
 #define BUSY_MS          60000         /* for whom another's write transaction is in the way */
 #define CACHE_KIB        INT64_C(2048) /* of each connection, SQLite's default; the rest: page cache */
 #define DATABASE         "pages.db"
@@ -41,10 +46,17 @@ static const char *version(void)
     return sqlite3_libversion();
 }
 
-/* Rows share pages of the database's own tree; and a log of some size. */
+static uint32_t database_page(uint32_t page_size)
+{
+    return page_size * PAGE_FACTOR < PAGE_BYTES_MAX ? page_size * PAGE_FACTOR : PAGE_BYTES_MAX;
+}
+
+/* Two values fill a leaf, and the tree above is small. With overflow pages, one for each value, the
+ * first eighths of seven share a leaf. And a log of some size. */
 static uint64_t disk_bytes(uint64_t page_count, uint32_t page_size)
 {
-    return page_count * page_size / 100 * 112 + (UINT64_C(64) << 20);
+    uint64_t percent = database_page(page_size) > page_size ? 102 : 116;
+    return page_count * page_size / 100 * percent + (UINT64_C(64) << 20);
 }
 
 static int fail(struct bench_error *error, sqlite3 *db, const char *what)
@@ -70,7 +82,7 @@ static int open_database(const struct bench_data *data, const char *synchronous,
     snprintf(sql, sizeof sql,
              "PRAGMA page_size=%u; PRAGMA journal_mode=WAL; PRAGMA synchronous=%s; "
              "PRAGMA cache_size=-%" PRId64 "; PRAGMA wal_autocheckpoint=%" PRIu64,
-             data->page_size, synchronous, CACHE_KIB, checkpoint_pages);
+             database_page(data->page_size), synchronous, CACHE_KIB, checkpoint_pages);
     return run(*out_db, sql, error);
 }
 
@@ -167,9 +179,10 @@ static void stats(void *handle, struct bench_engine_stats *out_stats)
 {
     struct sqlite_engine *engine = handle;
     snprintf(out_stats->details, sizeof out_stats->details,
-             "WAL, synchronous=%s, checkpoint at %u pages; cache of %" PRId64
-             " KiB a connection, and the page cache",
-             engine->synchronous, (unsigned)checkpoint_pages(engine->setup), CACHE_KIB);
+             "values in pages of %u KiB, WAL, synchronous=%s, checkpoint at %u pages; cache of "
+             "%" PRId64 " KiB a connection, and the page cache",
+             database_page(engine->setup->data.page_size) >> 10, engine->synchronous,
+             (unsigned)checkpoint_pages(engine->setup), CACHE_KIB);
 }
 
 /* ---- threads ----------------------------------------------------------------------------------
