@@ -241,8 +241,13 @@ static int fail_page(struct bdb_thread *thread, int code, const char *verb, uint
                       db_strerror(code));
 }
 
-/* Get the first size_bytes of a record. 0 or Berkeley DB's code. */
-static int fetch(struct bdb_thread *thread, DB_TXN *txn, uint64_t page, uint32_t size_bytes,
+/* Part of a record. */
+struct part {
+    uint32_t offset_bytes, size_bytes;
+};
+
+/* Get part of a record. 0 or Berkeley DB's code. */
+static int fetch(struct bdb_thread *thread, DB_TXN *txn, uint64_t page, struct part part,
                  uint32_t flags, void *buffer)
 {
     DB *db = thread->engine->db;
@@ -250,35 +255,48 @@ static int fetch(struct bdb_thread *thread, DB_TXN *txn, uint64_t page, uint32_t
     DBT key;
     make_key(page, bytes, &key);
     DBT value = {.data = buffer,
-                 .ulen = size_bytes,
-                 .dlen = size_bytes,
+                 .ulen = part.size_bytes,
+                 .doff = part.offset_bytes,
+                 .dlen = part.size_bytes,
                  .flags = DB_DBT_USERMEM | DB_DBT_PARTIAL};
     int code = db->get(db, txn, &key, &value, flags);
-    return code == 0 && value.size != size_bytes ? EIO : code;
+    return code == 0 && value.size != part.size_bytes ? EIO : code;
+}
+
+static int get_part(struct bdb_thread *thread, uint64_t page, struct part part, void *buffer)
+{
+    int code;
+    do /* ends: the detector lets one of those that wait for each other go on */
+        code = fetch(thread, NULL, page, part, 0, buffer);
+    while (code == DB_LOCK_DEADLOCK);
+    return code == 0 ? 0 : fail_page(thread, code, "read", page);
 }
 
 static int get(void *handle, uint64_t page, void *buffer)
 {
     struct bdb_thread *thread = handle;
-    uint32_t size = bench_content_size(thread->engine->setup->data.page_size);
-    int code;
-    do /* ends: the detector lets one of those that wait for each other go on */
-        code = fetch(thread, NULL, page, size, 0, buffer);
-    while (code == DB_LOCK_DEADLOCK);
-    return code == 0 ? 0 : fail_page(thread, code, "read", page);
+    const struct part all = {0, bench_content_size(thread->engine->setup->data.page_size)};
+    return get_part(thread, page, all, buffer);
+}
+
+static int get_word(void *handle, uint64_t page, uint32_t offset_bytes, uint64_t *out_word)
+{
+    const struct part word = {offset_bytes, sizeof *out_word};
+    return get_part(handle, page, word, out_word);
 }
 
 static int read_ops(void *handle, struct bench_op *ops, unsigned count)
 {
     struct bdb_thread *thread = handle;
-    return bench_kv_read(get, thread, thread->buffer, ops, count);
+    return bench_kv_read(get_word, thread, ops, count);
 }
 
 static int change(struct bdb_thread *thread, DB_TXN *txn, const struct bench_op *op,
                   bool *out_wrong)
 {
     DB *db = thread->engine->db;
-    int code = fetch(thread, txn, op->where, BENCH_UPDATE_SEES, DB_RMW, thread->buffer);
+    const struct part head = {0, BENCH_UPDATE_SEES};
+    int code = fetch(thread, txn, op->where, head, DB_RMW, thread->buffer);
     if (code != 0)
         return code;
     *out_wrong = !bench_check_update(thread->setup.check, op->page, thread->buffer);

@@ -224,30 +224,56 @@ static int thread_begin(void *handle, const struct bench_thread_setup *setup, vo
     return 0;
 }
 
-static int get(void *handle, uint64_t page, void *buffer)
+/* Find a page's value. It stays where it is until the slice, the caller's, is destroyed. NULL:
+ * there is none of its size. */
+static rocksdb_pinnableslice_t *pin(struct rocksdb_thread *thread, uint64_t page,
+                                    const char **out_value)
 {
-    struct rocksdb_thread *thread = handle;
     char key[8], *text = NULL;
     size_t size = 0;
     make_key(page, key);
     rocksdb_pinnableslice_t *slice =
         rocksdb_get_pinned(thread->engine->db, thread->engine->reading, key, sizeof key, &text);
-    if (text != NULL)
-        return fail(thread->setup.error, text, "cannot read a page");
-    const char *value = rocksdb_pinnableslice_value(slice, &size);
-    if (value != NULL && size == thread->content_size)
-        memcpy(buffer, value, size);
+    if (text != NULL) {
+        fail(thread->setup.error, text, "cannot read a page");
+        return NULL;
+    }
+    *out_value = rocksdb_pinnableslice_value(slice, &size);
+    if (*out_value != NULL && size == thread->content_size)
+        return slice;
     rocksdb_pinnableslice_destroy(slice);
-    if (value == NULL || size != thread->content_size)
-        return bench_fail(thread->setup.error, "page %" PRIu64 " has %zu bytes instead of %u", page,
-                          size, thread->content_size);
+    bench_fail(thread->setup.error, "page %" PRIu64 " has %zu bytes instead of %u", page, size,
+               thread->content_size);
+    return NULL;
+}
+
+static int get(void *handle, uint64_t page, void *buffer)
+{
+    struct rocksdb_thread *thread = handle;
+    const char *value;
+    rocksdb_pinnableslice_t *slice = pin(thread, page, &value);
+    if (slice == NULL)
+        return -1;
+    memcpy(buffer, value, thread->content_size);
+    rocksdb_pinnableslice_destroy(slice);
+    return 0;
+}
+
+static int get_word(void *handle, uint64_t page, uint32_t offset_bytes, uint64_t *out_word)
+{
+    const char *value;
+    rocksdb_pinnableslice_t *slice = pin(handle, page, &value);
+    if (slice == NULL)
+        return -1;
+    memcpy(out_word, value + offset_bytes, sizeof *out_word);
+    rocksdb_pinnableslice_destroy(slice);
     return 0;
 }
 
 static int read_ops(void *handle, struct bench_op *ops, unsigned count)
 {
     struct rocksdb_thread *thread = handle;
-    return bench_kv_read(get, thread, thread->buffer, ops, count);
+    return bench_kv_read(get_word, thread, ops, count);
 }
 
 static int update_op(void *handle, struct bench_op *op)

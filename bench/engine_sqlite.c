@@ -268,12 +268,12 @@ static void leave(struct sqlite_thread *thread)
     thread->blob = NULL;
 }
 
-static int get(void *handle, uint64_t page, void *buffer)
+static int fetch(struct sqlite_thread *thread, uint64_t page, void *buffer, uint32_t size_bytes,
+                 uint32_t offset_bytes)
 {
-    struct sqlite_thread *thread = handle;
-    int size = (int)bench_content_size(thread->engine->setup->data.page_size);
     bool failed =
-        seek(thread, page) != 0 || sqlite3_blob_read(thread->blob, buffer, size, 0) != SQLITE_OK;
+        seek(thread, page) != 0 ||
+        sqlite3_blob_read(thread->blob, buffer, (int)size_bytes, (int)offset_bytes) != SQLITE_OK;
     if (failed)
         fail_page(thread, "read", page);
     if (bench_workload_writes(thread->engine->setup->workload))
@@ -281,10 +281,22 @@ static int get(void *handle, uint64_t page, void *buffer)
     return failed ? -1 : 0;
 }
 
+static int get(void *handle, uint64_t page, void *buffer)
+{
+    struct sqlite_thread *thread = handle;
+    return fetch(thread, page, buffer, bench_content_size(thread->engine->setup->data.page_size),
+                 0);
+}
+
+static int get_word(void *handle, uint64_t page, uint32_t offset_bytes, uint64_t *out_word)
+{
+    return fetch(handle, page, out_word, sizeof *out_word, offset_bytes);
+}
+
 static int read_ops(void *handle, struct bench_op *ops, unsigned count)
 {
     struct sqlite_thread *thread = handle;
-    return bench_kv_read(get, thread, thread->buffer, ops, count);
+    return bench_kv_read(get_word, thread, ops, count);
 }
 
 /* Change the bytes of an update within the open transaction. 1: nothing to commit. */

@@ -219,8 +219,10 @@ static int fail_page(struct wt_thread *thread, int code, const char *verb, uint6
                       wiredtiger_strerror(code));
 }
 
-/* Position the cursor, and copy the first size_bytes of the value. 0 or WiredTiger's code. */
-static int fetch(struct wt_thread *thread, uint64_t page, void *buffer, uint32_t size_bytes)
+/* Position the cursor, and copy size_bytes of the value, from offset_bytes on. 0 or WiredTiger's
+ * code. */
+static int fetch(struct wt_thread *thread, uint64_t page, void *buffer, uint32_t size_bytes,
+                 uint32_t offset_bytes)
 {
     WT_ITEM value;
     WT_CURSOR *cursor = thread->cursor;
@@ -228,33 +230,44 @@ static int fetch(struct wt_thread *thread, uint64_t page, void *buffer, uint32_t
     int code = cursor->search(cursor);
     if (code == 0)
         code = cursor->get_value(cursor, &value);
-    if (code == 0 && value.size < size_bytes)
+    if (code == 0 && value.size < (size_t)offset_bytes + size_bytes)
         code = WT_NOTFOUND;
     if (code == 0)
-        memcpy(buffer, value.data, size_bytes);
+        memcpy(buffer, (const char *)value.data + offset_bytes, size_bytes);
     return code;
+}
+
+static int get_part(struct wt_thread *thread, uint64_t page, void *buffer, uint32_t size_bytes,
+                    uint32_t offset_bytes)
+{
+    int code = fetch(thread, page, buffer, size_bytes, offset_bytes);
+    thread->cursor->reset(thread->cursor);
+    return code == 0 ? 0 : fail_page(thread, code, "read", page);
 }
 
 static int get(void *handle, uint64_t page, void *buffer)
 {
     struct wt_thread *thread = handle;
-    int code =
-        fetch(thread, page, buffer, bench_content_size(thread->engine->setup->data.page_size));
-    thread->cursor->reset(thread->cursor);
-    return code == 0 ? 0 : fail_page(thread, code, "read", page);
+    return get_part(thread, page, buffer, bench_content_size(thread->engine->setup->data.page_size),
+                    0);
+}
+
+static int get_word(void *handle, uint64_t page, uint32_t offset_bytes, uint64_t *out_word)
+{
+    return get_part(handle, page, out_word, sizeof *out_word, offset_bytes);
 }
 
 static int read_ops(void *handle, struct bench_op *ops, unsigned count)
 {
     struct wt_thread *thread = handle;
-    return bench_kv_read(get, thread, thread->buffer, ops, count);
+    return bench_kv_read(get_word, thread, ops, count);
 }
 
 /* Within a transaction. 0, 1: nothing to commit, or WiredTiger's code. */
 static int change(struct wt_thread *thread, const struct bench_op *op, bool *out_wrong)
 {
     WT_CURSOR *cursor = thread->cursor;
-    int code = fetch(thread, op->where, thread->buffer, BENCH_UPDATE_SEES);
+    int code = fetch(thread, op->where, thread->buffer, BENCH_UPDATE_SEES, 0);
     if (code != 0)
         return code;
     *out_wrong = !bench_check_update(thread->setup.check, op->page, thread->buffer);

@@ -2,16 +2,11 @@
 /* Reading and scanning by getting values. See kv.h. */
 #include "kv.h"
 
-#include <string.h>
-
-int bench_kv_read(bench_kv_get *get, void *thread, void *buffer, struct bench_op *ops,
-                  unsigned count)
+int bench_kv_read(bench_kv_get_word *get_word, void *thread, struct bench_op *ops, unsigned count)
 {
-    for (unsigned i = 0; i < count; i++) {
-        if (get(thread, ops[i].where, buffer) != 0)
+    for (unsigned i = 0; i < count; i++)
+        if (get_word(thread, ops[i].where, ops[i].offset_bytes, &ops[i].value) != 0)
             return -1;
-        memcpy(&ops[i].value, (const char *)buffer + ops[i].offset_bytes, 8);
-    }
     return 0;
 }
 
