@@ -6,7 +6,8 @@
  * having its bytes. Data that fit: an operation takes a few tens of nanoseconds, as much as reading
  * the clock, so operations are run in rounds of BENCH_ROUND and only one after each round is timed
  * on its own; the rate counts the rounds' time alone, without making page numbers and checking
- * bytes.
+ * bytes. At a depth above 1 only making page numbers is left out: operations are checked as they
+ * come, one by one, and two more looks at the clock would take longer than that.
  *
  * With a rate (open loop) every operation is timed, from the time it was due: see openloop.h.
  */

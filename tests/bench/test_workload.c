@@ -5,11 +5,14 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <clockpool/base/thread.h>
+
 #include "usage.h"
 #include "workload.h"
 
-#define PAGES UINT64_C(1000)
-#define SEED  5
+#define PAGES   UINT64_C(1000)
+#define SEED    5
+#define SPIN_NS UINT64_C(2000)
 
 /* An engine that has every page, and counts how many it was asked for. */
 static uint64_t fetched;
@@ -35,10 +38,25 @@ static int read_ops(void *thread, struct bench_op *ops, unsigned count)
     return 0;
 }
 
-static const struct bench_engine engine = {
-    .name = "counting", .thread_begin = thread_begin, .thread_end = thread_end, .read = read_ops};
+/* One page, at once, but never in less than SPIN_NS. */
+static int start(void *thread, unsigned slot, struct bench_op *op)
+{
+    const uint64_t begin = cp_now_ns();
+    (void)slot;
+    read_ops(thread, op, 1);
+    while (cp_now_ns() - begin < SPIN_NS) { /* ends: time goes on */
+    }
+    return 1;
+}
 
-static struct bench_cell_result run(unsigned batch)
+static const struct bench_engine engine = {.name = "counting",
+                                           .deep = true,
+                                           .thread_begin = thread_begin,
+                                           .thread_end = thread_end,
+                                           .read = read_ops,
+                                           .start = start};
+
+static struct bench_cell_result run(enum bench_access access, unsigned batch, unsigned depth)
 {
     struct bench_setup setup = {.data = {.page_count = PAGES, .page_size = 4096, .seed = SEED},
                                 .fits = true,
@@ -49,13 +67,12 @@ static struct bench_cell_result run(unsigned batch)
     static struct bench_cell_result result;
     int handle = 0;
     bench_dist_init(&dist, false, 0, PAGES, SEED);
-    const struct bench_cell_input input = {
-        .engine = &engine,
-        .handle = &handle,
-        .setup = &setup,
-        .cell = {.access = BENCH_BATCH, .threads = 1, .depth = 1},
-        .dist = &dist,
-        .seconds = 0.2};
+    const struct bench_cell_input input = {.engine = &engine,
+                                           .handle = &handle,
+                                           .setup = &setup,
+                                           .cell = {.access = access, .threads = 1, .depth = depth},
+                                           .dist = &dist,
+                                           .seconds = 0.2};
     fetched = 0;
     assert_int_equal(bench_cell_run(&input, &result, &error), 0);
     return result;
@@ -69,17 +86,27 @@ static void resident_figures_are_per_operation_that_was_fetched(void **state)
 {
     (void)state;
     const double before = bench_process_cpu_s();
-    const struct bench_cell_result result = run(BENCH_ROUND);
+    const struct bench_cell_result result = run(BENCH_BATCH, BENCH_ROUND, 1);
     const double used = bench_process_cpu_s() - before;
     assert_int_equal(fetched, 2 * result.op_count);
     assert_true(result.cpu_us_per_op > 0);
     assert_true(result.cpu_us_per_op * (double)fetched <= used * 1e6 * 1.001);
 }
 
+/* Time that the engine took is never left out, wherever in it new page numbers were made. */
+static void resident_rate_at_a_depth_is_no_more_than_the_engine_does(void **state)
+{
+    (void)state;
+    const struct bench_cell_result result = run(BENCH_FIX, 1, 100);
+    assert_true(result.op_count > 0);
+    assert_true(result.ops_per_s * (double)SPIN_NS * 1e-9 <= 1.0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(resident_figures_are_per_operation_that_was_fetched),
+        cmocka_unit_test(resident_rate_at_a_depth_is_no_more_than_the_engine_does),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
