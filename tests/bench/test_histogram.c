@@ -65,6 +65,18 @@ static void quantile_empty_is_zero(void **state)
     assert_int_equal(bench_histogram_quantile(&histogram, 0.5), 0);
 }
 
+/* What docs/benchmark.md says of few samples: one slow one is the p99.9 until there are 1,000. */
+static void quantile_of_few_is_the_longest(void **state)
+{
+    (void)state;
+    bench_histogram_add(&histogram, 5000000);
+    for (unsigned count = 1; count < 1000; count++) {
+        assert_int_equal(bench_histogram_quantile(&histogram, 0.999), 5000000);
+        bench_histogram_add(&histogram, 10);
+    }
+    assert_int_equal(bench_histogram_quantile(&histogram, 0.999), 10);
+}
+
 static void merge_is_as_if_recorded_together(void **state)
 {
     (void)state;
@@ -83,6 +95,7 @@ int main(void)
         cmocka_unit_test_setup(quantile_random_values_within_its_error, reset),
         cmocka_unit_test_setup(bucket_rises_with_the_value, reset),
         cmocka_unit_test_setup(quantile_empty_is_zero, reset),
+        cmocka_unit_test_setup(quantile_of_few_is_the_longest, reset),
         cmocka_unit_test_setup(merge_is_as_if_recorded_together, reset),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
