@@ -19,7 +19,7 @@ static const char help_text[] = "usage: clockpool-bench list [--json]\n"
                                 "  --json   the same as JSON (default: text)\n"
                                 "  --help   this text\n"
                                 "\n"
-                                "exit status: 0 printed; 2 wrong usage\n"
+                                "exit status: 0 printed; 1 it could not be; 2 wrong usage\n"
                                 "\n"
                                 "example: clockpool-bench list --json\n";
 

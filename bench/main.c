@@ -8,6 +8,8 @@
 
 #include <clockpool/clockpool.h>
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,12 +86,8 @@ static int help_main(int argc, char **argv)
     return command_main(argv[2], 2, arguments, argc, argv);
 }
 
-int main(int argc, char **argv)
+static int dispatch(int argc, char **argv)
 {
-    if (argc < 2) {
-        fputs(help_text, stderr);
-        return 2;
-    }
     if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
         printf("clockpool-bench %s\n", cp_version());
         return 0;
@@ -100,7 +98,37 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "help") == 0)
         return help_main(argc, argv);
+    return command_main(argv[1], argc - 1, argv + 1, argc, argv);
+}
+
+/* A closed standard stream would be the number of the next file opened, which would then get the
+ * text. What takes its place cannot be used in its direction, as if it were still closed. */
+static void occupy_standard_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            (void)open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
+
+/* The exit status: what was not printed is a failure, unless there is already one. */
+static int finish(int status)
+{
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return status;
+    fprintf(stderr, "clockpool-bench: cannot write to standard output%s%s\n",
+            errno != 0 ? ": " : "", errno != 0 ? strerror(errno) : "");
+    return status != 0 ? status : 1;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        fputs(help_text, stderr);
+        return 2;
+    }
     if (strcmp(argv[1], BENCH_CHILD_COMMAND) == 0 && argc == 3)
         return bench_child_main(STDIN_FILENO, atoi(argv[2]));
-    return command_main(argv[1], argc - 1, argv + 1, argc, argv);
+    occupy_standard_streams();
+    return finish(dispatch(argc, argv));
 }
