@@ -350,6 +350,8 @@ static int search(struct command *command)
         fprintf(stderr, "clockpool-bench crash: %s\n", text);
         return 2;
     }
+    if (text[0] != '\0')
+        fprintf(stderr, "clockpool-bench crash: ended early: %s\n", text);
     if (report.failed_runs > 0)
         fprintf(stderr,
                 "clockpool-bench crash: %" PRIu64 " workloads could not be run; the first: %s\n",

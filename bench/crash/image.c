@@ -14,10 +14,13 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
-#define BLOCK_BYTES   4096u
-#define MAP_MIN_BYTES (UINT64_C(16) << 20)
+#define BLOCK_BYTES      4096u
+#define STAT_BLOCK_BYTES 512u /* of st_blocks, whatever the file system */
+#define MAP_MIN_BYTES    (UINT64_C(16) << 20)
+#define FULL_BYTES       (UINT64_C(1) << 20) /* what a store here may ask for at once: its log */
 
 struct slot {
     char *path; /* owned */
@@ -123,6 +126,17 @@ static struct slot *find_slot(struct crash_image_files *image, const char *path)
     return &image->slots[image->count++];
 }
 
+/* Room for all of a file. A hole that finds none when it is touched is a bus error: to us, and to a
+ * store that maps the file. Where this cannot be asked for, it stays so. */
+static int reserve(int fd, uint64_t size)
+{
+    int code;
+    do
+        code = size > 0 ? posix_fallocate(fd, 0, (off_t)size) : 0;
+    while (code == EINTR);
+    return code == EOPNOTSUPP || code == EINVAL ? 0 : -code;
+}
+
 /* Open the slot's file, which may be another one than last time, with a mapping of size bytes. */
 static int open_slot(struct slot *slot, const char *path, uint64_t size)
 {
@@ -144,7 +158,9 @@ static int open_slot(struct slot *slot, const char *path, uint64_t size)
     }
     if ((uint64_t)facts.st_size != size && ftruncate(slot->fd, (off_t)size) != 0)
         return -errno;
-    return 0;
+    if ((uint64_t)facts.st_size == size && (uint64_t)facts.st_blocks * STAT_BLOCK_BYTES >= size)
+        return 0;
+    return reserve(slot->fd, size);
 }
 
 static void fill_slot(const struct slot *slot, const struct crash_states *states,
@@ -197,4 +213,23 @@ int crash_workplace_create(const char *dir, char *out_path, size_t capacity)
     if (snprintf(out_path, capacity, "%s/clockpool-crash-XXXXXX", base) >= (int)capacity)
         return -ENAMETOOLONG;
     return mkdtemp(out_path) != NULL ? 0 : -errno;
+}
+
+bool crash_is_no_space(int code)
+{
+    return code == -ENOSPC || code == -EDQUOT;
+}
+
+bool crash_workplace_full(const char *path)
+{
+    struct statvfs space;
+    return statvfs(path, &space) == 0 && (uint64_t)space.f_bavail * space.f_frsize < FULL_BYTES;
+}
+
+const char *crash_no_space_text(const char *workplace, char *text, size_t capacity)
+{
+    const char *end = strrchr(workplace, '/');
+    snprintf(text, capacity, "cannot run here: no space in %.*s",
+             end != NULL ? (int)(end - workplace) : 1, end != NULL ? workplace : ".");
+    return text;
 }

@@ -15,11 +15,18 @@ struct crash_image_files;
 struct crash_image_files *crash_image_create(const char *root);
 /* Leaves the files where they are. */
 void crash_image_destroy(struct crash_image_files *image);
-/* Make the directory hold the state chosen. 0 or -errno. */
+/* Make the directory hold the state chosen, with no holes in its files. 0 or -errno. */
 int crash_image_apply(struct crash_image_files *image, struct crash_states *states);
 
 /* Where to work: dir when given, else /dev/shm when it is there, else $TMPDIR or /tmp. A directory
  * of one's own is made in it. 0 or -errno. */
 int crash_workplace_create(const char *dir, char *out_path, size_t capacity);
+
+/* A full directory says nothing about a store: is this code from one (-ENOSPC, -EDQUOT)? */
+bool crash_is_no_space(int code);
+/* Has the file system of path less room than a store may ask for at once? Where no code tells. */
+bool crash_workplace_full(const char *path);
+/* What to say then, of the directory in which the workplace was made. Returns text. */
+const char *crash_no_space_text(const char *workplace, char *text, size_t capacity);
 
 #endif

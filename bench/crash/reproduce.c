@@ -73,22 +73,31 @@ static void remove_place(const struct place *place)
     (void)rmdir(place->directory);
 }
 
-/* Bring a run's state into a directory. *states is left standing there. */
-static bool make_image(const struct crash_run *run, uint64_t point, struct crash_mask mask,
-                       const char *root, struct crash_states **states, struct crash_bounds *bounds)
+static int apply(const char *root, struct crash_states *states)
 {
+    struct crash_image_files *image = crash_image_create(root);
+    int code = crash_image_apply(image, states);
+    crash_image_destroy(image);
+    return code;
+}
+
+/* Bring a run's state into a directory. *states is left standing there. 0 or -errno; *out_found:
+ * there is such a state. */
+static int make_image(const struct crash_run *run, uint64_t point, struct crash_mask mask,
+                      const char *root, struct crash_states **states, struct crash_bounds *bounds,
+                      bool *out_found)
+{
+    *out_found = false;
     *bounds = run->start;
     *states = crash_states_create(run->trace, run->seed);
     if (point > crash_trace_length(run->trace) || point < crash_states_point(*states))
-        return false;
+        return 0;
     crash_bounds_advance(bounds, run->trace, crash_states_point(*states), point);
     crash_states_seek(*states, point);
     if (!crash_states_choose(*states, mask))
-        return false;
-    struct crash_image_files *image = crash_image_create(root);
-    bool made = crash_image_apply(image, *states) == 0;
-    crash_image_destroy(image);
-    return made;
+        return 0;
+    *out_found = true;
+    return apply(root, *states);
 }
 
 /* The events that led to a point, a line each. A new string; NULL when none are wanted. */
@@ -105,10 +114,11 @@ static char *tell_history(const struct crash_trace *trace, uint64_t point, unsig
     return text;
 }
 
-static void describe(const struct crash_search_options *options, const struct crash_run *run,
-                     const struct crash_states *states, uint64_t point, struct crash_mask mask,
-                     const struct crash_bounds *bounds, void *checker, const char *root,
-                     struct crash_reproduction *out)
+/* 0, or -ENOSPC when the check had no room for its files. */
+static int describe(const struct crash_search_options *options, const struct crash_run *run,
+                    const struct crash_states *states, uint64_t point, struct crash_mask mask,
+                    const struct crash_bounds *bounds, void *checker, const char *root,
+                    struct crash_reproduction *out)
 {
     out->found = true;
     out->image_hash = crash_states_hash(states);
@@ -120,16 +130,16 @@ static void describe(const struct crash_search_options *options, const struct cr
     out->history = tell_history(run->trace, point, options->events);
     crash_run_check(run, checker, root, bounds, mask, 0, false, &out->verdict);
     out->fine = out->verdict.class == CRASH_FINE;
+    return out->verdict.no_space ? -ENOSPC : 0;
 }
 
-static int keep_image(const char *keep, struct crash_states *states)
+static int keep_image(const char *keep, struct crash_states *states, char *text, size_t capacity)
 {
-    if (mkdir(keep, 0700) != 0 && errno != EEXIST)
-        return -errno;
-    struct crash_image_files *image = crash_image_create(keep);
-    int code = crash_image_apply(image, states);
-    crash_image_destroy(image);
-    return code;
+    int code = mkdir(keep, 0700) != 0 && errno != EEXIST ? -errno : apply(keep, states);
+    if (code == 0)
+        return 0;
+    snprintf(text, capacity, "leaving the image in %s: %s", keep, strerror(-code));
+    return -EIO; /* whatever it was: -ENOSPC is for the directory that is worked in */
 }
 
 /* The second crash: what the first left is checked, recovers and goes on, recorded. */
@@ -145,9 +155,8 @@ static int reproduce_second(const struct crash_search_options *options, struct c
                                         .point = triple->points[0],
                                         .mask = triple->masks[0],
                                         .bounds = *bounds};
-    struct crash_image_files *image = crash_image_create(place->record);
-    int code = crash_image_apply(image, states);
-    crash_image_destroy(image);
+    bool found = false;
+    int code = apply(place->record, states);
     if (code != 0)
         return code;
     code = crash_run_continue(&next, options, first, &candidate, out->verdict.versions,
@@ -155,16 +164,72 @@ static int reproduce_second(const struct crash_search_options *options, struct c
     if (code == 0) {
         free(out->history);
         memset(out, 0, sizeof *out);
-        if (make_image(&next, triple->points[1], triple->masks[1], place->image, &after,
-                       &after_bounds)) {
-            if (options->keep != NULL)
-                code = keep_image(options->keep, after);
-            describe(options, &next, after, triple->points[1], triple->masks[1], &after_bounds,
-                     checker, place->image, out);
-        }
+        code = make_image(&next, triple->points[1], triple->masks[1], place->image, &after,
+                          &after_bounds, &found);
+        if (code == 0 && found && options->keep != NULL)
+            code = keep_image(options->keep, after, out_text, capacity);
+        if (code == 0 && found)
+            code = describe(options, &next, after, triple->points[1], triple->masks[1],
+                            &after_bounds, checker, place->image, out);
         crash_states_destroy(after);
+    } else if (next.no_space) {
+        code = -ENOSPC;
     }
     crash_run_clear(&next);
+    return code;
+}
+
+/* The trace in which the triple names a state: recorded again, or read. 0, or a code with text. */
+static int prepare(struct crash_run *run, const struct crash_search_options *options,
+                   struct triple *triple, const char *trace, const struct place *place, char *text,
+                   size_t capacity)
+{
+    bool second;
+    int code = crash_run_record(run, options, triple->seed, trace != NULL ? NULL : place->record,
+                                text, capacity);
+    if (code != 0)
+        return run->no_space ? -ENOSPC : code;
+    if (trace == NULL && !run->repeatable) {
+        snprintf(text, capacity,
+                 "the workload \"%s\" uses threads: its trace must be given (--trace)",
+                 run->plan->workload->name);
+        return -EINVAL;
+    }
+    if (trace == NULL)
+        return 0;
+    code = crash_run_load(run, trace, &second);
+    if (code != 0)
+        snprintf(text, capacity, "reading %s: %s", trace, cp_status_text(code));
+    if (code == 0 && second && triple->crashes == 2) { /* the trace begins where the first ends */
+        triple->crashes = 1;
+        triple->points[0] = triple->points[1];
+        triple->masks[0] = triple->masks[1];
+    }
+    return code;
+}
+
+static int check_state(const struct crash_search_options *options, struct crash_run *run,
+                       const struct triple *triple, const struct place *place,
+                       struct crash_reproduction *out, char *text, size_t capacity)
+{
+    const struct crash_subject *subject = options->subject;
+    void *checker = subject->check_begin != NULL ? subject->check_begin() : NULL;
+    struct crash_states *states = NULL;
+    struct crash_bounds bounds;
+    bool found;
+    int code = make_image(run, triple->points[0], triple->masks[0], place->image, &states, &bounds,
+                          &found);
+    if (code == 0 && found && options->keep != NULL && triple->crashes == 1)
+        code = keep_image(options->keep, states, text, capacity);
+    if (code == 0 && found)
+        code = describe(options, run, states, triple->points[0], triple->masks[0], &bounds, checker,
+                        place->image, out);
+    if (code == 0 && found && triple->crashes == 2)
+        code = reproduce_second(options, run, triple, &bounds, states, place, checker, out, text,
+                                capacity);
+    crash_states_destroy(states);
+    if (subject->check_end != NULL)
+        subject->check_end(checker);
     return code;
 }
 
@@ -174,9 +239,6 @@ int crash_reproduce(const struct crash_search_options *options, const char *text
     struct triple triple;
     struct place place;
     struct crash_run run;
-    struct crash_states *states = NULL;
-    struct crash_bounds bounds;
-    const struct crash_subject *subject = options->subject;
     memset(out, 0, sizeof *out);
     if (!parse_triple(text, &triple)) {
         snprintf(out_text, capacity, "\"%s\" is not SEED/POINT/MASK, as in 17/1033/s4", text);
@@ -188,40 +250,11 @@ int crash_reproduce(const struct crash_search_options *options, const char *text
         return code;
     }
     out_text[0] = '\0';
-    code = crash_run_record(&run, options, triple.seed, trace != NULL ? NULL : place.record,
-                            out_text, capacity);
-    if (code == 0 && trace != NULL) {
-        bool second;
-        code = crash_run_load(&run, trace, &second);
-        if (code != 0)
-            snprintf(out_text, capacity, "reading %s: %s", trace, cp_status_text(code));
-        if (code == 0 && second &&
-            triple.crashes == 2) { /* the trace begins where the first ends */
-            triple.crashes = 1;
-            triple.points[0] = triple.points[1];
-            triple.masks[0] = triple.masks[1];
-        }
-    } else if (code == 0 && !run.repeatable) {
-        snprintf(out_text, capacity,
-                 "the workload \"%s\" uses threads: its trace must be given (--trace)",
-                 run.plan->workload->name);
-        code = -EINVAL;
-    }
-    if (code == 0) {
-        void *checker = subject->check_begin != NULL ? subject->check_begin() : NULL;
-        if (make_image(&run, triple.points[0], triple.masks[0], place.image, &states, &bounds)) {
-            if (options->keep != NULL && triple.crashes == 1)
-                code = keep_image(options->keep, states);
-            describe(options, &run, states, triple.points[0], triple.masks[0], &bounds, checker,
-                     place.image, out);
-            if (triple.crashes == 2)
-                code = reproduce_second(options, &run, &triple, &bounds, states, &place, checker,
-                                        out, out_text, capacity);
-        }
-        crash_states_destroy(states);
-        if (subject->check_end != NULL)
-            subject->check_end(checker);
-    }
+    code = prepare(&run, options, &triple, trace, &place, out_text, capacity);
+    if (code == 0)
+        code = check_state(options, &run, &triple, &place, out, out_text, capacity);
+    if (crash_is_no_space(code))
+        crash_no_space_text(place.directory, out_text, capacity);
     crash_run_clear(&run);
     remove_place(&place);
     return code;

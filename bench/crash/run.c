@@ -113,6 +113,7 @@ static int record(struct crash_run *run, const struct crash_search_options *opti
     crash_deterministic_begin(run->seed);
     int code = run->subject->record(&session);
     crash_deterministic_end();
+    run->no_space = code != 0 && (session.no_space || crash_workplace_full(root));
     if (code != 0)
         snprintf(text, capacity, "seed %" PRIu64 " (%s): %s", run->seed, run->plan->workload->name,
                  session.text);

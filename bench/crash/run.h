@@ -32,6 +32,7 @@ struct crash_run {
     struct crash_bounds start;          /* at the baseline */
     char prefix[CRASH_TRIPLE_BYTES];    /* of a triple: "SEED/", or "SEED/POINT/MASK/" */
     bool repeatable;                    /* the seed gives the same trace again */
+    bool no_space;                      /* recording failed because there was no room */
     struct crash_candidate *candidates; /* owned; in the order of their points */
     uint64_t candidate_count, legal, points;
 };

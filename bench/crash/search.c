@@ -178,6 +178,12 @@ static bool look_after(struct search *search, unsigned number)
     slot->pid = 0;
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return false;
+    /* A page of a mapped file for which there is no room, as a store may have made one itself. */
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS &&
+        crash_workplace_full(search->directory)) {
+        crash_worker_stop_full(search->shared);
+        return false;
+    }
     report_death(search, number, status, hung);
     atomic_store_explicit(&slot->started_ns, 0, memory_order_relaxed);
     if (atomic_load_explicit(&search->shared->stop, memory_order_relaxed))
@@ -259,6 +265,10 @@ int crash_search(const struct crash_search_options *options, struct crash_report
     if (code == 0) {
         watch(&search);
         copy_report(&search, out_report);
+        if (atomic_load(&search.shared->no_space)) {
+            crash_no_space_text(search.directory, out_text, capacity);
+            code = out_report->finding_count > 0 ? 0 : -ENOSPC;
+        }
     } else {
         snprintf(out_text, capacity, "starting the workers: %s", strerror(-code));
         for (unsigned i = 0; search.shared != NULL && i < search.jobs; i++) {

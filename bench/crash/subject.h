@@ -45,6 +45,7 @@ struct crash_verdict {
     /* The store, or its root, does not exist yet: legal until CREATED, or the first DURABLE. */
     bool no_store; /* there is none, and none was opened or created */
     bool no_root;  /* it opened, and nothing is in it */
+    bool no_space; /* the check had no room for its files: the rest says nothing about the store */
     /* The version of each lane that is wholly there; see crash_version in oracle.h. */
     crash_version versions[CRASH_LANES_MAX];
     char text[384]; /* what was found, when class is not CRASH_FINE */
@@ -65,6 +66,7 @@ struct crash_session {
     /* Not 0: the flush (fsync, O_DSYNC write) of this number fails with EIO, once. For subjects
      * whose recorder can do it; others ignore it. */
     uint64_t fail_flush;
+    bool no_space;  /* it failed because there was no room for the files */
     char text[384]; /* why it failed */
 };
 

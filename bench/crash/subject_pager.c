@@ -12,6 +12,7 @@
  */
 #include "subject_pager.h"
 
+#include "image.h"
 #include "recorder.h"
 
 #include <clockpool/pager.h>
@@ -105,6 +106,7 @@ static bool give_up(struct work *work, const char *what, int code)
         } else {
             snprintf(work->session->text, sizeof work->session->text, "%s: %s: %.256s", what,
                      cp_status_name(code), text);
+            work->session->no_space = crash_is_no_space(code);
             work->failed = true;
         }
     }
@@ -557,6 +559,7 @@ static bool look_open(struct look *look, const struct crash_pager_kind *kind, bo
     int code = cp_pager_open(path, &options, &look->pager);
     if (code == 0)
         return true;
+    look->verdict->no_space = crash_is_no_space(code);
     crash_find(look->verdict, CRASH_OPEN_FAILED, "%s", cp_error_format(text, sizeof text));
     return false;
 }
@@ -570,6 +573,7 @@ static void look_deeper(struct look *look, const struct crash_pager_kind *kind)
         crash_find(look->verdict, CRASH_CORRUPT, "the store's own check finds %" PRId64, bad);
     int code = cp_pager_close(look->pager);
     look->pager = NULL;
+    look->verdict->no_space = crash_is_no_space((int)bad) || crash_is_no_space(code);
     if (code != 0)
         crash_find(look->verdict, CRASH_OPEN_FAILED, "closing after recovery: %s",
                    cp_status_name(code));

@@ -99,6 +99,12 @@ void crash_worker_report(struct crash_shared *shared, const struct crash_search_
     finding->class = class; /* last: an entry without class is not complete */
 }
 
+void crash_worker_stop_full(struct crash_shared *shared)
+{
+    atomic_store_explicit(&shared->no_space, true, memory_order_relaxed);
+    atomic_store_explicit(&shared->stop, true, memory_order_relaxed);
+}
+
 static void note_failure(struct crash_worker *worker, const char *text)
 {
     if (atomic_fetch_add_explicit(&worker->shared->failed_runs, 1, memory_order_relaxed) == 0)
@@ -125,6 +131,10 @@ static bool check_one(struct checking *checking, const struct crash_candidate *c
     if (!crash_states_choose(checking->states, candidate->mask))
         abort(); /* it was listed */
     int code = crash_image_apply(checking->image, checking->states);
+    if (crash_is_no_space(code)) {
+        crash_worker_stop_full(worker->shared);
+        return false;
+    }
     if (code != 0) {
         snprintf(text, sizeof text, "writing an image below %.64s: %s", checking->root,
                  strerror(-code));
@@ -136,6 +146,11 @@ static bool check_one(struct checking *checking, const struct crash_candidate *c
     crash_run_check(run, checking->checker, checking->root, &candidate->bounds, candidate->mask,
                     candidate->hash, candidate->hash % DEEP_ONE_IN == 1, verdict);
     end_step(worker);
+    if (verdict->no_space ||
+        (verdict->class == CRASH_OPEN_FAILED && crash_workplace_full(checking->root))) {
+        crash_worker_stop_full(worker->shared);
+        return false;
+    }
     add(&worker->shared->checks, 1);
     if (first_seen(worker->shared, candidate->hash))
         add(&worker->shared->states, 1);
@@ -165,6 +180,8 @@ static void continue_after(struct crash_worker *worker, struct crash_run *run,
     struct crash_image_files *image = crash_image_create(root);
     int code = crash_image_apply(image, states);
     crash_image_destroy(image);
+    if (crash_is_no_space(code))
+        crash_worker_stop_full(worker->shared);
     if (code != 0)
         return;
     begin_step(worker, CRASH_PHASE_CONTINUE, run, candidate);
@@ -177,6 +194,8 @@ static void continue_after(struct crash_worker *worker, struct crash_run *run,
         add(&worker->shared->points, next.points);
         add(&worker->shared->legal, next.legal);
         check_all(worker, &next, 0, checker, false);
+    } else if (next.no_space) {
+        crash_worker_stop_full(worker->shared);
     } else {
         crash_worker_report(worker->shared, worker->options, CRASH_OPEN_FAILED,
                             worker->slot->triple, worker->slot->workload, text, NULL);
@@ -237,6 +256,11 @@ static bool next_run(struct crash_worker *worker, struct crash_run *run, uint64_
         add(&worker->shared->traces, 1);
     }
     end_step(worker);
+    if (code != 0 && (run->no_space || crash_workplace_full(worker->directory))) {
+        crash_worker_stop_full(worker->shared);
+        crash_run_clear(run);
+        return false;
+    }
     if (code != 0) {
         note_failure(worker, text[0] != '\0' ? text : "the trace could not be kept");
         crash_run_clear(run);

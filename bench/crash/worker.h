@@ -28,6 +28,7 @@ struct crash_shared {
     _Atomic uint64_t by_class[CRASH_CLASSES];
     _Atomic uint64_t failed_runs;
     _Atomic bool stop;
+    _Atomic bool no_space;          /* that is why it was stopped */
     _Atomic uint32_t finding_count; /* may exceed what is described */
     struct crash_finding findings[CRASH_FINDINGS_MAX];
     char failed_text[384];
@@ -46,6 +47,9 @@ struct crash_worker {
 
 /* Work until enough states have been checked. In a process of its own. */
 void crash_worker_run(struct crash_worker *worker);
+
+/* Stop all workers because their directory is full: nothing more can be found out in it. */
+void crash_worker_stop_full(struct crash_shared *shared);
 
 /* Note a finding. trace: to be kept, or NULL. */
 void crash_worker_report(struct crash_shared *shared, const struct crash_search_options *options,
