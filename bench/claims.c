@@ -11,6 +11,7 @@
 #include "claims.h"
 #include "crash/fuse_recorder.h"
 #include "environment.h"
+#include "file.h"
 #include "json_file.h"
 #include "options.h"
 #include "plan.h"
@@ -386,6 +387,8 @@ int bench_claims_main(int argc, char **argv)
         fputs(help_text, stdout);
         return 0;
     }
+    if (bench_file_check_option("claims", "--json", plan.json) != 0)
+        return 2;
     bench_plan_defaults(&defaults); /* the same slack as `run` */
     plan.slack_bytes = defaults.slack_bytes;
     bench_signals_catch();

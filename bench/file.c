@@ -24,17 +24,22 @@ static bool write_and_close(FILE *file, const void *bytes, size_t size_bytes)
     return false;
 }
 
+/* A new file beside path; its name goes to temporary. NULL: errno says why. */
+static FILE *open_beside(const char *path, char temporary[PATH_MAX])
+{
+    if (snprintf(temporary, PATH_MAX, "%s.%d.tmp", path, (int)getpid()) >= PATH_MAX) {
+        errno = ENAMETOOLONG;
+        return NULL;
+    }
+    return fopen(temporary, "we");
+}
+
 /* Beside path, which then names it. */
 static bool replace(const char *path, const void *bytes, size_t size_bytes)
 {
     char temporary[PATH_MAX];
+    FILE *file = open_beside(path, temporary);
 
-    if (snprintf(temporary, sizeof temporary, "%s.%d.tmp", path, (int)getpid()) >=
-        (int)sizeof temporary) {
-        errno = ENAMETOOLONG;
-        return false;
-    }
-    FILE *file = fopen(temporary, "we");
     if (file == NULL)
         return false;
     if (write_and_close(file, bytes, size_bytes) && rename(temporary, path) == 0)
@@ -45,20 +50,63 @@ static bool replace(const char *path, const void *bytes, size_t size_bytes)
     return false;
 }
 
+/* Where the bytes for path go. *out_replaced: into a file beside it. A device or a pipe takes them;
+ * it must not be replaced. A link stays, too. */
+static const char *find_target(const char *path, char target[PATH_MAX], bool *out_replaced)
+{
+    struct stat is;
+    const bool there = stat(path, &is) == 0 && realpath(path, target) != NULL;
+    *out_replaced = !there || S_ISREG(is.st_mode);
+    return there ? target : path;
+}
+
+int bench_file_check(const char *path, struct bench_error *error)
+{
+    char found[PATH_MAX], temporary[PATH_MAX];
+    struct stat is;
+    bool replaced;
+    if (strcmp(path, "-") == 0)
+        return 0;
+    const char *target = find_target(path, found, &replaced);
+    if (!replaced) {
+        if (stat(target, &is) == 0 && S_ISDIR(is.st_mode))
+            errno = EISDIR;
+        else if (access(target, W_OK) == 0)
+            return 0;
+        return bench_fail_errno(error, errno, "cannot write %s", path);
+    }
+    const char *name = strrchr(target, '/');
+    errno = ENOENT; /* of a path without a name */
+    FILE *file =
+        (name != NULL ? name[1] : target[0]) != '\0' ? open_beside(target, temporary) : NULL;
+    if (file == NULL)
+        return bench_fail_errno(error, errno, "cannot write %s", path);
+    fclose(file);
+    unlink(temporary);
+    return 0;
+}
+
+int bench_file_check_option(const char *command, const char *option, const char *path)
+{
+    struct bench_error error;
+    if (path == NULL || bench_file_check(path, &error) == 0)
+        return 0;
+    fprintf(stderr, "clockpool-bench %s: option %s: %s\n", command, option, error.text);
+    return 2;
+}
+
 int bench_file_write(const char *path, const void *bytes, size_t size_bytes, const char *what,
                      struct bench_error *error)
 {
-    char target[PATH_MAX];
-    struct stat is;
+    char found[PATH_MAX];
+    bool replaced;
 
     if (strcmp(path, "-") == 0)
         return fwrite(bytes, 1, size_bytes, stdout) == size_bytes && fflush(stdout) == 0
                    ? 0
                    : bench_fail(error, "cannot write %s to standard output", what);
-    /* A device or a pipe takes the bytes; it must not be replaced. A link stays, too. */
-    const bool there = stat(path, &is) == 0 && realpath(path, target) != NULL;
-    const bool written = there && !S_ISREG(is.st_mode)
-                             ? write_and_close(fopen(path, "we"), bytes, size_bytes)
-                             : replace(there ? target : path, bytes, size_bytes);
+    const char *target = find_target(path, found, &replaced);
+    const bool written = replaced ? replace(target, bytes, size_bytes)
+                                  : write_and_close(fopen(path, "we"), bytes, size_bytes);
     return written ? 0 : bench_fail_errno(error, errno, "cannot write %s", path);
 }

@@ -16,4 +16,14 @@
 int bench_file_write(const char *path, const void *bytes, size_t size_bytes, const char *what,
                      struct bench_error *error);
 
+/*
+ * Before the work whose result is for path: could it be written? A file is made beside its place
+ * and removed; what is no regular file is not touched. 0, or -1 with a description.
+ */
+int bench_file_check(const char *path, struct bench_error *error);
+
+/* The same of an option of `clockpool-bench COMMAND`; path is NULL where it was not given. 0, or
+ * the exit status 2 after a message. */
+int bench_file_check_option(const char *command, const char *option, const char *path);
+
 #endif

@@ -35,5 +35,5 @@ int bench_json_finish(const char *command, const char *path, json_t *root)
     json_decref(root);
     if (code != 0)
         fprintf(stderr, "clockpool-bench %s: %s\n", command, error.text);
-    return code == 0 ? 0 : 2;
+    return code == 0 ? 0 : 1;
 }

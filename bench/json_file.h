@@ -14,7 +14,7 @@ int bench_json_write(const char *path, const json_t *root, struct bench_error *e
 
 /*
  * The same as the last step of `clockpool-bench COMMAND`: takes root over, tells an error on stderr
- * and returns the exit status, 0 or 2.
+ * and returns the exit status, 0 or 1.
  */
 int bench_json_finish(const char *command, const char *path, json_t *root);
 

@@ -2,6 +2,7 @@
 /* clockpool-bench: compares page engines on real files. Subcommands run, doctor, claims, crash,
  * order, trace, report, compare, list. */
 #include "commands.h"
+#include "file.h"
 #include "job.h"
 #include "plan.h"
 #include "runner.h"
@@ -45,6 +46,9 @@ static int run_main(int argc, char **argv, int full_argc, char **full_argv)
     int code = bench_plan_parse(&plan, argc, argv);
     if (code != 0)
         return code == 1 ? 0 : code;
+    if (bench_file_check_option("run", "--json", plan.json_path) != 0 ||
+        bench_file_check_option("run", "--html", plan.html_path) != 0)
+        return 2;
     return bench_run(&plan, full_argc, full_argv);
 }
 

@@ -9,6 +9,7 @@
 #include "commands.h"
 
 #include "crash/fuse_recorder.h"
+#include "file.h"
 #include "json_file.h"
 #include "options.h"
 #include "order_measure.h"
@@ -55,7 +56,8 @@ static const char help_text[] =
     "mmap are recorded by the library's I/O backend, and mmap-in-place is skipped: its writes\n"
     "are the kernel's. The output says which.\n"
     "\n"
-    "exit status: 0 measured, whatever came out; 2 wrong usage, or it could not be measured\n"
+    "exit status: 0 measured, whatever came out; 1 the result could not be written; 2 wrong\n"
+    "usage, or it could not be measured\n"
     "\n"
     "examples:\n"
     "  clockpool-bench order\n"
@@ -311,6 +313,8 @@ int bench_order_main(int argc, char **argv)
         fputs(help_text, stdout);
         return 0;
     }
+    if (bench_file_check_option("order", "--json", plan.json) != 0)
+        return 2;
     plan.settings.no_fuse = crash_fuse_unavailable();
     if (measure_all(&plan) != 0)
         return 2;

@@ -2,6 +2,7 @@
 /* `clockpool-bench crash`: what a store still has after a crash, in as many states as wanted. */
 #include "commands.h"
 
+#include "file.h"
 #include "json_file.h"
 #include "progress.h"
 #include "scratch.h"
@@ -56,7 +57,9 @@ static const char help_text[] =
     "  --quiet               no progress\n"
     "  --help                this text\n"
     "\n"
-    "exit status: 0 nothing was lost; 1 something was; 2 wrong usage, or it cannot run here\n"
+    "exit status: 0 nothing was lost; 1 something was, or the result could not be written; 2 "
+    "wrong\n"
+    "usage, or it cannot run here\n"
     "\n"
     "examples:\n"
     "  clockpool-bench crash --engine mmap --states 1000000\n"
@@ -415,6 +418,8 @@ int bench_crash_main(int argc, char **argv)
     int code = parse(&command, argc, argv);
     if (code != 0)
         return code == 1 ? 0 : code;
+    if (bench_file_check_option("crash", "--json", command.json) != 0)
+        return 2;
     if (command.search.keep != NULL && mkdir(command.search.keep, 0700) != 0 && errno != EEXIST) {
         fprintf(stderr, "clockpool-bench crash: making %s: %s\n", command.search.keep,
                 strerror(errno));

@@ -5,6 +5,7 @@
  */
 #include "commands.h"
 
+#include "file.h"
 #include "options.h"
 #include "progress.h"
 #include "report.h"
@@ -314,6 +315,8 @@ int bench_trace_main(int argc, char **argv)
         fputs(help_text, stdout);
         return 0;
     }
+    if (bench_file_check_option("trace", "--json", plan.json) != 0)
+        return 2;
     struct trace_result *results = calloc(plan.name_count, sizeof *results);
     struct trace_report report = {
         .results = results, .result_count = plan.name_count, .seed = plan.seed};
