@@ -131,6 +131,8 @@ static const struct option options[] = {
 /* A sanitizer's shadow memory alone is larger than the slack of a normal build. */
 #define SLACK_BYTES (BENCH_SANITIZED ? UINT64_C(1) << 30 : UINT64_C(48) << 20)
 
+#define PAGES_MIN 64u /* of the data: so that there is something to choose from */
+
 static int usage_error(const char *option, const char *value, const char *accepted, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -398,7 +400,7 @@ static int parse_scalar(struct bench_plan *plan, int id, const char *option, cha
 /* Sizes in whole pages, one memory for each size. */
 static int settle_sizes(struct bench_plan *plan, unsigned mem_count)
 {
-    char text[32];
+    char text[32], needed[32];
     if (mem_count == 1)
         for (unsigned i = 1; i < plan->size_count; i++)
             plan->mems[i] = plan->mems[0];
@@ -410,10 +412,12 @@ static int settle_sizes(struct bench_plan *plan, unsigned mem_count)
         return 2;
     }
     for (unsigned i = 0; i < plan->size_count; i++) {
-        plan->sizes[i] = cp_align_down(plan->sizes[i], plan->page_size);
-        if (plan->sizes[i] < (uint64_t)64 * plan->page_size)
+        const uint64_t least = (uint64_t)PAGES_MIN * plan->page_size;
+        if (plan->sizes[i] < least)
             return usage_error("size", bench_format_size(text, sizeof text, plan->sizes[i]),
-                               "data must have at least 64 pages");
+                               "at least %s are needed (%u pages)",
+                               bench_format_size(needed, sizeof needed, least), PAGES_MIN);
+        plan->sizes[i] = cp_align_down(plan->sizes[i], plan->page_size);
         if (plan->mems[i] < UINT64_C(2) << 20)
             return usage_error("mem", bench_format_size(text, sizeof text, plan->mems[i]),
                                "at least 2M are needed");

@@ -77,6 +77,8 @@ static void parse_bad_values_name_option_and_value(void **state)
     } cases[] = {
         {"run --size 8Q", "--size", "8Q"},
         {"run --size 8G,,1G", "--size", "8G"},
+        {"run --size 1", "\"1 B\"", "at least 256 KiB"},
+        {"run --size 1M --page-size 64K", "\"1 MiB\"", "at least 4 MiB"},
         {"run --mem x", "--mem", "x"},
         {"run --mem 1M", "--mem", "1 MiB"},
         {"run --mem 1G,2G,3G", "--mem", "3 values for 2 sizes"},
