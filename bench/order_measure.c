@@ -79,9 +79,7 @@ int order_measure(const struct order_settings *settings, const struct order_engi
     char root[PATH_MAX];
     int code = crash_workplace_create(settings->dir, root, sizeof root);
     if (code != 0) {
-        snprintf(text, capacity, "cannot make a directory in %s: %s",
-                 settings->dir != NULL ? settings->dir : "/dev/shm, $TMPDIR or /tmp",
-                 strerror(-code));
+        crash_workplace_error(settings->dir, code, text, capacity);
         return -1;
     }
     int result = measure(settings, engine, root, out, text, capacity);

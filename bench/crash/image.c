@@ -215,6 +215,13 @@ int crash_workplace_create(const char *dir, char *out_path, size_t capacity)
     return mkdtemp(out_path) != NULL ? 0 : -errno;
 }
 
+const char *crash_workplace_error(const char *dir, int code, char *text, size_t capacity)
+{
+    snprintf(text, capacity, "cannot make a directory in %s: %s",
+             dir != NULL ? dir : "/dev/shm, $TMPDIR or /tmp", strerror(-code));
+    return text;
+}
+
 bool crash_is_no_space(int code)
 {
     return code == -ENOSPC || code == -EDQUOT;

@@ -22,6 +22,9 @@ int crash_image_apply(struct crash_image_files *image, struct crash_states *stat
  * of one's own is made in it. 0 or -errno. */
 int crash_workplace_create(const char *dir, char *out_path, size_t capacity);
 
+/* What to say when it cannot be made: where, and why. code: -errno. Returns text. */
+const char *crash_workplace_error(const char *dir, int code, char *text, size_t capacity);
+
 /* A full directory says nothing about a store: is this code from one (-ENOSPC, -EDQUOT)? */
 bool crash_is_no_space(int code);
 /* Has the file system of path less room than a store may ask for at once? Where no code tells. */

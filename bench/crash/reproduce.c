@@ -246,7 +246,7 @@ int crash_reproduce(const struct crash_search_options *options, const char *text
     }
     int code = make_place(&place, options->dir);
     if (code != 0) {
-        snprintf(out_text, capacity, "making a directory to work in: %s", strerror(-code));
+        crash_workplace_error(options->dir, code, out_text, capacity);
         return code;
     }
     out_text[0] = '\0';

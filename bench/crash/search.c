@@ -256,7 +256,7 @@ int crash_search(const struct crash_search_options *options, struct crash_report
     }
     int code = crash_workplace_create(options->dir, search.directory, sizeof search.directory);
     if (code != 0) {
-        snprintf(out_text, capacity, "making a directory to work in: %s", strerror(-code));
+        crash_workplace_error(options->dir, code, out_text, capacity);
         return code;
     }
     code = map_shared(&search);
