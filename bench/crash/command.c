@@ -132,11 +132,31 @@ static const struct option long_options[] = {
     {NULL, 0, NULL, 0},
 };
 
+/* The value of a numeric option. 0, or 2 after a message. */
+static int take_number(const char *option, uint64_t min, uint64_t max, uint64_t *out_number)
+{
+    if (bench_parse_number(optarg, min, max, out_number))
+        return 0;
+    fprintf(stderr,
+            "clockpool-bench crash: option %s: \"%s\" is not a number from %" PRIu64 " to %" PRIu64
+            "; see clockpool-bench crash --help\n",
+            option, optarg, min, max);
+    return 2;
+}
+
+static int take_small_number(const char *option, unsigned min, unsigned max, unsigned *out_number)
+{
+    uint64_t number = 0;
+    int code = take_number(option, min, max, &number);
+    if (code == 0)
+        *out_number = (unsigned)number;
+    return code;
+}
+
 /* One option. 0, 1 for --help, 2 for wrong usage. */
 static int take_option(struct command *command, int id)
 {
     struct crash_search_options *search = &command->search;
-    uint64_t number = 0;
     switch (id) {
     case OPTION_ENGINE:
         search->subject = crash_subject_find(optarg);
@@ -145,24 +165,15 @@ static int take_option(struct command *command, int id)
         search->workload = crash_workload_find(optarg);
         return search->workload != NULL ? 0 : usage("unknown workload \"%s\"", optarg);
     case OPTION_STATES:
-        return bench_parse_number(optarg, 1, UINT64_C(1) << 32, &search->states)
-                   ? 0
-                   : usage("\"%s\" is no number of states", optarg);
+        return take_number("--states", 1, UINT64_C(1) << 32, &search->states);
     case OPTION_SEED:
-        return bench_parse_number(optarg, 0, UINT64_MAX >> 1, &search->seed)
-                   ? 0
-                   : usage("\"%s\" is no seed", optarg);
+        return take_number("--seed", 0, UINT64_MAX >> 1, &search->seed);
     case OPTION_EVENTS:
-        if (!bench_parse_number(optarg, 0, 1000000, &number))
-            return usage("\"%s\" is out of range", optarg);
-        search->events = (unsigned)number;
-        return 0;
+        return take_small_number("--events", 0, 1000000, &search->events);
     case OPTION_JOBS:
+        return take_small_number("--jobs", 1, CRASH_JOBS_MAX, &search->jobs);
     case OPTION_TIMEOUT:
-        if (!bench_parse_number(optarg, 1, id == OPTION_JOBS ? 64 : 3600, &number))
-            return usage("\"%s\" is out of range", optarg);
-        *(id == OPTION_JOBS ? &search->jobs : &search->timeout_s) = (unsigned)number;
-        return 0;
+        return take_small_number("--timeout", 1, 3600, &search->timeout_s);
     case OPTION_FAIL_FLUSH:
         search->fail_flushes = true;
         return 0;
@@ -211,6 +222,8 @@ static int parse(struct command *command, int argc, char **argv)
         return usage("\"%s\" is not an option", argv[optind]);
     if (command->trace != NULL && command->reproduce == NULL)
         return usage("%s needs --reproduce", "--trace");
+    if (command->search.events > 0 && command->reproduce == NULL)
+        return usage("%s needs --reproduce", "--events");
     const struct crash_subject *subject = command->search.subject;
     const char *why = subject->not_built != NULL     ? subject->not_built
                       : subject->unavailable != NULL ? subject->unavailable()
