@@ -433,10 +433,12 @@ int bench_crash_main(int argc, char **argv)
         return code == 1 ? 0 : code;
     if (bench_file_check_option("crash", "--json", command.json) != 0)
         return 2;
+    if (command.reproduce != NULL) /* makes the directory when there is an image for it */
+        return reproduce(&command);
     if (command.search.keep != NULL && mkdir(command.search.keep, 0700) != 0 && errno != EEXIST) {
         fprintf(stderr, "clockpool-bench crash: making %s: %s\n", command.search.keep,
                 strerror(errno));
         return 2;
     }
-    return command.reproduce != NULL ? reproduce(&command) : search(&command);
+    return search(&command);
 }
