@@ -100,7 +100,7 @@ static bool take_option(void *ctx, int id, char *value)
     case OPT_SIZE:
         return bench_parse_size(value, &plan->size_bytes);
     case OPT_MEM:
-        return bench_parse_size(value, &plan->mem_bytes) && plan->mem_bytes >= UINT64_C(2) << 20;
+        return bench_parse_size(value, &plan->mem_bytes);
     case OPT_SECONDS:
         return bench_parse_real(value, 0.1, 86400, &plan->seconds);
     case OPT_SEED:
@@ -131,6 +131,8 @@ static const struct bench_options options = {"claims", option_list, OPT_HELP, ta
 static int parse(struct claims_plan *plan, int argc, char **argv)
 {
     int code = bench_options_parse(&options, plan, argc, argv);
+    if (code == 0)
+        code = bench_options_check_mem(&options, plan->mem_bytes);
     if (code != 0)
         return code;
     plan->size_bytes = cp_align_down(plan->size_bytes, CLAIMS_PAGE_SIZE);

@@ -2,6 +2,8 @@
 /* The options of a subcommand that takes nothing else. */
 #include "options.h"
 
+#include "units.h"
+
 #include <stdio.h>
 
 int bench_options_wrong(const struct bench_options *options, const char *what, const char *detail)
@@ -35,4 +37,15 @@ int bench_options_parse(const struct bench_options *options, void *ctx, int argc
     if (optind < argc)
         return bench_options_wrong(options, "unexpected word ", argv[optind]);
     return 0;
+}
+
+int bench_options_check_mem(const struct bench_options *options, uint64_t mem_bytes)
+{
+    char least[32], given[32], detail[80];
+    if (mem_bytes >= BENCH_MEM_MIN)
+        return 0;
+    snprintf(detail, sizeof detail, "%s, not %s",
+             bench_format_size(least, sizeof least, BENCH_MEM_MIN),
+             bench_format_size(given, sizeof given, mem_bytes));
+    return bench_options_wrong(options, "--mem must be at least ", detail);
 }

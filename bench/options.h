@@ -5,6 +5,9 @@
 
 #include <getopt.h>
 #include <stdbool.h>
+#include <stdint.h>
+
+#define BENCH_MEM_MIN (UINT64_C(2) << 20) /* a quarter of it: the mmap engine's private frames */
 
 struct bench_options {
     const char *command;       /* as in "clockpool-bench COMMAND" */
@@ -19,5 +22,8 @@ int bench_options_parse(const struct bench_options *options, void *ctx, int argc
 
 /* Say on standard error what is wrong, and where help is: what and detail follow each other. 2. */
 int bench_options_wrong(const struct bench_options *options, const char *what, const char *detail);
+
+/* Is that enough memory for an engine? 0, or 2 after a message. */
+int bench_options_check_mem(const struct bench_options *options, uint64_t mem_bytes);
 
 #endif

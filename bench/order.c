@@ -65,7 +65,6 @@ static const char help_text[] =
     "  clockpool-bench order --json - | jq '.engines[] | {engine, ahead_of_log}'\n";
 
 #define ENGINES         ORDER_ENGINES
-#define MEM_MIN         (UINT64_C(2) << 20) /* a quarter of it: the mmap engine's private frames */
 #define MAX_TRACE_PAGES (UINT64_C(1) << 22)
 
 struct order_plan {
@@ -142,8 +141,7 @@ static bool take_option(void *ctx, int id, char *value)
     case OPT_SIZE:
         return bench_parse_size(value, &plan->settings.size_bytes);
     case OPT_MEM:
-        return bench_parse_size(value, &plan->settings.mem_bytes) &&
-               plan->settings.mem_bytes >= MEM_MIN;
+        return bench_parse_size(value, &plan->settings.mem_bytes);
     case OPT_PAGE_SIZE:
         return bench_parse_size(value, &plan->settings.page_size) &&
                plan->settings.page_size >= 4096 && plan->settings.page_size <= 65536 &&
@@ -173,6 +171,8 @@ static const struct bench_options options = {"order", option_list, OPT_HELP, tak
 static int parse(struct order_plan *plan, int argc, char **argv)
 {
     int code = bench_options_parse(&options, plan, argc, argv);
+    if (code == 0)
+        code = bench_options_check_mem(&options, plan->settings.mem_bytes);
     if (code != 0)
         return code;
     if (plan->settings.size_bytes / plan->settings.page_size < 2 * ORDER_PAGES_PER_TRANSACTION)
