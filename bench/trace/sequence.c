@@ -11,6 +11,7 @@
 #include <zlib.h>
 
 #define LINE_MAX_BYTES 128u
+#define SHOWN_BYTES    40u /* of a wrong line */
 #define FIRST_CAPACITY 4096u
 #define READ_AHEAD     (1u << 17)
 
@@ -100,10 +101,22 @@ static int parse_line(const char *line, uint64_t *out_page)
     return *end == '\0' ? 1 : -1;
 }
 
+/* The beginning of a line for a message: what is no text, as \xHH. */
+static void show_line(const char *line, char *text, size_t capacity)
+{
+    size_t length = 0;
+    text[0] = '\0';
+    for (unsigned i = 0; line[i] != '\0' && i < SHOWN_BYTES && length < capacity; i++) {
+        const unsigned char byte = (unsigned char)line[i];
+        length += (size_t)snprintf(text + length, capacity - length,
+                                   byte >= ' ' && byte <= '~' ? "%c" : "\\x%02x", byte);
+    }
+}
+
 static int read_lines(gzFile file, const char *path, struct trace_builder *builder, char *text,
                       size_t capacity)
 {
-    char line[LINE_MAX_BYTES];
+    char line[LINE_MAX_BYTES], shown[4 * SHOWN_BYTES + 1];
     uint64_t number = 0, page = 0;
     int code = Z_OK;
 
@@ -114,8 +127,9 @@ static int read_lines(gzFile file, const char *path, struct trace_builder *build
         int parsed = parse_line(line, &page);
         if (cut || parsed < 0) {
             line[strcspn(line, "\r\n")] = '\0';
-            snprintf(text, capacity, "%s:%llu: \"%.40s\" is not a page number (0 to 2^64-1)", path,
-                     (unsigned long long)number, line);
+            show_line(line, shown, sizeof shown);
+            snprintf(text, capacity, "%s:%llu: \"%s\" is not a page number (0 to 2^64-1)", path,
+                     (unsigned long long)number, shown);
             return -1;
         }
         if (parsed > 0 && trace_builder_add(builder, page) != 0) {
