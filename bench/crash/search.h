@@ -61,8 +61,8 @@ struct crash_report {
     double seconds;
 };
 
-/* 0, or a negative code and *out_text: the environment does not permit the search. Findings are
- * reported in any case: with some 0, and *out_text says why it ended early, if it did. */
+/* 0, or a negative code and *out_text: the environment does not permit the search. When there was
+ * no room left after something had been found, 0, and *out_text says so. */
 int crash_search(const struct crash_search_options *options, struct crash_report *out_report,
                  char *out_text, size_t capacity);
 
