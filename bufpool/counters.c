@@ -88,11 +88,11 @@ void cp_bufpool_stats(struct cp_bufpool *pool, uint32_t flags, struct cp_bufpool
     struct cp_io_ring_stats ring;
     struct cp_io_stats io;
 
+    fill_events(pool, &stats);
     if (!cp_fork_guard_same(&pool->fork_guard)) { /* a child may have inherited the locks shut */
         *out_stats = stats;
         return;
     }
-    fill_events(pool, &stats);
     fill_working_set(pool, &stats);
     fill_memory(pool, flags, &stats);
     stats.pages_resident = load(&pool->pages_resident);

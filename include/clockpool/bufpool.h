@@ -617,7 +617,7 @@ struct cp_bufpool_stats {
 
 #define CP_BUFPOOL_STATS_HUGE 1u /* fill huge_bytes */
 
-/* In a forked child, which waits for no lock, all is 0, and the texts say why. */
+/* In a forked child, which waits for no lock, all but counts of events is 0; the texts say why. */
 CP_API void cp_bufpool_stats(struct cp_bufpool *pool, uint32_t flags,
                              struct cp_bufpool_stats *out_stats);
 

@@ -367,8 +367,8 @@ struct cp_pager_stats {
                                      are filled in, the rest is 0 */
 };
 
-/* In a forked child, which waits for no lock, pages, file_bytes, generation, sizes and all of the
- * pool are 0. */
+/* In a forked child, which waits for no lock, pages, file_bytes, generation and sizes are 0, and of
+ * the pool all but counts of events. */
 CP_API void cp_pager_stats(struct cp_pager *pager, struct cp_pager_stats *out_stats);
 /* As cp_bufpool_list_pins. */
 CP_API uint32_t cp_pager_list_pins(struct cp_pager *pager, struct cp_pin *pins, uint32_t capacity);

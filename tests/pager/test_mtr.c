@@ -191,7 +191,9 @@ static void few_changed_bytes_are_logged_as_few(void **state)
     assert_ok(cp_mtr_commit(mtr, CP_COMMIT_DURABLE, NULL));
     cp_pager_stats(pager, &after);
     assert_int_equal(after.wal.records - before.wal.records, 1);
-    assert_true(after.wal.appended_bytes - before.wal.appended_bytes < 160);
+    /* The store's thread may flush beside it, for which the log is filled up. */
+    const uint64_t appended = after.wal.appended_bytes - after.wal.filler_bytes;
+    assert_true(appended - (before.wal.appended_bytes - before.wal.filler_bytes) < 160);
     assert_ok(cp_pager_close(pager));
 }
 
