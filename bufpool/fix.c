@@ -399,8 +399,11 @@ static __attribute__((noinline)) void unfix_latched(struct cp_fix *fix)
 
     /* What is held is not absent, but in a forked child, which has no part in the parent's latch.
      */
-    if (__builtin_expect(__atomic_load_n(word, __ATOMIC_RELAXED) == 0, 0))
+    if (__builtin_expect(__atomic_load_n(word, __ATOMIC_RELAXED) == 0, 0)) {
+        if (fix->slot != NULL)
+            cp_pin_release(fix->slot);
         return;
+    }
     if (CP_POISONS && fix->slot != NULL) {
         cp_shield__release_slot(file->pool, word, fix->slot);
         return;
