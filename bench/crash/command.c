@@ -11,6 +11,7 @@
 
 #include <clockpool/base/thread.h>
 
+#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -425,6 +426,24 @@ static int reproduce(struct command *command)
     return code != 0 ? code : state.fine ? 0 : 1;
 }
 
+/* The image takes the place of all that is in its directory: nothing may be there. */
+static int check_keep(const char *path)
+{
+    DIR *directory = opendir(path);
+    const struct dirent *entry = NULL;
+    if (directory == NULL)
+        return 0; /* not there, or told when it is made */
+    do
+        entry = readdir(directory);
+    while (entry != NULL && (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0));
+    bool empty = entry == NULL;
+    closedir(directory);
+    return empty ? 0
+                 : usage("--keep %s: the directory is not empty; name a new one, or remove it "
+                         "first",
+                         path);
+}
+
 int bench_crash_main(int argc, char **argv)
 {
     struct command command = {.search = {.subject = &crash_subject_pool, .seed = 1}};
@@ -433,8 +452,10 @@ int bench_crash_main(int argc, char **argv)
         return code == 1 ? 0 : code;
     if (bench_file_check_option("crash", "--json", command.json) != 0)
         return 2;
-    if (command.reproduce != NULL) /* makes the directory when there is an image for it */
-        return reproduce(&command);
+    if (command.reproduce != NULL) { /* makes the directory when there is an image for it */
+        code = command.search.keep != NULL ? check_keep(command.search.keep) : 0;
+        return code != 0 ? code : reproduce(&command);
+    }
     if (command.search.keep != NULL && mkdir(command.search.keep, 0700) != 0 && errno != EEXIST) {
         fprintf(stderr, "clockpool-bench crash: making %s: %s\n", command.search.keep,
                 strerror(errno));
