@@ -257,7 +257,9 @@ enum cp_commit {
 
 /*
  * Begin. Waits while the log is beyond its limit and a checkpoint is under way. Errors: CP_EFAILED,
- * CP_EREADONLY, CP_EFORKED, -ENOMEM.
+ * CP_EREADONLY, CP_EFORKED, -ENOMEM; with the first change since the store was opened what writing
+ * a superblock gives, and -EOVERFLOW: no number is left for another session that writes, after four
+ * billion (docs/file-format.md). cp_pager_allocate, _free and _mark_dirty share these.
  */
 CP_API int cp_mtr_begin(struct cp_pager *pager, struct cp_mtr **out_mtr) CP_MUST_CHECK;
 
