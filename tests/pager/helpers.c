@@ -163,6 +163,16 @@ void update_page(struct cp_pager *pager, uint64_t page, uint64_t version)
     cp_pager_unfix(pager, &fix);
 }
 
+void commit_page(struct cp_pager *pager, uint64_t page, uint64_t version)
+{
+    struct cp_mtr *mtr;
+    void *data;
+    assert_ok(cp_mtr_begin(pager, &mtr));
+    assert_ok(cp_mtr_fix(mtr, page, CP_EXCLUSIVE, &data));
+    fill_page(data, cp_pager_payload_size(pager), page, version);
+    assert_ok(cp_mtr_commit(mtr, CP_COMMIT_DURABLE, NULL));
+}
+
 bool check_page(struct cp_pager *pager, uint64_t page, uint64_t version)
 {
     struct cp_fix fix;

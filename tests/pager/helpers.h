@@ -59,7 +59,8 @@ struct cp_pager *open_store(const char *path);
 void fill_page(void *data, uint32_t payload, uint64_t page, uint64_t version);
 bool page_is(const void *data, uint32_t payload, uint64_t page, uint64_t version);
 uint64_t allocate_filled(struct cp_pager *pager, uint64_t version);
-void update_page(struct cp_pager *pager, uint64_t page, uint64_t version);
+void update_page(struct cp_pager *pager, uint64_t page, uint64_t version); /* unlogged */
+void commit_page(struct cp_pager *pager, uint64_t page, uint64_t version); /* durable */
 bool check_page(struct cp_pager *pager, uint64_t page, uint64_t version);
 
 /* The data file, behind the pager's back. */

@@ -234,13 +234,7 @@ static void failed_rewrite_of_the_superblock_is_repeated(void **state)
 
 static void commit_version(struct cp_pager *pager, uint64_t version)
 {
-    const uint64_t page = cp_pager_first_page(pager);
-    struct cp_mtr *mtr;
-    void *data;
-    assert_ok(cp_mtr_begin(pager, &mtr));
-    assert_ok(cp_mtr_fix(mtr, page, CP_EXCLUSIVE, &data));
-    fill_page(data, cp_pager_payload_size(pager), page, version);
-    assert_ok(cp_mtr_commit(mtr, CP_COMMIT_DURABLE, NULL));
+    commit_page(pager, cp_pager_first_page(pager), version);
 }
 
 /* Enough commits to go through several segments of the log. */

@@ -6,16 +6,6 @@
 
 #define PAGE_BYTES 4096u
 
-static void commit_version(struct cp_pager *pager, uint64_t page, uint64_t version)
-{
-    struct cp_mtr *mtr;
-    void *data;
-    assert_ok(cp_mtr_begin(pager, &mtr));
-    assert_ok(cp_mtr_fix(mtr, page, CP_EXCLUSIVE, &data));
-    fill_page(data, cp_pager_payload_size(pager), page, version);
-    assert_ok(cp_mtr_commit(mtr, CP_COMMIT_DURABLE, NULL));
-}
-
 static void write_back(struct cp_pager *pager)
 {
     assert_ok(pager->engine->ops->flush(pager->engine, NULL, NULL));
@@ -41,7 +31,7 @@ static void pages_written_without_images_get_one_elsewhere(void **state)
     pager->untorn_writes = true;
     uint64_t page = allocate_filled(pager, 1);
     assert_ok(cp_pager_sync(pager));
-    commit_version(pager, page, 2);
+    commit_page(pager, page, 2);
     write_back(pager);
     assert_int_equal(atomic_load(&pager->images.logged), 0);
     cp_pager_abandon(pager);
@@ -49,7 +39,7 @@ static void pages_written_without_images_get_one_elsewhere(void **state)
     pager = open_store(store_path());
     assert_true(pager->images.needed);
     read_file(data_path(), page * PAGE_BYTES, before, sizeof before);
-    commit_version(pager, page, 3);
+    commit_page(pager, page, 3);
     write_back(pager);
     cp_pager_abandon(pager);
     tear(page, before);
@@ -71,7 +61,7 @@ static void pages_get_an_image_once_a_checkpoint(void **state)
     const uint64_t logged = atomic_load(&pager->images.logged);
     for (uint64_t version = 2; version < 5; version++) {
         read_file(data_path(), page * PAGE_BYTES, before, sizeof before);
-        commit_version(pager, page, version);
+        commit_page(pager, page, version);
         write_back(pager);
         assert_int_equal(atomic_load(&pager->images.logged), logged + 1);
     }
