@@ -39,7 +39,7 @@ int __wrap_cp_bufpool_fix_new(struct cp_bufpool_file *file, uint64_t page, struc
 
 int __wrap_cp_mmap__frame_get(void *engine, uint64_t page, uint32_t *out_frame)
 {
-    if (page != acting_on->first_map_page)
+    if (at_new_page != NULL && page != acting_on->first_map_page)
         act(&at_new_page);
     return __real_cp_mmap__frame_get(engine, page, out_frame);
 }
