@@ -387,7 +387,8 @@ static int release_extent(struct cp_bufpool *pool, uint32_t extent)
     cp_register__let_go(pool, extent);
     status = cp_arena_decommit(pool->arena, extent, 1);
     if (status != 0) {
-        cp_assert(cp_buddy_add(pool->buddy, at, bytes) == 0); /* it was there */
+        int added = cp_buddy_add(pool->buddy, at, bytes);
+        cp_assert(added == 0); /* it was there */
         cp_register__extent(pool, extent);
         goto out;
     }

@@ -11,8 +11,8 @@
  * made it. A thread must not fix a page exclusively that it has fixed already (it would wait for
  * itself). Errors are codes as in status.h, with path, page and hint in cp_error_info().
  *
- * A forked child has no part in its parent's pools: it gets CP_EFORKED, zeros or no pins, and
- * releases fixes and tickets that it has inherited without effect.
+ * A forked child has no part in its parent's pools: it gets CP_EFORKED, no pins, and of the
+ * statistics only counts; fixes and tickets that it has inherited it releases without effect.
  *
  * Source of the page table: vmcache (Leis et al., SIGMOD 2023) for the state word, Calico
  * (arXiv 2604.00423) for array translation.
