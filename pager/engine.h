@@ -22,7 +22,10 @@ struct cp_engine_ops {
     /* As fix, but -EAGAIN where that would have to wait for a latch or for a read under way. */
     int (*try_fix)(struct cp_pager_engine *engine, uint64_t page, enum cp_latch_mode mode,
                    struct cp_fix *out_fix);
-    int (*fix_new)(struct cp_pager_engine *engine, uint64_t page, struct cp_fix *out_fix);
+    /* Exclusively, without reading it: all zeros, and dirty with lsn (0: none is to be waited for).
+     */
+    int (*fix_new)(struct cp_pager_engine *engine, uint64_t page, cp_lsn lsn,
+                   struct cp_fix *out_fix);
     void (*unfix)(struct cp_pager_engine *engine, struct cp_fix *fix);
     void (*mark_dirty)(struct cp_pager_engine *engine, struct cp_fix *fix, cp_lsn lsn);
     int (*read)(struct cp_pager_engine *engine, uint64_t page, uint32_t offset_bytes, void *buffer,

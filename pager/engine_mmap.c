@@ -248,7 +248,8 @@ static int mmap_try_fix(struct cp_pager_engine *base, uint64_t page, enum cp_lat
     return fix_mode(of(base), page, mode, false, out_fix);
 }
 
-static int mmap_fix_new(struct cp_pager_engine *base, uint64_t page, struct cp_fix *out_fix)
+static int mmap_fix_new(struct cp_pager_engine *base, uint64_t page, cp_lsn lsn,
+                        struct cp_fix *out_fix)
 {
     struct mmap_engine *engine = of(base);
     uint64_t seen;
@@ -265,7 +266,7 @@ static int mmap_fix_new(struct cp_pager_engine *base, uint64_t page, struct cp_f
     void *data = mmap_data(engine, page, cp_word_load(&engine->words[page]));
     memset(data, 0, engine->page_size);
     finish_fix(engine, page, CP_EXCLUSIVE, data, false, out_fix);
-    mmap_mark_dirty(base, out_fix, 0);
+    mmap_mark_dirty(base, out_fix, lsn);
     return 0;
 }
 

@@ -43,11 +43,12 @@ static int pool_try_fix(struct cp_pager_engine *engine, uint64_t page, enum cp_l
     return cp_bufpool_try_fix(of(engine)->file, page, mode, out_fix);
 }
 
-static int pool_fix_new(struct cp_pager_engine *engine, uint64_t page, struct cp_fix *out_fix)
+static int pool_fix_new(struct cp_pager_engine *engine, uint64_t page, cp_lsn lsn,
+                        struct cp_fix *out_fix)
 {
     int code = cp_bufpool_fix_new(of(engine)->file, page, out_fix);
     if (code == 0)
-        cp_bufpool_mark_dirty(out_fix, 0);
+        cp_bufpool_mark_dirty(out_fix, lsn);
     return code;
 }
 

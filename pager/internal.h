@@ -194,6 +194,10 @@ int cp_pager__log(struct cp_pager *pager, const struct cp_wal_record *records, u
 /* Make the log durable; a failure makes the store fail. */
 int cp_pager__log_flush(struct cp_pager *pager, cp_lsn upto) CP_MUST_CHECK;
 
+/* Find a free page and keep it from everybody else until it is committed or unreserved; and that.
+ * alloc_mutex is taken meanwhile. */
+int cp_pager__reserve_page(struct cp_pager *pager, uint64_t *out_page) CP_MUST_CHECK;
+void cp_pager__unreserve_page(struct cp_pager *pager, uint64_t page);
 /* Fix a reserved page, or one whose bytes do not matter: latched, zeroed, and dirty with the log's
  * present end. What its number was freed by lies before that, so no write of the frame, also of an
  * aborted one, takes the place of bytes that a recovery could need. */

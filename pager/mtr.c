@@ -401,16 +401,12 @@ int cp_mtr_allocate(struct cp_mtr *mtr, uint64_t *out_page, void **out_data)
         code = reserve_op(mtr);
     if (code != 0)
         return code;
-    pthread_mutex_lock(&pager->alloc_mutex);
-    code = cp_pager__map_reserve(pager, 1, &page);
-    pthread_mutex_unlock(&pager->alloc_mutex);
+    code = cp_pager__reserve_page(pager, &page);
     if (code != 0)
         return code;
     code = cp_mtr__fix_new_page(mtr, page, &fix);
     if (code != 0) {
-        pthread_mutex_lock(&pager->alloc_mutex);
-        cp_pager__map_unreserve(pager, page, 1);
-        pthread_mutex_unlock(&pager->alloc_mutex);
+        cp_pager__unreserve_page(pager, page);
         return code;
     }
     mtr->ops[mtr->op_count++] = (struct cp_mtr_op){page, CP_MTR_ALLOCATE};
@@ -503,9 +499,7 @@ static void undo_op(struct cp_mtr *mtr, const struct cp_mtr_op *op)
     if (op->kind == CP_MTR_ALLOCATE) {
         if (entry != NULL)
             unfix_entry(mtr, entry, true);
-        pthread_mutex_lock(&pager->alloc_mutex);
-        cp_pager__map_unreserve(pager, op->page, 1);
-        pthread_mutex_unlock(&pager->alloc_mutex);
+        cp_pager__unreserve_page(pager, op->page);
         return;
     }
     if (entry != NULL)

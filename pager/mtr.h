@@ -77,7 +77,7 @@ void cp_mtr__leave(struct cp_mtr *mtr);
 /* Fix a page, waiting if need be: as the engine's fix, or CP_EDEADLOCK. */
 int cp_mtr__fix_page(struct cp_mtr *mtr, uint64_t page, enum cp_latch_mode mode,
                      struct cp_fix *out_fix) CP_MUST_CHECK;
-/* The same of the engine's fix_new, for a page that is reserved for the mini-transaction. */
+/* The same of cp_pager__fix_new, for a page that is reserved for the mini-transaction. */
 int cp_mtr__fix_new_page(struct cp_mtr *mtr, uint64_t page, struct cp_fix *out_fix) CP_MUST_CHECK;
 
 #endif

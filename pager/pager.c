@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The pager's front: opens a store, checks page numbers and hands on to the engine. Where the bytes
- * are is the engine's business, which pages are allocated spacemap.c's, what is durable sync.c's.
+ * are is the engine's business, which pages are allocated spacemap.c's, what is durable
+ * checkpoint.c's.
  */
 #include "inspect.h"
 #include "internal.h"
@@ -440,7 +441,7 @@ static int free_logged(struct cp_pager *pager, const struct cp_map_op *op)
     return code;
 }
 
-static int reserve(struct cp_pager *pager, uint64_t *out_page)
+int cp_pager__reserve_page(struct cp_pager *pager, uint64_t *out_page)
 {
     pthread_mutex_lock(&pager->alloc_mutex);
     int code = cp_pager__map_reserve(pager, 1, out_page);
@@ -448,7 +449,7 @@ static int reserve(struct cp_pager *pager, uint64_t *out_page)
     return code;
 }
 
-static void unreserve(struct cp_pager *pager, uint64_t page)
+void cp_pager__unreserve_page(struct cp_pager *pager, uint64_t page)
 {
     pthread_mutex_lock(&pager->alloc_mutex);
     cp_pager__map_unreserve(pager, page, 1);
@@ -457,10 +458,7 @@ static void unreserve(struct cp_pager *pager, uint64_t page)
 
 int cp_pager__fix_new(struct cp_pager *pager, uint64_t page, struct cp_fix *out_fix)
 {
-    int code = pager->engine->ops->fix_new(pager->engine, page, out_fix);
-    if (code == 0)
-        pager->engine->ops->mark_dirty(pager->engine, out_fix, cp_wal_end(pager->wal));
-    return code;
+    return pager->engine->ops->fix_new(pager->engine, page, cp_wal_end(pager->wal), out_fix);
 }
 
 int cp_pager_allocate(struct cp_pager *pager, struct cp_fix *out_fix)
@@ -469,23 +467,24 @@ int cp_pager_allocate(struct cp_pager *pager, struct cp_fix *out_fix)
     cp_lsn lsn = 0;
     int code = cp_pager__begin_write(pager);
     if (code == 0)
-        code = reserve(pager, &page);
+        code = cp_pager__reserve_page(pager, &page);
     if (code != 0)
         return code;
     /* Outside the mutex: this may wait for a frame, and for somebody who still holds the page. */
     code = cp_pager__fix_new(pager, page, out_fix);
     if (code != 0) {
-        unreserve(pager, page);
+        cp_pager__unreserve_page(pager, page);
         return code;
     }
     pthread_mutex_lock(&pager->alloc_mutex);
     code = log_allocation(pager, page, 1, true, &lsn);
     pthread_mutex_unlock(&pager->alloc_mutex);
     if (code != 0) {
+        const struct cp_error saved = *cp_error_info();
         pager->engine->ops->unfix(pager->engine, out_fix);
         (void)pager->engine->ops->discard(pager->engine, page, 1);
-        unreserve(pager, page);
-        return code;
+        cp_pager__unreserve_page(pager, page);
+        return cp_error_restore(&saved);
     }
     cp_pager__page_set_base_lsn(&pager->format, out_fix->data, lsn);
     pager->engine->ops->mark_dirty(pager->engine, out_fix, lsn);

@@ -335,7 +335,7 @@ static int apply_page(struct recovery *recovery, const struct page_work *work)
         code = cp_pager__ensure_file(pager, work->page + 1);
         pthread_mutex_unlock(&pager->alloc_mutex);
         if (code == 0)
-            code = pager->engine->ops->fix_new(pager->engine, work->page, &fix);
+            code = pager->engine->ops->fix_new(pager->engine, work->page, 0, &fix);
     } else if (work->page >= file_pages) {
         return remember_bad(recovery, work, -ENODATA);
     } else {
