@@ -60,6 +60,7 @@ void cp_pager_stats(struct cp_pager *pager, struct cp_pager_stats *out_stats)
         .read_only = pager->read_only,
         .failed = atomic_load_explicit(&pager->failed, memory_order_relaxed),
         .page_size = pager->page_size,
+        .wal.sync_method = "",
         .syncs = atomic_load_explicit(&pager->sync_count, memory_order_relaxed),
     };
     if (cp_fork_guard_same(&pager->fork_guard))

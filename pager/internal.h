@@ -323,6 +323,8 @@ int cp_pager__recover(struct cp_pager *pager) CP_MUST_CHECK;
 /* ---- mtr.c ---- */
 
 void cp_pager__mtr_init(struct cp_pager *pager);
+/* Is a mini-transaction open? */
+bool cp_pager__mtr_any(struct cp_pager *pager);
 /* Nothing is active any more. */
 void cp_pager__mtr_fini(struct cp_pager *pager);
 

@@ -51,6 +51,15 @@ void cp_mtr__leave(struct cp_mtr *mtr)
     pthread_mutex_unlock(&table->mutex);
 }
 
+bool cp_pager__mtr_any(struct cp_pager *pager)
+{
+    struct cp_mtr_table *table = &pager->table;
+    pthread_mutex_lock(&table->mutex);
+    bool any = table->active != NULL;
+    pthread_mutex_unlock(&table->mutex);
+    return any;
+}
+
 static bool holds(const struct cp_mtr *mtr, uint64_t page)
 {
     /* acquire: pairs with the release in mtr.c, add_page */

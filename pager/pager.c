@@ -17,6 +17,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What the log has room for before a page is zeroed, whose record takes some 20 bytes: other
+ * threads append between the two. */
+#define INIT_ROOM_BYTES 65536u
+
 /* ---- life -------------------------------------------------------------------------------------
  */
 
@@ -60,6 +64,15 @@ static int check_options(const char *directory, const struct cp_pager_options *o
     } else if (options->log_sync < CP_WAL_SYNC_PROBE || options->log_sync > CP_WAL_SYNC_FDATASYNC) {
         bad = "log_sync";
         hint = "one of enum cp_wal_sync";
+    } else if (options->log_buffer_bytes != 0 &&
+               (!cp_is_power_of_two(options->log_buffer_bytes) ||
+                options->log_buffer_bytes < CP_WAL_BUFFER_BYTES_MIN)) {
+        bad = "log_buffer_bytes";
+        hint = "a power of two from 256 KiB, or 0";
+    } else if (options->budget_bytes < CP_BUFPOOL_BUDGET_MIN) {
+        return cp_error_set(
+            CP_EBUDGET, directory, CP_NO_PAGE, CP_NO_LSN, "budget_bytes must be at least 512 KiB",
+            "open a store with %llu bytes of memory", (unsigned long long)options->budget_bytes);
     }
     if (bad == NULL)
         return 0;
@@ -253,22 +266,35 @@ int cp_pager_open(const char *directory, const struct cp_pager_options *options,
     return 0;
 }
 
+/* Does the caller still use the store? 0 or CP_EPINNED. */
+static int refuse_in_use(struct cp_pager *pager)
+{
+    struct cp_pin pin;
+    if (cp_pager__mtr_any(pager))
+        return cp_error_set(CP_EPINNED, pager->data_path, CP_NO_PAGE, CP_NO_LSN,
+                            "commit or abort all mini-transactions first", "close the store");
+    if (!pager->engine->ops->any_pinned(pager->engine))
+        return 0;
+    uint64_t page =
+        pager->engine->ops->list_pins(pager->engine, &pin, 1) > 0 ? pin.page : CP_NO_PAGE;
+    return cp_error_set(CP_EPINNED, pager->data_path, page, CP_NO_LSN,
+                        "unfix all pages first; cp_pager_list_pins names them", "close the store");
+}
+
 int cp_pager_close(struct cp_pager *pager)
 {
     int code = cp_pager__check_process(pager);
+    /* Before the thread is waited for: its checkpoint may be waiting for the caller's page. */
+    if (code == 0)
+        code = refuse_in_use(pager);
     if (code != 0)
         return code;
     const bool had_thread = cp_pager__background_stop(pager);
-    if (pager->engine->ops->any_pinned(pager->engine)) {
-        if (had_thread) /* it stays open */
-            cp_pager__background_start(pager);
-        struct cp_pin pin;
-        uint64_t page =
-            pager->engine->ops->list_pins(pager->engine, &pin, 1) > 0 ? pin.page : CP_NO_PAGE;
-        return cp_error_set(CP_EPINNED, pager->data_path, page, CP_NO_LSN,
-                            "unfix all pages first; cp_pager_list_pins names them",
-                            "close the store");
-    }
+    code = refuse_in_use(pager);
+    if (code != 0 && had_thread) /* it stays open */
+        cp_pager__background_start(pager);
+    if (code != 0)
+        return code;
     code = cp_pager__finish(pager);
     cp_pager_abandon(pager);
     return code;
@@ -364,7 +390,8 @@ int cp_pager__begin_write(struct cp_pager *pager)
         return cp_error_set(
             CP_EFAILED, pager->data_path, CP_NO_PAGE, CP_NO_LSN,
             "close the store, check the device, open it again",
-            "an earlier write or sync of the log, or sync of the data file, failed");
+            "the log could not be started, or an earlier write or sync of it, or sync of the data "
+            "file, failed");
     /* acquire: pairs with the release in write_unclean */
     if (__builtin_expect(atomic_load_explicit(&pager->unclean_written, memory_order_acquire), 1))
         return cp_pager__check_process(pager);
@@ -587,6 +614,8 @@ int cp_pager_fix_new(struct cp_pager *pager, uint64_t page, struct cp_fix *out_f
     if (!cp_pager__page_valid(pager, page))
         return cp_pager__no_page(pager, page);
     int code = cp_pager__begin_write(pager);
+    if (code == 0) /* before what the page holds is gone */
+        code = cp_wal_reserve(pager->wal, INIT_ROOM_BYTES);
     if (code == 0)
         code = cp_pager__fix_new(pager, page, out_fix);
     if (code != 0)
@@ -594,7 +623,7 @@ int cp_pager_fix_new(struct cp_pager *pager, uint64_t page, struct cp_fix *out_f
     const struct cp_wal_record record = {.type = CP_RECORD_INIT, .page = page};
     cp_lsn lsn;
     code = cp_pager__log(pager, &record, 1, &lsn);
-    if (code != 0) { /* zeros in memory, not in the log: as if written by the caller, unlogged */
+    if (code != 0) { /* the log has failed, and with it the store: the zeros are never written */
         pager->engine->ops->unfix(pager->engine, out_fix);
         return code;
     }

@@ -137,7 +137,7 @@ int cp_pager__ensure_file(struct cp_pager *pager, uint64_t page_count)
     uint64_t target = cp_align_up(cp_max_u64(needed, pager->file_bytes + step), pager->page_size);
     target = cp_max_u64(cp_min_u64(target, limit), needed);
     int code = cp_io_file_allocate(pager->file, pager->file_bytes, target - pager->file_bytes);
-    if ((code == -ENOSPC || code == -EDQUOT) && target != needed) {
+    if ((code == -ENOSPC || code == -EDQUOT || code == -EFBIG) && target != needed) {
         target = needed;
         code = cp_io_file_allocate(pager->file, pager->file_bytes, target - pager->file_bytes);
     }

@@ -497,6 +497,16 @@ static int remove_surplus(struct cp_wal *wal, uint64_t keep_bytes)
     return removed && code == 0 ? cp_io_directory_sync(wal->io, wal->directory) : code;
 }
 
+int cp_wal_reserve(struct cp_wal *wal, uint32_t size_bytes)
+{
+    cp_lsn wanted = cp_wal_end(wal) + size_bytes;
+    int code = cp_wal__usable(wal);
+    /* acquire: as in append's reserve */
+    if (code != 0 || atomic_load_explicit(&wal->prepared, memory_order_acquire) >= wanted)
+        return code;
+    return cp_wal__extend(wal, wanted);
+}
+
 int cp_wal_prepare(struct cp_wal *wal, uint64_t keep_bytes)
 {
     int code = cp_wal__usable(wal);

@@ -138,8 +138,9 @@ CP_API int cp_pager_open(const char *directory, const struct cp_pager_options *o
                          struct cp_pager **out_pager) CP_MUST_CHECK;
 
 /*
- * Sync and close. CP_EPINNED while pages are fixed: the pager stays open. Any other error is
- * reported after everything has been released: what was synced before is safe, the rest may not be.
+ * Sync and close. CP_EPINNED while pages are fixed or mini-transactions have not ended: the pager
+ * stays open. Any other error is reported after everything has been released: what was synced
+ * before is safe, the rest may not be.
  */
 CP_API int cp_pager_close(struct cp_pager *pager) CP_MUST_CHECK;
 

@@ -188,6 +188,12 @@ CP_API void cp_wal_trim(struct cp_wal *wal, cp_lsn redo);
  */
 CP_API int cp_wal_prepare(struct cp_wal *wal, uint64_t keep_bytes) CP_MUST_CHECK;
 
+/*
+ * Have files for the next size_bytes of log (less than a segment): appends that stay within them do
+ * not fail for want of space. Cheap when they are there. The errors of append.
+ */
+CP_API int cp_wal_reserve(struct cp_wal *wal, uint32_t size_bytes) CP_MUST_CHECK;
+
 /* In a forked child, which waits for no lock, what concerns segments and waits is 0. */
 CP_API void cp_wal_stats(const struct cp_wal *wal, struct cp_wal_stats *out_stats);
 

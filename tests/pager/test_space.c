@@ -2,6 +2,9 @@
 /* Allocation: lowest first, runs, reuse, growth without a map size, giving back the end. */
 #include "helpers.h"
 
+#include <signal.h>
+#include <sys/resource.h>
+
 static void allocate_prefers_the_lowest_free_page(void **state)
 {
     (void)state;
@@ -290,6 +293,32 @@ static void allocation_in_the_log_is_there_after_a_crash(void **state)
     assert_ok(cp_pager_close(pager));
 }
 
+/* As where the file system ends its files: the last step of growth is as large as there is room. */
+static void file_grows_up_to_the_largest_size(void **state)
+{
+    (void)state;
+    const uint64_t limit_bytes = UINT64_C(16) << 20;
+    struct rlimit before, limited;
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    uint64_t count = cp_pager_first_page(pager), first;
+    int code;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    limited = before;
+    limited.rlim_cur = limit_bytes;
+    (void)signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limited), 0);
+    while ((code = cp_pager_allocate_run(pager, 16, &first)) == 0) /* ends: at the limit */
+        count += 16;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    (void)signal(SIGXFSZ, SIG_DFL);
+    assert_code(code, -EFBIG);
+    assert_true(count * 4096 <= limit_bytes && count * 4096 > limit_bytes - 17 * 4096);
+    assert_ok(cp_pager_allocate_run(pager, 16, &first));
+    assert_ok(
+        cp_pager_free(pager, cp_pager_first_page(pager), count + 16 - cp_pager_first_page(pager)));
+    assert_ok(cp_pager_close(pager));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -304,6 +333,7 @@ int main(void)
         cmocka_unit_test(freed_page_in_a_full_span_is_found_again),
         cmocka_unit_test(late_look_behind_the_cut_sees_zeros),
         cmocka_unit_test(allocation_in_the_log_is_there_after_a_crash),
+        cmocka_unit_test(file_grows_up_to_the_largest_size),
     };
     int failed = RUN_ENGINE(CP_ENGINE_POOL, tests);
     return failed + RUN_ENGINE(CP_ENGINE_MMAP, tests);

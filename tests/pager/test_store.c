@@ -291,6 +291,74 @@ static void close_with_a_fixed_page_gives_epinned_and_stays_open(void **state)
     assert_ok(cp_pager_close(pager));
 }
 
+/* The checkpoint waits for the page, so close must not wait for the checkpoint. */
+static void close_beside_a_checkpoint_that_waits_gives_epinned(void **state)
+{
+    (void)state;
+    struct cp_pager_options options = options_of(0, 0);
+    struct cp_pager *pager = NULL;
+    struct cp_pager_stats stats;
+    struct cp_fix fix;
+    options.create = true;
+    options.background = CP_BACKGROUND_THREAD;
+    options.checkpoint_ms = 1;
+    assert_ok(cp_pager_open(new_store(), &options, &pager));
+    assert_ok(cp_pager_allocate(pager, &fix));
+    cp_pager_stats(pager, &stats);
+    const uint64_t before = stats.checkpoints;
+    usleep(300000);
+    cp_pager_stats(pager, &stats);
+    assert_int_equal(stats.checkpoints, before);
+    alarm(30);
+    assert_code(cp_pager_close(pager), CP_EPINNED);
+    cp_pager_unfix(pager, &fix);
+    assert_ok(cp_pager_close(pager));
+    alarm(0);
+}
+
+static void close_with_an_open_mini_transaction_gives_epinned(void **state)
+{
+    (void)state;
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    uint64_t page = allocate_filled(pager, 1);
+    struct cp_mtr *mtr;
+    assert_ok(cp_mtr_begin(pager, &mtr));
+    assert_code(cp_pager_close(pager), CP_EPINNED);
+    assert_non_null(strstr(cp_error_info()->hint, "mini-transactions"));
+    assert_ok(cp_mtr_free(mtr, page));
+    assert_code(cp_pager_close(pager), CP_EPINNED);
+    cp_mtr_abort(mtr);
+    assert_ok(cp_pager_close(pager));
+}
+
+static void create_with_a_bad_option_leaves_nothing(void **state)
+{
+    (void)state;
+    struct cp_pager_options options = options_of(0, 0);
+    options.create = options.exclusive = true;
+    options.log_buffer_bytes = 300000;
+    assert_code(try_open(&options, new_store()), -EINVAL);
+    assert_int_not_equal(access(store_path(), F_OK), 0);
+    options.log_buffer_bytes = 0;
+    options.budget_bytes = options.max_budget_bytes = 4096;
+    assert_code(try_open(&options, store_path()), CP_EBUDGET);
+    assert_int_not_equal(access(store_path(), F_OK), 0);
+}
+
+static void stats_of_a_read_only_store_have_all_texts(void **state)
+{
+    (void)state;
+    struct cp_pager_options options = options_of(0, 0);
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    struct cp_pager_stats stats;
+    assert_ok(cp_pager_close(pager));
+    options.read_only = true;
+    assert_ok(cp_pager_open(store_path(), &options, &pager));
+    cp_pager_stats(pager, &stats);
+    assert_non_null(stats.wal.sync_method);
+    assert_ok(cp_pager_close(pager));
+}
+
 static void tracked_pins_have_owner_and_age(void **state)
 {
     (void)state;
@@ -551,6 +619,10 @@ int main(void)
         cmocka_unit_test(opening_and_closing_writes_nothing),
         cmocka_unit_test(close_with_a_fixed_page_gives_epinned_and_stays_open),
         cmocka_unit_test(close_of_a_read_only_store_with_a_fixed_page_starts_no_thread),
+        cmocka_unit_test(close_beside_a_checkpoint_that_waits_gives_epinned),
+        cmocka_unit_test(close_with_an_open_mini_transaction_gives_epinned),
+        cmocka_unit_test(create_with_a_bad_option_leaves_nothing),
+        cmocka_unit_test(stats_of_a_read_only_store_have_all_texts),
         cmocka_unit_test(tracked_pins_have_owner_and_age),
         cmocka_unit_test(pages_outside_give_enopage_with_path_and_hint),
         cmocka_unit_test(many_at_a_time_read_the_same_as_one),
