@@ -42,17 +42,20 @@ static const char backup_help[] =
     "example: clockpool backup orders /backup/orders-monday\n";
 
 static const char restore_help[] =
-    "usage: clockpool restore BACKUP DEST [--json]\n"
+    "usage: clockpool restore BACKUP DEST [--damaged] [--json]\n"
     "\n"
     "Copy the backup in BACKUP to DEST, a directory that must not exist yet, recover it, check "
     "every\n"
     "page, and only then give it its name. BACKUP stays as it is.\n"
     "\n"
-    "  --json   what was done, as JSON\n"
-    "  --help   this text\n"
+    "  --damaged  restore although pages are damaged, or were allocated and never written (a bulk\n"
+    "             load that the backup found unfinished); they are named, and stay as they are\n"
+    "  --json     what was done, as JSON\n"
+    "  --help     this text\n"
     "\n"
-    "exit status: 0 restored; 1 the backup is damaged, and nothing was left in DEST; 2 wrong "
-    "usage;\n"
+    "exit status: 0 restored; 1 the backup is damaged, and nothing was left in DEST unless "
+    "--damaged\n"
+    "asked for it; 2 wrong usage;\n"
     "3 BACKUP is no store or not accessible, or DEST exists; 4 I/O error or full disk, and "
     "nothing\n"
     "was left; or standard output failed, and DEST is there\n"
@@ -90,7 +93,8 @@ static void die_if_stopped(void)
 }
 
 struct copy {
-    bool json;
+    bool json, damaged;    /* the options */
+    const char *temporary; /* what restore has made so far, or NULL */
     struct tool_progress progress;
     struct cp_backup_stats stats;
     uint64_t bad_pages;
@@ -99,16 +103,20 @@ struct copy {
 
 static bool take(void *ctx, int option, const char *text)
 {
-    (void)option;
+    struct copy *copy = ctx;
     (void)text;
-    ((struct copy *)ctx)->json = true;
+    if (option == 'd')
+        copy->damaged = true;
+    else
+        copy->json = true;
     return true;
 }
 
 static int show_copy(void *ctx, const struct cp_backup_progress *progress)
 {
     struct copy *copy = ctx;
-    copy->progress.verb = progress->log_bytes_done > 0 ? "copied, and log" : "copied";
+    copy->progress.verb = /* one phase: the total is that of both */
+        progress->log_bytes_done > 0 ? "copied, and log" : "copied";
     tool_progress_update(&copy->progress, progress->data_bytes_done + progress->log_bytes_done,
                          progress->data_bytes + progress->log_bytes_done, true);
     return stop_signal != 0 ? -ECANCELED : 0;
@@ -194,17 +202,41 @@ int tool_backup_main(int argc, char **argv)
 /* ---- restore ----------------------------------------------------------------------------------
  */
 
+static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *where)
+{
+    (void)status;
+    (void)type;
+    (void)where;
+    (void)remove(path);
+    return 0;
+}
+
+static void remove_tree(const char *path)
+{
+    (void)nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+/* Recovery and check are not to be waited for: the store that they work on goes away. */
+static void leave_if_stopped(const struct copy *copy)
+{
+    if (stop_signal != 0)
+        remove_tree(copy->temporary);
+    die_if_stopped();
+}
+
 static void show_recovery(void *ctx, const struct cp_recovery_progress *progress)
 {
     struct copy *copy = ctx;
-    copy->progress.verb = "recovered, log";
+    leave_if_stopped(copy);
+    tool_progress_phase(&copy->progress, "recovered, log");
     tool_progress_update(&copy->progress, progress->log_bytes_read, progress->log_bytes, true);
 }
 
 static void show_check(void *ctx, uint64_t done, uint64_t total)
 {
     struct copy *copy = ctx;
-    copy->progress.verb = "checked";
+    leave_if_stopped(copy);
+    tool_progress_phase(&copy->progress, "checked");
     tool_progress_update(&copy->progress, done, total, false);
 }
 
@@ -235,20 +267,6 @@ static int verify(struct copy *copy, const char *directory)
         return (int)bad;
     }
     return cp_pager_close(pager);
-}
-
-static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *where)
-{
-    (void)status;
-    (void)type;
-    (void)where;
-    (void)remove(path);
-    return 0;
-}
-
-static void remove_tree(const char *path)
-{
-    (void)nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 /* "parent/.name.restore-pid" beside to, which has no slash at its end. NULL: no memory. */
@@ -304,19 +322,26 @@ static int restored(const struct copy *copy, const char *from, const char *to)
 {
     char groups[40], pages[40], seconds[40];
     const struct cp_pager_stats *stats = &copy->restored;
+    const int status = copy->bad_pages > 0 ? TOOL_FINDINGS : TOOL_FINE;
+    if (copy->bad_pages > 0)
+        fprintf(stderr,
+                "clockpool restore: %" PRIu64 " pages are damaged, and restored as they are\n",
+                copy->bad_pages);
     if (copy->json) {
         json_t *root = copy_json(copy, from, to);
         json_object_set_new(root, "recovered_groups",
                             json_integer((json_int_t)stats->recovered_groups));
         json_object_set_new(root, "allocated_pages",
                             json_integer((json_int_t)stats->allocated_pages));
-        return tool_print_json("restore", root);
+        json_object_set_new(root, "damaged_pages", json_integer((json_int_t)copy->bad_pages));
+        int printed = tool_print_json("restore", root);
+        return printed == TOOL_FINE ? status : printed;
     }
     printf("%s: restored to %s: %s pages checked, %s groups of the log replayed, %s\n", from, to,
            units_format_thousands(pages, sizeof pages, (double)stats->allocated_pages),
            units_format_thousands(groups, sizeof groups, (double)stats->recovered_groups),
            units_format_seconds(seconds, sizeof seconds, tool_progress_seconds(&copy->progress)));
-    return tool_finish("restore", TOOL_FINE);
+    return tool_finish("restore", status);
 }
 
 static int restore_run(struct copy *copy, const char *from, const char *to, const char *temporary,
@@ -334,10 +359,12 @@ static int restore_run(struct copy *copy, const char *from, const char *to, cons
     int result = TOOL_FINE;
     if (code != 0) {
         result = restore_failed(copy, temporary, code);
-    } else if (copy->bad_pages > 0) {
+    } else if (copy->bad_pages > 0 && !copy->damaged) {
         char what[64];
         snprintf(what, sizeof what, "%" PRIu64 " pages are damaged", copy->bad_pages);
-        result = fail_with(copy, CP_ECHECKSUM, from, "nothing was restored: use an earlier backup",
+        result = fail_with(copy, CP_ECHECKSUM, from,
+                           "nothing was restored: use an earlier backup, or have it as it is by "
+                           "--damaged",
                            what);
     } else if (stop_signal == 0) {
         code = give_name(temporary, to, parent);
@@ -351,10 +378,16 @@ static int restore_run(struct copy *copy, const char *from, const char *to, cons
 
 int tool_restore_main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
-    static const struct tool_command command = {
-        "restore", restore_help, "--json, --help", options, 2, "two directories, BACKUP and DEST"};
+    static const struct option options[] = {{"damaged", no_argument, NULL, 'd'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
+    static const struct tool_command command = {"restore",
+                                                restore_help,
+                                                "--damaged, --json, --help",
+                                                options,
+                                                2,
+                                                "two directories, BACKUP and DEST"};
     struct copy copy = {.json = false};
     const char *operands[TOOL_OPERANDS_MAX];
     char *parent = NULL;
@@ -370,6 +403,7 @@ int tool_restore_main(int argc, char **argv)
         status =
             fail_with(&copy, length == 0 ? -EINVAL : -ENOMEM, operands[1], NULL, "name the copy");
     } else {
+        copy.temporary = temporary;
         catch_signals();
         status = restore_run(&copy, operands[0], to, temporary, parent);
     }

@@ -157,7 +157,7 @@ static int check_inside(struct check *check, struct cp_pager *pager)
 {
     if (check->quick)
         return 0;
-    check->progress.verb = "checked";
+    tool_progress_phase(&check->progress, "checked");
     int64_t bad = cp_pager_check(pager, report_page, show_pages, check);
     tool_progress_clear(&check->progress);
     return bad < 0 ? (int)bad : 0;

@@ -45,10 +45,10 @@ static void show(void *ctx, const struct cp_recovery_progress *progress)
 {
     struct recovery *recovery = ctx;
     if (progress->pages_done < progress->pages) {
-        recovery->progress.verb = "replayed";
+        tool_progress_phase(&recovery->progress, "replayed");
         tool_progress_update(&recovery->progress, progress->pages_done, progress->pages, false);
     } else {
-        recovery->progress.verb = "read log,";
+        tool_progress_phase(&recovery->progress, "read log,");
         tool_progress_update(&recovery->progress, progress->log_bytes_read, progress->log_bytes,
                              true);
     }

@@ -214,7 +214,7 @@ void tool_progress_begin(struct tool_progress *progress, const char *verb)
     memset(progress, 0, sizeof *progress);
     progress->verb = verb;
     progress->terminal = isatty(STDERR_FILENO) == 1;
-    progress->begin_ns = progress->shown_ns = cp_now_ns();
+    progress->begin_ns = progress->phase_ns = progress->shown_ns = cp_now_ns();
 }
 
 static void amount(char *text, size_t capacity, uint64_t value, bool bytes)
@@ -223,6 +223,14 @@ static void amount(char *text, size_t capacity, uint64_t value, bool bytes)
         units_format_size(text, capacity, value);
     else
         units_format_thousands(text, capacity, (double)value);
+}
+
+void tool_progress_phase(struct tool_progress *progress, const char *verb)
+{
+    if (progress->verb != NULL && strcmp(progress->verb, verb) == 0)
+        return;
+    progress->verb = verb;
+    progress->phase_ns = cp_now_ns();
 }
 
 void tool_progress_update(struct tool_progress *progress, uint64_t done, uint64_t total, bool bytes)
@@ -242,7 +250,7 @@ void tool_progress_update(struct tool_progress *progress, uint64_t done, uint64_
                 after);
     } else {
         double part = done < total ? (double)done / (double)total : 1;
-        double elapsed = (double)(now - progress->begin_ns) * 1e-9;
+        double elapsed = (double)(now - progress->phase_ns) * 1e-9;
         units_format_seconds(left, sizeof left, elapsed / part - elapsed);
         fprintf(stderr, "%s%3.0f %% · %s left · %s %s of %s%s%s", before, part * 100, left,
                 progress->verb, done_text, total_text, bytes ? "" : " pages", after);

@@ -81,11 +81,13 @@ json_t *tool_text_json(const char *text);
 /* On standard error: a line rewritten on a terminal, a line now and then elsewhere. */
 struct tool_progress {
     const char *verb; /* "checked", "read" */
-    uint64_t begin_ns, shown_ns;
+    uint64_t begin_ns, phase_ns, shown_ns;
     bool terminal, shown;
 };
 
 void tool_progress_begin(struct tool_progress *progress, const char *verb);
+/* Another kind of work begins, unless verb is what goes on: the time left is counted anew. */
+void tool_progress_phase(struct tool_progress *progress, const char *verb);
 /* bytes: done and total are bytes. total 0: unknown. Cheap to call often. */
 void tool_progress_update(struct tool_progress *progress, uint64_t done, uint64_t total,
                           bool bytes);
