@@ -179,7 +179,8 @@ CP_API void cp_bufpool_mark_dirty(struct cp_fix *fix, cp_lsn lsn);
 /*
  * Fix count pages (at most CP_BUFPOOL_FIX_MANY_MAX) with all misses in one submission. Either all
  * are fixed, out_fixes[i] being pages[i], or none and an error is returned. A page may occur twice
- * when mode is shared (-EINVAL otherwise). Where another thread holds a page, everything fixed so
+ * when mode is shared (-EINVAL otherwise), up to CP_LATCH_SHARED_MAX times less the other holders.
+ * Where another thread holds a page, everything fixed so
  * far is released before waiting for it, so this call is never part of a deadlock, unless its
  * caller already holds fixes. CP_ETIMEDOUT when others kept getting in between for
  * CP_BUFPOOL_TOGETHER_LIMIT_MS.

@@ -6,7 +6,9 @@
  *   mmap   the file mapped read-only; changed pages in private frames until they are written
  *
  * Both keep the same promises and pass the same tests. What an engine cannot do (the mmap engine
- * has no asynchronous reads) works all the same, one page at a time, and the statistics say so.
+ * has no asynchronous reads) works all the same, one page at a time, and the statistics say so. One
+ * promise the mmap engine cannot keep: where the device fails, or somebody cuts the file, a read of
+ * mapped memory that was good before ends the process by SIGBUS.
  *
  * Durability, two ways:
  *
@@ -22,7 +24,12 @@
  * A page has page_size bytes of which the caller owns the first payload_size; the rest is a trailer
  * (LSN, page number, store id, checksum) that only the pager touches. Functions may be called from
  * any thread, open and close excepted. Errors are codes as in status.h; cp_error_info() has path,
- * page and a hint.
+ * page and a hint. Under a limit on the size of files (RLIMIT_FSIZE) the host must ignore SIGXFSZ,
+ * which would end it; then such a write gives -EFBIG.
+ *
+ * One page is held shared by some 250 at a time (CP_LATCH_SHARED_MAX, and the pool's pin slots
+ * beside it); who comes then waits until one lets go. A thread that itself holds so many, by fixes
+ * or tickets, waits for itself.
  */
 #ifndef CLOCKPOOL_PAGER_H
 #define CLOCKPOOL_PAGER_H
