@@ -568,7 +568,7 @@ static void mmap_stats(struct cp_pager_engine *base, struct cp_pager_stats *out_
     pool->frame_waits = atomic_load_explicit(&engine->frame_waits, memory_order_relaxed);
     pool->pages_dirty = atomic_load_explicit(&engine->dirty_count, memory_order_relaxed);
     pool->used_bytes = out_stats->private_pages << engine->page_shift;
-    pool->budget_bytes = engine->budget_bytes;
+    pool->budget_bytes = atomic_load_explicit(&engine->budget_bytes, memory_order_relaxed);
     pool->buffers_reason = "the mmap engine registers none";
     pool->io_backend = "";
 }
@@ -588,6 +588,7 @@ static void mmap_close(struct cp_pager_engine *base)
         cp_fork_guard_fini(&engine->fork_guard);
     pthread_mutex_destroy(&engine->pin_mutex);
     pthread_mutex_destroy(&engine->write_mutex);
+    pthread_mutex_destroy(&engine->resize_mutex);
     pthread_mutex_destroy(&engine->flush_mutex);
     free(engine);
 }
@@ -649,6 +650,7 @@ int cp_pager__mmap_open(const struct cp_engine_setup *setup, struct cp_pager_eng
     if (setup->gate != NULL)
         engine->gate = *setup->gate;
     pthread_mutex_init(&engine->flush_mutex, NULL);
+    pthread_mutex_init(&engine->resize_mutex, NULL);
     pthread_mutex_init(&engine->write_mutex, NULL);
     pthread_mutex_init(&engine->pin_mutex, NULL);
     int code = cp_fork_guard_init(&engine->fork_guard);

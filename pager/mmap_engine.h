@@ -102,7 +102,8 @@ struct mmap_engine {
     _Atomic bool no_populate;      /* this kernel has no MADV_POPULATE_READ */
     _Atomic uint64_t mapped_bytes; /* of map, a file lies behind; changed by grow and shrink only */
 
-    pthread_mutex_t flush_mutex; /* one flush or resize at a time. Before write_mutex. */
+    pthread_mutex_t flush_mutex;  /* one flush at a time, which waits for latches: before them */
+    pthread_mutex_t resize_mutex; /* one resize at a time. After latches, before write_mutex. */
     /*
      * One write-back, discard or budget change at a time. Whoever holds it only tries latches,
      * never waits for one: a thread may come for a frame with a page latched. Held over the writes
@@ -113,7 +114,7 @@ struct mmap_engine {
     struct mmap_entry batch[MMAP_WRITE_BATCH];
     struct mmap_write writes[MMAP_WRITE_BATCH];
     struct iovec iov[MMAP_WRITE_BATCH];
-    uint64_t budget_bytes;
+    _Atomic uint64_t budget_bytes; /* changed under resize_mutex */
 
     _Atomic uint64_t frame_limit; /* frames within the budget; changed under write_mutex */
     _Atomic uint64_t private_count, dirty_count;

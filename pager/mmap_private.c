@@ -12,8 +12,19 @@
  * meets it again. The version rises whenever a frame is dropped, so an optimistic reader never
  * mixes the two images.
  *
- * Nobody who holds write_mutex waits for a latch; nobody who waits for a latch in flush holds
- * another one, nor write_mutex. Hence a thread may come for a frame with pages latched.
+ * Locks: flush_mutex, latches, resize_mutex, write_mutex, in this order. Nobody who holds
+ * resize_mutex or write_mutex waits for a latch; nobody who waits for a latch in flush holds
+ * another one, nor write_mutex. Hence a thread may come for a frame, or for another budget, with
+ * pages latched.
+ *
+ * A flush goes through the frames while the budget changes. It meets every page that was dirty when
+ * it began, or that page has been written since:
+ *   - A dirty page keeps its frame until it is written (or discarded), and is written while the
+ *     word still says dirty: one that has left its frame before the flush came there is in the
+ * file.
+ *   - frame_limit rises before the allocator gets the frames, and falls when it has lost all of
+ *     them, which were empty then: no frame from frame_limit on is ever in use.
+ *   - info and flush_list reach up to frame_max, so a limit that was read stays good to walk to.
  */
 #include "mmap_engine.h"
 
@@ -452,49 +463,73 @@ int cp_mmap__discard(struct mmap_engine *engine, uint64_t first, uint64_t count)
 /* ---- budget -----------------------------------------------------------------------------------
  */
 
-static int commit_frames(struct mmap_engine *engine, uint64_t from_bytes, uint64_t to_bytes)
+static void set_limit(struct mmap_engine *engine, uint64_t bytes)
+{
+    /* relaxed: whoever has got a frame saw this before, through the allocator's locks */
+    atomic_store_explicit(&engine->frame_limit, bytes >> engine->page_shift, memory_order_relaxed);
+}
+
+/* write_mutex held, or nobody there yet. */
+static int grow_frames(struct mmap_engine *engine, uint64_t from_bytes, uint64_t to_bytes)
 {
     uint64_t first = from_bytes / engine->extent_bytes, end = to_bytes / engine->extent_bytes;
     int code = cp_arena_commit(engine->arena, first, end - first);
     if (code != 0)
         return code;
-    code = cp_buddy_add(engine->buddy, from_bytes, to_bytes - from_bytes);
-    if (code != 0)
-        (void)!cp_arena_decommit(engine->arena, first, end - first);
-    return code;
+    set_limit(engine, to_bytes); /* first: a flush must meet whatever gets one of the frames */
+    int added = cp_buddy_add(engine->buddy, from_bytes, to_bytes - from_bytes);
+    cp_assert(added == 0); /* within the range, and not there yet */
+    return 0;
 }
 
-/* Empty the frames of a range and take it from the allocator. -EBUSY: not all of them yet. */
-static int empty_frames(struct mmap_engine *engine, uint64_t from_bytes, uint64_t to_bytes)
+/* Empty a batch of frames and take them from the allocator. -EBUSY: not all of them yet.
+ * write_mutex held. */
+static int remove_frames(struct mmap_engine *engine, uint64_t from_bytes, uint64_t to_bytes)
 {
-    const uint64_t from = from_bytes >> engine->page_shift, end = to_bytes >> engine->page_shift;
-    int code = 0;
-    for (uint64_t frame = from; code == 0 && frame < end; frame += MMAP_WRITE_BATCH) {
-        uint64_t stop = cp_min_u64(end, frame + MMAP_WRITE_BATCH);
-        uint32_t freed, count = sweep(engine, frame, stop, MMAP_WRITE_BATCH);
-        if (count > 0)
-            code = finish_batch(engine, count, &freed);
-    }
+    uint32_t freed, count = sweep(engine, from_bytes >> engine->page_shift,
+                                  to_bytes >> engine->page_shift, MMAP_WRITE_BATCH);
+    int code = count > 0 ? finish_batch(engine, count, &freed) : 0;
     if (code == 0)
         code = cp_buddy_remove(engine->buddy, from_bytes, to_bytes - from_bytes);
     return code;
 }
 
+/* The allocator gets back what it had, after a shrink that failed. */
+static void restore_frames(struct mmap_engine *engine, uint64_t from_bytes, uint64_t to_bytes)
+{
+    if (from_bytes == to_bytes)
+        return;
+    int added = cp_buddy_add(engine->buddy, from_bytes, to_bytes - from_bytes);
+    cp_assert(added == 0); /* it was there */
+}
+
+/* From the top, a batch at a time: what is gone stays gone, so others who change pages meanwhile
+ * cannot undo it, and those whom a whole range would leave without a frame find one. */
 static int shrink_frames(struct mmap_engine *engine, uint64_t from_bytes, uint64_t to_bytes)
 {
-    const uint64_t deadline_ns = cp_now_ns() + CP_BUFPOOL_WAIT_LIMIT_MS * UINT64_C(1000000);
-    int code;
-    for (;;) { /* ends: success, an error or the deadline */
+    const uint64_t wait_ns = CP_BUFPOOL_WAIT_LIMIT_MS * UINT64_C(1000000);
+    uint64_t deadline_ns = cp_now_ns() + wait_ns, end = to_bytes;
+    int code = 0;
+    while (code == 0 && end > from_bytes) { /* ends: each batch does, or at its deadline */
+        const uint64_t batch_bytes = (uint64_t)MMAP_WRITE_BATCH << engine->page_shift;
+        uint64_t start = end - cp_min_u64(batch_bytes, end - from_bytes);
         pthread_mutex_lock(&engine->write_mutex);
-        code = empty_frames(engine, from_bytes, to_bytes);
-        if (code == 0)
-            atomic_store_explicit(&engine->frame_limit, from_bytes >> engine->page_shift,
-                                  memory_order_relaxed);
+        code = remove_frames(engine, start, end);
         pthread_mutex_unlock(&engine->write_mutex);
-        if (code != -EBUSY || cp_now_ns() > deadline_ns)
-            break;
-        pause_briefly();
+        if (code == 0) {
+            end = start;
+            deadline_ns = cp_now_ns() + wait_ns;
+        } else if (code == -EBUSY && cp_now_ns() < deadline_ns) {
+            code = 0;
+            pause_briefly();
+        }
     }
+    pthread_mutex_lock(&engine->write_mutex);
+    if (code == 0)
+        set_limit(engine, from_bytes);
+    else
+        restore_frames(engine, end, to_bytes);
+    pthread_mutex_unlock(&engine->write_mutex);
     if (code == -EBUSY)
         return cp_error_set(CP_EPINNED, engine->format->path, CP_NO_PAGE, CP_NO_LSN,
                             "unfix pages first", "shrink the budget to %llu bytes",
@@ -515,22 +550,21 @@ int cp_mmap__resize(struct mmap_engine *engine, uint64_t budget_bytes)
                             (unsigned long long)budget_bytes,
                             (unsigned long long)CP_BUFPOOL_BUDGET_MIN,
                             (unsigned long long)max_bytes);
-    pthread_mutex_lock(&engine->flush_mutex);
+    pthread_mutex_lock(&engine->resize_mutex);
     uint64_t now = atomic_load_explicit(&engine->frame_limit, memory_order_relaxed)
                    << engine->page_shift;
     uint64_t wanted = cp_align_down(budget_bytes, engine->extent_bytes);
     int code = 0;
     if (wanted > now) {
-        code = commit_frames(engine, now, wanted);
-        if (code == 0)
-            atomic_store_explicit(&engine->frame_limit, wanted >> engine->page_shift,
-                                  memory_order_relaxed);
+        pthread_mutex_lock(&engine->write_mutex);
+        code = grow_frames(engine, now, wanted);
+        pthread_mutex_unlock(&engine->write_mutex);
     } else if (wanted < now) {
         code = shrink_frames(engine, wanted, now);
     }
     if (code == 0)
-        engine->budget_bytes = budget_bytes;
-    pthread_mutex_unlock(&engine->flush_mutex);
+        atomic_store_explicit(&engine->budget_bytes, budget_bytes, memory_order_relaxed);
+    pthread_mutex_unlock(&engine->resize_mutex);
     return code;
 }
 
@@ -560,7 +594,7 @@ int cp_mmap__frames_init(struct mmap_engine *engine, const struct cp_engine_setu
     uint64_t start_bytes = cp_align_down(options->budget_bytes, engine->extent_bytes);
     max_bytes = cp_max_u64(max_bytes, start_bytes);
     engine->frame_max = max_bytes >> engine->page_shift;
-    engine->budget_bytes = options->budget_bytes;
+    atomic_init(&engine->budget_bytes, options->budget_bytes);
     engine->info = map_array(engine->frame_max, sizeof *engine->info);
     engine->flush_list = map_array(engine->frame_max, sizeof *engine->flush_list);
     if (engine->info == NULL || engine->flush_list == NULL)
@@ -584,9 +618,7 @@ int cp_mmap__frames_init(struct mmap_engine *engine, const struct cp_engine_setu
     };
     code = cp_buddy_create(&buddy_options, &engine->buddy);
     if (code == 0)
-        code = commit_frames(engine, 0, start_bytes);
-    if (code == 0)
-        atomic_init(&engine->frame_limit, start_bytes >> engine->page_shift);
+        code = grow_frames(engine, 0, start_bytes);
     const struct cp_io_ring_options ring_options = {.depth = MMAP_WRITE_BATCH};
     if (code == 0)
         code = cp_io_ring_create(setup->io, &ring_options, &engine->ring);

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+/* Private frames of the mmap engine: their budget, beside checkpoints too. */
+#include "helpers.h"
+#include "mmap_engine.h"
+#include "internal.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+#define MIB         (UINT64_C(1) << 20)
+#define LIMIT_S     60u /* ends a test that hangs */
+#define PAGE_SIZE   4096u
+#define DIRTY_PAGES 700u /* most frames of 4 MiB */
+
+static struct mmap_engine *engine_of(struct cp_pager *pager)
+{
+    return (struct mmap_engine *)(void *)pager->engine; /* base is the first member */
+}
+
+static struct cp_pager *create_with(const struct cp_pager_options *like)
+{
+    struct cp_pager *pager = NULL;
+    struct cp_pager_options options = *like;
+    options.create = true;
+    assert_ok(cp_pager_open(new_store(), &options, &pager));
+    return pager;
+}
+
+static uint64_t budget_of(struct cp_pager *pager)
+{
+    struct cp_pager_stats stats;
+    cp_pager_stats(pager, &stats);
+    return stats.pool.budget_bytes;
+}
+
+/* How many pages one mini-transaction gets, and what ends it. */
+static uint64_t allocate_until_refused(struct cp_pager *pager, int *out_code)
+{
+    struct cp_mtr *mtr;
+    uint64_t page, count = 0;
+    void *data;
+    int code;
+    assert_ok(cp_mtr_begin(pager, &mtr));
+    while ((code = cp_mtr_allocate(mtr, &page, &data)) == 0)
+        count++;
+    cp_mtr_abort(mtr);
+    *out_code = code;
+    return count;
+}
+
+/* Three quarters of the budget, as for every engine: so its frames are really there. */
+static void assert_budget_usable(struct cp_pager *pager)
+{
+    const uint64_t pages = budget_of(pager) / PAGE_SIZE;
+    int code;
+    assert_int_equal(allocate_until_refused(pager, &code), pages - pages / 4);
+    assert_code(code, CP_ETOOLARGE);
+}
+
+/* ---- beside a checkpoint ------------------------------------------------------------------------
+ */
+
+struct syncing {
+    struct cp_pager *pager;
+    int code;
+};
+
+static void *sync_in_thread(void *argument)
+{
+    struct syncing *syncing = argument;
+    syncing->code = cp_pager_sync(syncing->pager);
+    return NULL;
+}
+
+/* A page is held by who resizes, and a checkpoint waits for it. */
+static void resize_while_a_checkpoint_waits(bool in_place, uint64_t budget_bytes)
+{
+    struct cp_pager_options options = options_of(0, 4 * MIB);
+    options.unsafe_in_place = in_place;
+    struct cp_pager *pager = create_with(&options);
+    struct syncing syncing = {.pager = pager, .code = 1};
+    struct cp_mtr *mtr;
+    pthread_t thread;
+    void *data;
+    alarm(LIMIT_S);
+    uint64_t page = allocate_filled(pager, 1);
+    assert_ok(cp_mtr_begin(pager, &mtr));
+    assert_ok(cp_mtr_fix(mtr, page, CP_EXCLUSIVE, &data));
+    assert_int_equal(pthread_create(&thread, NULL, sync_in_thread, &syncing), 0);
+    while ((cp_word_load(&engine_of(pager)->words[page]) & CP_WORD_WAITERS) == 0)
+        sched_yield(); /* ends: the checkpoint comes to the page */
+    assert_ok(cp_pager_resize(pager, budget_bytes));
+    assert_int_equal(budget_of(pager), budget_bytes);
+    fill_page(data, cp_pager_payload_size(pager), page, 2);
+    assert_ok(cp_mtr_commit(mtr, CP_COMMIT_RELAXED, NULL));
+    pthread_join(thread, NULL);
+    assert_int_equal(syncing.code, 0);
+    assert_true(check_page(pager, page, 2));
+    if (!in_place)
+        assert_budget_usable(pager);
+    assert_ok(cp_pager_close(pager));
+    alarm(0);
+}
+
+static void grow_while_a_checkpoint_waits_for_the_caller_succeeds(void **state)
+{
+    (void)state;
+    resize_while_a_checkpoint_waits(false, 8 * MIB);
+}
+
+static void shrink_while_a_checkpoint_waits_for_the_caller_succeeds(void **state)
+{
+    (void)state;
+    resize_while_a_checkpoint_waits(false, 2 * MIB);
+}
+
+static void resize_in_place_while_a_checkpoint_waits_succeeds(void **state)
+{
+    (void)state;
+    resize_while_a_checkpoint_waits(true, 8 * MIB);
+    resize_while_a_checkpoint_waits(true, 2 * MIB);
+}
+
+struct resizing {
+    struct cp_pager *pager;
+    uint64_t budget_bytes;
+    int code;
+};
+
+static void *resize_in_thread(void *argument)
+{
+    struct resizing *resizing = argument;
+    resizing->code = cp_pager_resize(resizing->pager, resizing->budget_bytes);
+    return NULL;
+}
+
+struct changing {
+    struct cp_pager *pager;
+    uint64_t pages[DIRTY_PAGES];
+    uint64_t versions[DIRTY_PAGES];
+    _Atomic bool done;
+};
+
+static void *change_in_thread(void *argument)
+{
+    struct changing *changing = argument;
+    uint64_t random = 7;
+    while (!atomic_load(&changing->done)) {
+        uint64_t which = below(&random, DIRTY_PAGES);
+        update_page(changing->pager, changing->pages[which], ++changing->versions[which]);
+    }
+    return NULL;
+}
+
+/* What a sync covers must be in the file, whatever happened to the frames meanwhile: most of them
+ * are changed before the sync, by who waits for it, and read behind the store's back. */
+static void sync_beside_resizes_writes_every_page(void **state)
+{
+    (void)state;
+    static struct changing changing;
+    struct cp_pager *pager = create_store(new_store(), 0, 4 * MIB);
+    const uint32_t payload = cp_pager_payload_size(pager);
+    struct resizing resizing = {.pager = pager};
+    pthread_t changer, syncer, resizer;
+    unsigned char bytes[PAGE_SIZE];
+    memset(&changing, 0, sizeof changing);
+    changing.pager = pager;
+    for (unsigned i = 0; i < DIRTY_PAGES; i++)
+        changing.pages[i] = allocate_filled(pager, 0);
+    uint64_t own = allocate_filled(pager, 0);
+    for (unsigned i = 1; i < DIRTY_PAGES; i++)
+        assert_int_equal(allocate_filled(pager, 0), own + i);
+    alarm(2 * LIMIT_S);
+    assert_int_equal(pthread_create(&changer, NULL, change_in_thread, &changing), 0);
+    for (unsigned round = 1; round <= 16; round++) {
+        struct syncing syncing = {.pager = pager, .code = 1};
+        for (unsigned i = 0; i < DIRTY_PAGES; i++)
+            update_page(pager, own + i, round);
+        assert_int_equal(pthread_create(&syncer, NULL, sync_in_thread, &syncing), 0);
+        resizing.budget_bytes = round % 2 == 0 ? 4 * MIB : MIB;
+        assert_int_equal(pthread_create(&resizer, NULL, resize_in_thread, &resizing), 0);
+        pthread_join(syncer, NULL);
+        assert_int_equal(syncing.code, 0);
+        for (unsigned i = 0; i < DIRTY_PAGES; i++) {
+            read_file(data_path(), (own + i) * PAGE_SIZE, bytes, sizeof bytes);
+            assert_true(page_is(bytes, payload, own + i, round));
+        }
+        pthread_join(resizer, NULL);
+        assert_int_equal(resizing.code, 0);
+    }
+    atomic_store(&changing.done, true);
+    pthread_join(changer, NULL);
+    for (unsigned i = 0; i < DIRTY_PAGES; i++)
+        assert_true(check_page(pager, changing.pages[i], changing.versions[i]));
+    assert_ok(cp_pager_close(pager));
+    alarm(0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(grow_while_a_checkpoint_waits_for_the_caller_succeeds),
+        cmocka_unit_test(shrink_while_a_checkpoint_waits_for_the_caller_succeeds),
+        cmocka_unit_test(resize_in_place_while_a_checkpoint_waits_succeeds),
+        cmocka_unit_test(sync_beside_resizes_writes_every_page),
+    };
+    return RUN_ENGINE(CP_ENGINE_MMAP, tests);
+}
