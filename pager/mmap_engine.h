@@ -82,7 +82,8 @@ struct mmap_engine {
     struct mmap_frame *info; /* frame_max elements */
     uint64_t *flush_list;    /* frame_max elements; guarded by flush_mutex */
     uint64_t frame_max;
-    uint64_t extent_bytes;
+    uint64_t max_budget_bytes;
+    uint64_t extent_bytes; /* of the arena: so much is committed at a time */
     uint32_t page_size;
     uint32_t page_shift;
     int fd; /* owned; of the map */

@@ -469,10 +469,18 @@ static void set_limit(struct mmap_engine *engine, uint64_t bytes)
     atomic_store_explicit(&engine->frame_limit, bytes >> engine->page_shift, memory_order_relaxed);
 }
 
+/* Extents that lie in so many bytes, the last of them perhaps in part: a budget ends at a frame,
+ * and an extent may be a huge page. What is beyond the budget in the last one is not in use, but
+ * keeps its memory after a shrink. */
+static uint64_t extents_of(const struct mmap_engine *engine, uint64_t bytes)
+{
+    return cp_align_up(bytes, engine->extent_bytes) / engine->extent_bytes;
+}
+
 /* write_mutex held, or nobody there yet. */
 static int grow_frames(struct mmap_engine *engine, uint64_t from_bytes, uint64_t to_bytes)
 {
-    uint64_t first = from_bytes / engine->extent_bytes, end = to_bytes / engine->extent_bytes;
+    uint64_t first = extents_of(engine, from_bytes), end = extents_of(engine, to_bytes);
     int code = cp_arena_commit(engine->arena, first, end - first);
     if (code != 0)
         return code;
@@ -534,15 +542,15 @@ static int shrink_frames(struct mmap_engine *engine, uint64_t from_bytes, uint64
         return cp_error_set(CP_EPINNED, engine->format->path, CP_NO_PAGE, CP_NO_LSN,
                             "unfix pages first", "shrink the budget to %llu bytes",
                             (unsigned long long)from_bytes);
+    uint64_t first = extents_of(engine, from_bytes);
     if (code == 0)
-        code = cp_arena_decommit(engine->arena, from_bytes / engine->extent_bytes,
-                                 (to_bytes - from_bytes) / engine->extent_bytes);
+        code = cp_arena_decommit(engine->arena, first, extents_of(engine, to_bytes) - first);
     return code;
 }
 
 int cp_mmap__resize(struct mmap_engine *engine, uint64_t budget_bytes)
 {
-    const uint64_t max_bytes = engine->frame_max << engine->page_shift;
+    const uint64_t max_bytes = engine->max_budget_bytes;
     if (budget_bytes < CP_BUFPOOL_BUDGET_MIN || budget_bytes > max_bytes)
         return cp_error_set(CP_EBUDGET, engine->format->path, CP_NO_PAGE, CP_NO_LSN,
                             "the largest budget is set at opening (max_budget_bytes)",
@@ -553,7 +561,7 @@ int cp_mmap__resize(struct mmap_engine *engine, uint64_t budget_bytes)
     pthread_mutex_lock(&engine->resize_mutex);
     uint64_t now = atomic_load_explicit(&engine->frame_limit, memory_order_relaxed)
                    << engine->page_shift;
-    uint64_t wanted = cp_align_down(budget_bytes, engine->extent_bytes);
+    uint64_t wanted = cp_align_down(budget_bytes, engine->page_size);
     int code = 0;
     if (wanted > now) {
         pthread_mutex_lock(&engine->write_mutex);
@@ -584,15 +592,17 @@ int cp_mmap__frames_init(struct mmap_engine *engine, const struct cp_engine_setu
     const uint64_t frames_limit_bytes = MMAP_FRAMES_MAX << engine->page_shift;
     if (options->budget_bytes < CP_BUFPOOL_BUDGET_MIN || options->budget_bytes > frames_limit_bytes)
         return cp_error_set(CP_EBUDGET, engine->format->path, CP_NO_PAGE, CP_NO_LSN,
-                            "budget_bytes must be at least 512 KiB",
+                            options->budget_bytes < CP_BUFPOOL_BUDGET_MIN
+                                ? "budget_bytes must be at least 512 KiB"
+                                : "budget_bytes must be at most 16,777,214 pages (2^24 - 2)",
                             "open the mmap engine with a budget of %llu bytes",
                             (unsigned long long)options->budget_bytes);
     engine->extent_bytes =
         options->budget_bytes < SMALL_BUDGET_BYTES ? SMALL_EXTENT_BYTES : CP_ARENA_HUGE_BYTES;
-    uint64_t max_bytes = cp_align_down(cp_min_u64(options->max_budget_bytes, frames_limit_bytes),
-                                       engine->extent_bytes);
-    uint64_t start_bytes = cp_align_down(options->budget_bytes, engine->extent_bytes);
-    max_bytes = cp_max_u64(max_bytes, start_bytes);
+    engine->max_budget_bytes = cp_max_u64(
+        options->budget_bytes, cp_min_u64(options->max_budget_bytes, frames_limit_bytes));
+    const uint64_t max_bytes = cp_align_down(engine->max_budget_bytes, engine->page_size);
+    const uint64_t start_bytes = cp_align_down(options->budget_bytes, engine->page_size);
     engine->frame_max = max_bytes >> engine->page_shift;
     atomic_init(&engine->budget_bytes, options->budget_bytes);
     engine->info = map_array(engine->frame_max, sizeof *engine->info);

@@ -4,6 +4,8 @@
 #include "mmap_engine.h"
 #include "internal.h"
 
+#include <clockpool/arena.h>
+
 #include <pthread.h>
 #include <sched.h>
 
@@ -196,6 +198,84 @@ static void sync_beside_resizes_writes_every_page(void **state)
     alarm(0);
 }
 
+/* ---- odd budgets --------------------------------------------------------------------------------
+ */
+
+/* Frames are committed 2 MiB at a time where the budget was large: less than that are frames too.
+ */
+static void resize_of_a_large_budget_to_the_least_leaves_frames(void **state)
+{
+    (void)state;
+    struct cp_pager *pager = create_store(new_store(), 0, 64 * MIB);
+    struct cp_arena_stats arena;
+    uint64_t first = allocate_filled(pager, 1);
+    for (unsigned i = 1; i < DIRTY_PAGES; i++)
+        allocate_filled(pager, 1);
+    assert_ok(cp_pager_resize(pager, CP_BUFPOOL_BUDGET_MIN));
+    for (unsigned i = 0; i < 300; i++)
+        commit_page(pager, allocate_filled(pager, 2), 3);
+    commit_page(pager, first, 2);
+    assert_true(check_page(pager, first, 2));
+    assert_budget_usable(pager);
+    cp_arena_stats(engine_of(pager)->arena, &arena);
+    assert_int_equal(arena.huge_pages, CP_HUGE_AUTO); /* as asked for: still in whole ones */
+    assert_int_equal(arena.committed_bytes, CP_ARENA_HUGE_BYTES);
+    assert_ok(cp_pager_resize(pager, 5 * MIB));
+    assert_budget_usable(pager);
+    cp_arena_stats(engine_of(pager)->arena, &arena);
+    assert_int_equal(arena.committed_bytes, 3 * CP_ARENA_HUGE_BYTES);
+    assert_int_equal(cp_buddy__check(engine_of(pager)->buddy), 0);
+    assert_ok(cp_pager_close(pager));
+}
+
+static void mini_transaction_after_an_odd_resize_is_told_that_it_is_too_large(void **state)
+{
+    (void)state;
+    const uint64_t budgets[] = {64 * MIB, 3 * MIB};
+    for (unsigned i = 0; i < 2; i++) {
+        struct cp_pager_options options = options_of(0, budgets[i]);
+        struct cp_pager *pager = create_with(&options);
+        assert_ok(cp_pager_resize(pager, 4 * MIB - 60000));
+        assert_budget_usable(pager);
+        assert_ok(cp_pager_resize(pager, CP_BUFPOOL_BUDGET_MIN + PAGE_SIZE + 1));
+        assert_budget_usable(pager);
+        assert_ok(cp_pager_close(pager));
+    }
+}
+
+static void resize_to_the_largest_budget_succeeds_wherever_it_lies(void **state)
+{
+    (void)state;
+    const uint64_t budgets[] = {101 * MIB, 65 * MIB + PAGE_SIZE + 100, 3 * MIB + 5};
+    for (unsigned i = 0; i < 3; i++) {
+        struct cp_pager_options options = options_of(0, budgets[i]);
+        options.max_budget_bytes = budgets[i];
+        struct cp_pager *pager = create_with(&options);
+        assert_ok(cp_pager_resize(pager, budgets[i]));
+        assert_ok(cp_pager_resize(pager, 2 * MIB));
+        assert_ok(cp_pager_resize(pager, budgets[i]));
+        assert_int_equal(budget_of(pager), budgets[i]);
+        if (i == 2)
+            assert_budget_usable(pager);
+        assert_code(cp_pager_resize(pager, budgets[i] + 1), CP_EBUDGET);
+        assert_int_equal(budget_of(pager), budgets[i]);
+        assert_ok(cp_pager_close(pager));
+    }
+}
+
+static void open_with_too_large_a_budget_is_told_the_largest(void **state)
+{
+    (void)state;
+    struct cp_pager *pager = NULL;
+    struct cp_pager_options options = options_of(0, UINT64_C(1) << 40);
+    options.create = true;
+    assert_code(cp_pager_open(new_store(), &options, &pager), CP_EBUDGET);
+    assert_non_null(strstr(cp_error_info()->hint, "at most"));
+    options.budget_bytes = 4096;
+    assert_code(cp_pager_open(store_path(), &options, &pager), CP_EBUDGET);
+    assert_non_null(strstr(cp_error_info()->hint, "at least 512 KiB"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -203,6 +283,10 @@ int main(void)
         cmocka_unit_test(shrink_while_a_checkpoint_waits_for_the_caller_succeeds),
         cmocka_unit_test(resize_in_place_while_a_checkpoint_waits_succeeds),
         cmocka_unit_test(sync_beside_resizes_writes_every_page),
+        cmocka_unit_test(resize_of_a_large_budget_to_the_least_leaves_frames),
+        cmocka_unit_test(mini_transaction_after_an_odd_resize_is_told_that_it_is_too_large),
+        cmocka_unit_test(resize_to_the_largest_budget_succeeds_wherever_it_lies),
+        cmocka_unit_test(open_with_too_large_a_budget_is_told_the_largest),
     };
     return RUN_ENGINE(CP_ENGINE_MMAP, tests);
 }
