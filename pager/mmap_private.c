@@ -502,7 +502,7 @@ static int remove_frames(struct mmap_engine *engine, uint64_t from_bytes, uint64
     return code;
 }
 
-/* The allocator gets back what it had, after a shrink that failed. */
+/* The allocator gets back what it had, after a shrink that failed. write_mutex held. */
 static void restore_frames(struct mmap_engine *engine, uint64_t from_bytes, uint64_t to_bytes)
 {
     if (from_bytes == to_bytes)
@@ -516,6 +516,7 @@ static void restore_frames(struct mmap_engine *engine, uint64_t from_bytes, uint
 static int shrink_frames(struct mmap_engine *engine, uint64_t from_bytes, uint64_t to_bytes)
 {
     const uint64_t wait_ns = CP_BUFPOOL_WAIT_LIMIT_MS * UINT64_C(1000000);
+    const uint64_t first = extents_of(engine, from_bytes);
     uint64_t deadline_ns = cp_now_ns() + wait_ns, end = to_bytes;
     int code = 0;
     while (code == 0 && end > from_bytes) { /* ends: each batch does, or at its deadline */
@@ -532,7 +533,9 @@ static int shrink_frames(struct mmap_engine *engine, uint64_t from_bytes, uint64
             pause_briefly();
         }
     }
-    pthread_mutex_lock(&engine->write_mutex);
+    pthread_mutex_lock(&engine->write_mutex); /* so that nobody misses what may come back */
+    if (code == 0)
+        code = cp_arena_decommit(engine->arena, first, extents_of(engine, to_bytes) - first);
     if (code == 0)
         set_limit(engine, from_bytes);
     else
@@ -542,9 +545,6 @@ static int shrink_frames(struct mmap_engine *engine, uint64_t from_bytes, uint64
         return cp_error_set(CP_EPINNED, engine->format->path, CP_NO_PAGE, CP_NO_LSN,
                             "unfix pages first", "shrink the budget to %llu bytes",
                             (unsigned long long)from_bytes);
-    uint64_t first = extents_of(engine, from_bytes);
-    if (code == 0)
-        code = cp_arena_decommit(engine->arena, first, extents_of(engine, to_bytes) - first);
     return code;
 }
 

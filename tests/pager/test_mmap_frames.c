@@ -5,6 +5,7 @@
 #include "internal.h"
 
 #include <clockpool/arena.h>
+#include <clockpool/base/error.h>
 
 #include <pthread.h>
 #include <sched.h>
@@ -276,6 +277,47 @@ static void open_with_too_large_a_budget_is_told_the_largest(void **state)
     assert_non_null(strstr(cp_error_info()->hint, "at least 512 KiB"));
 }
 
+/* ---- the kernel's refusal -----------------------------------------------------------------------
+ */
+
+int __real_cp_arena_decommit(struct cp_arena *arena, uint64_t first, uint64_t count);
+int __wrap_cp_arena_decommit(struct cp_arena *arena, uint64_t first, uint64_t count);
+
+static bool decommit_refused;
+
+int __wrap_cp_arena_decommit(struct cp_arena *arena, uint64_t first, uint64_t count)
+{
+    return decommit_refused ? cp_error_set(-ENOMEM, NULL, CP_NO_PAGE, CP_NO_LSN, NULL, "refused")
+                            : __real_cp_arena_decommit(arena, first, count);
+}
+
+/* As where vm.max_map_count is reached: an error, the old budget stands, and nothing is lost. */
+static void shrink_that_the_kernel_refuses_keeps_the_budget(void **state)
+{
+    (void)state;
+    const uint64_t budgets[] = {4 * MIB, 64 * MIB};
+    for (unsigned i = 0; i < 2; i++) {
+        struct cp_pager *pager = create_store(new_store(), 0, budgets[i]);
+        uint64_t first = allocate_filled(pager, 1);
+        for (unsigned k = 1; k < DIRTY_PAGES; k++)
+            allocate_filled(pager, 1);
+        decommit_refused = true;
+        assert_code(cp_pager_resize(pager, MIB), -ENOMEM);
+        decommit_refused = false;
+        assert_int_equal(budget_of(pager), budgets[i]);
+        assert_int_equal(cp_buddy__check(engine_of(pager)->buddy), 0);
+        assert_budget_usable(pager);
+        assert_ok(cp_pager_resize(pager, budgets[i] + 2 * MIB));
+        assert_ok(cp_pager_resize(pager, MIB));
+        assert_budget_usable(pager);
+        assert_ok(cp_pager_resize(pager, 4 * MIB));
+        assert_budget_usable(pager);
+        for (unsigned k = 0; k < DIRTY_PAGES; k++)
+            assert_true(check_page(pager, first + k, 1));
+        assert_ok(cp_pager_close(pager));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -287,6 +329,7 @@ int main(void)
         cmocka_unit_test(mini_transaction_after_an_odd_resize_is_told_that_it_is_too_large),
         cmocka_unit_test(resize_to_the_largest_budget_succeeds_wherever_it_lies),
         cmocka_unit_test(open_with_too_large_a_budget_is_told_the_largest),
+        cmocka_unit_test(shrink_that_the_kernel_refuses_keeps_the_budget),
     };
     return RUN_ENGINE(CP_ENGINE_MMAP, tests);
 }
