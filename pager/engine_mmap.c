@@ -273,10 +273,14 @@ static int mmap_fix_new(struct cp_pager_engine *base, uint64_t page, cp_lsn lsn,
 static void mmap_unfix(struct cp_pager_engine *base, struct cp_fix *fix)
 {
     struct mmap_engine *engine = of(base);
+    fix->data = NULL;
+    /* A child has no part in its parent's latches, may have inherited locks shut, and in place the
+     * page's bytes are the parent's. */
+    if (__builtin_expect(!cp_fork_guard_same(&engine->fork_guard), 0))
+        return;
     unsigned slot = cp_thread_slot();
     if (fix->pin != 0)
         cp_mmap__pin_remove(engine, fix->pin);
-    fix->data = NULL;
     if (fix->mode == CP_SHARED)
         cp_latch_release_shared(&engine->words[fix->page]);
     else

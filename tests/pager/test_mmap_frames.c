@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* Private frames of the mmap engine: their budget, beside checkpoints too. */
+/* Private frames of the mmap engine: their budget, beside checkpoints too, and a fork meanwhile. */
 #include "helpers.h"
 #include "mmap_engine.h"
 #include "internal.h"
+#include "support/child.h"
 
 #include <clockpool/arena.h>
 #include <clockpool/base/error.h>
 
 #include <pthread.h>
 #include <sched.h>
+#include <sys/wait.h>
 
 #define MIB         (UINT64_C(1) << 20)
 #define LIMIT_S     60u /* ends a test that hangs */
@@ -318,6 +320,74 @@ static void shrink_that_the_kernel_refuses_keeps_the_budget(void **state)
     }
 }
 
+/* ---- a forked child -----------------------------------------------------------------------------
+ */
+
+/* A child inherits fixes, and locks that a thread which is not there may hold: it lets go of what
+ * it inherited without any effect. */
+static void forked_child_lets_go(bool in_place, enum cp_latch_mode mode)
+{
+    struct cp_pager_options options = options_of(0, 0);
+    options.unsafe_in_place = in_place;
+    options.track_pins = !in_place; /* in place a child that gets past the table would write */
+    struct cp_pager *pager = create_with(&options);
+    struct mmap_engine *engine = engine_of(pager);
+    struct cp_page_trailer before, after;
+    struct cp_fix fix, many[2];
+    struct cp_ticket ticket;
+    uint64_t pages[4], words[4];
+    int status;
+    for (unsigned i = 0; i < 4; i++)
+        pages[i] = allocate_filled(pager, 1);
+    assert_ok(cp_pager_fix(pager, pages[0], mode, &fix));
+    assert_ok(cp_pager_begin(pager, &pages[1], 1, mode, &ticket));
+    assert_ok(cp_pager_fix_many(pager, &pages[2], 2, mode, many));
+    if (mode == CP_EXCLUSIVE) { /* its trailer becomes true when it is let go, here */
+        ((unsigned char *)fix.data)[100] ^= 0x5a;
+        assert_ok(cp_pager_mark_dirty(pager, &fix));
+    }
+    const uint64_t end = (pages[0] + 1) * PAGE_SIZE - sizeof before;
+    read_file(data_path(), end, &before, sizeof before);
+    pthread_mutex_lock(&engine->pin_mutex);
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(20); /* ends a child that waits */
+        for (unsigned i = 0; i < 4; i++)
+            words[i] = cp_word_load(&engine->words[pages[i]]);
+        cp_pager_unfix(pager, &fix);
+        cp_pager_cancel(pager, &ticket);
+        cp_pager_unfix_many(pager, many, 2);
+        bool good = fix.data == NULL && many[0].data == NULL && many[1].data == NULL;
+        for (unsigned i = 0; i < 4; i++)
+            good = good && words[i] == cp_word_load(&engine->words[pages[i]]);
+        end_child(good);
+    }
+    waitpid(child, &status, 0);
+    pthread_mutex_unlock(&engine->pin_mutex);
+    assert_int_equal(status, 0);
+    read_file(data_path(), end, &after, sizeof after);
+    assert_memory_equal(&before, &after, sizeof before);
+    cp_pager_unfix(pager, &fix);
+    cp_pager_cancel(pager, &ticket);
+    cp_pager_unfix_many(pager, many, 2);
+    assert_int_equal(cp_pager_check(pager, NULL, NULL, NULL), 0);
+    assert_ok(cp_pager_close(pager));
+}
+
+static void forked_child_lets_go_of_inherited_fixes_without_effect(void **state)
+{
+    (void)state;
+    forked_child_lets_go(false, CP_EXCLUSIVE);
+    forked_child_lets_go(false, CP_SHARED);
+}
+
+static void forked_child_in_place_leaves_the_parents_store_alone(void **state)
+{
+    (void)state;
+    forked_child_lets_go(true, CP_EXCLUSIVE);
+    forked_child_lets_go(true, CP_SHARED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -330,6 +400,8 @@ int main(void)
         cmocka_unit_test(resize_to_the_largest_budget_succeeds_wherever_it_lies),
         cmocka_unit_test(open_with_too_large_a_budget_is_told_the_largest),
         cmocka_unit_test(shrink_that_the_kernel_refuses_keeps_the_budget),
+        cmocka_unit_test(forked_child_lets_go_of_inherited_fixes_without_effect),
+        cmocka_unit_test(forked_child_in_place_leaves_the_parents_store_alone),
     };
     return RUN_ENGINE(CP_ENGINE_MMAP, tests);
 }
