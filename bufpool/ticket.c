@@ -273,7 +273,13 @@ uint32_t cp_bufpool_wait_some(struct cp_ticket **tickets, uint32_t count)
 int cp_bufpool_wait(struct cp_ticket *ticket)
 {
     uint64_t page = ticket->fix.page;
-    int status = await(ticket);
+    int status = cp_bufpool__check_process(ticket->file->pool);
+    if (status != 0) { /* the page was the parent's, fixed or not */
+        ticket->fix.data = NULL;
+        ticket->state = CP_TICKET_DONE;
+        return status;
+    }
+    status = await(ticket);
 
     switch (state_of(ticket)) {
     case CP_TICKET_FIXED:

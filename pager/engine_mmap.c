@@ -403,6 +403,8 @@ static int mmap_fix_many(struct cp_pager_engine *base, const uint64_t *pages, ui
 
 static int mmap_prefetch(struct cp_pager_engine *base, const uint64_t *pages, uint32_t count)
 {
+    if (!cp_fork_guard_same(&of(base)->fork_guard))
+        return forked(of(base), count > 0 ? pages[0] : CP_NO_PAGE);
     return cp_mmap__map_prefetch(of(base), pages, count);
 }
 
@@ -431,6 +433,8 @@ static int mmap_scan_next(struct cp_pager_engine *base, struct cp_scan *scan,
 static int mmap_begin(struct cp_pager_engine *base, const uint64_t *pages, uint32_t count,
                       enum cp_latch_mode mode, struct cp_ticket *out_tickets)
 {
+    if (!cp_fork_guard_same(&of(base)->fork_guard))
+        return forked(of(base), count > 0 ? pages[0] : CP_NO_PAGE);
     for (uint32_t i = 0; i < count; i++) {
         struct cp_ticket *ticket = &out_tickets[i];
         memset(ticket, 0, sizeof *ticket);
@@ -461,6 +465,10 @@ static int mmap_wait(struct cp_pager_engine *base, struct cp_ticket *ticket)
 {
     uint32_t state = ticket->state;
     ticket->state = 0;
+    if (!cp_fork_guard_same(&of(base)->fork_guard)) {
+        ticket->fix.data = NULL;
+        return forked(of(base), ticket->fix.page);
+    }
     if (state == TICKET_FIXED)
         return 0;
     cp_assert(state == TICKET_PENDING);

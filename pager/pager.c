@@ -760,9 +760,7 @@ int cp_pager_resize(struct cp_pager *pager, uint64_t budget_bytes)
     int code = cp_pager__check_process(pager);
     if (code != 0)
         return code;
-    atomic_fetch_add_explicit(&pager->hurrying, 1, memory_order_relaxed); /* mmap: flush_mutex */
     code = pager->engine->ops->resize(pager->engine, budget_bytes);
-    atomic_fetch_sub_explicit(&pager->hurrying, 1, memory_order_relaxed);
     if (code == 0)
         atomic_store_explicit(&pager->budget_bytes, budget_bytes, memory_order_relaxed);
     return code;

@@ -159,6 +159,29 @@ static void forked_child_is_refused(void **state)
     assert_ok(cp_pager_close(pager));
 }
 
+/* Its memory is not there: a ticket that the parent's page has come by must not name it. */
+static void forked_child_gets_no_page_by_ticket(void **state)
+{
+    (void)state;
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    uint64_t page = allocate_filled(pager, 1);
+    struct cp_ticket ticket, own;
+    assert_ok(cp_pager_begin(pager, &page, 1, CP_SHARED, &ticket));
+    pid_t child = fork();
+    if (child == 0) {
+        bool good = cp_pager_wait(pager, &ticket) == CP_EFORKED && ticket.fix.data == NULL &&
+                    cp_pager_begin(pager, &page, 1, CP_SHARED, &own) == CP_EFORKED &&
+                    cp_pager_prefetch(pager, &page, 1) == CP_EFORKED;
+        end_child(good);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    assert_int_equal(status, 0);
+    assert_ok(cp_pager_wait(pager, &ticket));
+    cp_pager_unfix(pager, &ticket.fix);
+    assert_ok(cp_pager_close(pager));
+}
+
 /* A thread that is not in the child may hold any lock: what only looks must not wait for it. */
 static void forked_child_looks_without_locks(void **state)
 {
@@ -612,6 +635,7 @@ int main(void)
         cmocka_unit_test(open_with_other_page_size_gives_einval),
         cmocka_unit_test(open_twice_gives_elocked_naming_the_holder),
         cmocka_unit_test(forked_child_is_refused),
+        cmocka_unit_test(forked_child_gets_no_page_by_ticket),
         cmocka_unit_test(forked_child_looks_without_locks),
         cmocka_unit_test(read_only_readers_share_and_writers_wait),
         cmocka_unit_test(pages_survive_reopening_at_every_page_size),
