@@ -534,8 +534,12 @@ static int scan(struct recovery *recovery, struct cp_wal *wal)
     return cp_pager__bad_checkpoint(pager->directory, code, pager->superblock.checkpoint_lsn);
 }
 
-/* What did not fit at once, part by part. The log has started by then, so another handle reads. */
-static int apply_in_parts(struct recovery *recovery)
+/*
+ * The log has started by now, so another handle reads: a new one for each part. A handle knows the
+ * segments as they were when it was opened, and the images of what the part before has evicted may
+ * have gone on into one that was a spare then.
+ */
+static int scan_again(struct recovery *recovery)
 {
     struct cp_pager *pager = recovery->pager;
     const struct cp_wal_options options = {
@@ -547,18 +551,26 @@ static int apply_in_parts(struct recovery *recovery)
     int code = cp_wal_open(pager->io, pager->wal_path, &options, &reader);
     if (code != 0)
         return code;
+    code = scan(recovery, reader);
+    cp_wal_close(reader);
+    return code;
+}
+
+/* What did not fit at once, part by part. */
+static int apply_in_parts(struct recovery *recovery)
+{
+    int code = 0;
     /* Of the memory, the records get what their pages leave. */
     const double share = (double)recovery->record_bytes / (double)total_cost(recovery);
-    uint64_t limit_bytes = cp_max_u64(pager->options.recovery_bytes, PART_MIN_BYTES);
+    uint64_t limit_bytes = cp_max_u64(recovery->pager->options.recovery_bytes, PART_MIN_BYTES);
     limit_bytes =
         cp_max_u64((uint64_t)(share * (double)limit_bytes), recovery->record_bytes / PARTS_MAX + 1);
     recovery->part = CP_PART_BEGIN;
     while (code == 0 && cp_parts__next(&recovery->parts, limit_bytes, &recovery->part)) {
-        code = scan(recovery, reader);
+        code = scan_again(recovery);
         if (code == 0)
             code = window_apply(recovery);
     }
-    cp_wal_close(reader);
     return code;
 }
 
