@@ -19,6 +19,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Beyond so many ranges a page is logged from its first change to its last. */
 #define RANGES_MAX 64u
@@ -140,6 +141,10 @@ static void drop_freed(struct cp_mtr *mtr)
         struct cp_mtr_page *entry = &mtr->pages[i];
         if (!entry->freed || entry->fix.data == NULL)
             continue;
+        /* Until the discard it may be written, waiting for the log only up to the frame's LSN: that
+         * of the bytes of before. */
+        if (entry->exclusive && !entry->fresh)
+            memcpy(entry->fix.data, entry->before, pager->payload_size);
         pager->engine->ops->unfix(pager->engine, &entry->fix);
         entry->fix.data = NULL;
         atomic_store_explicit(&entry->page, CP_NO_PAGE, memory_order_relaxed);
