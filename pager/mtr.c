@@ -464,6 +464,9 @@ int cp_mtr_savepoint(struct cp_mtr *mtr, uint32_t *out_savepoint)
 {
     const uint32_t count = atomic_load_explicit(&mtr->page_count, memory_order_relaxed);
     const uint32_t size_bytes = mtr->pager->payload_size;
+    int code = cp_pager__check_process(mtr->pager);
+    if (code != 0)
+        return code; /* the pages are not in a forked child's memory */
     if (mtr->savepoint_count == mtr->savepoint_capacity) {
         uint32_t capacity = mtr->savepoint_capacity == 0 ? 4 : mtr->savepoint_capacity * 2;
         struct cp_mtr_savepoint *grown =
@@ -513,6 +516,9 @@ static void undo_op(struct cp_mtr *mtr, const struct cp_mtr_op *op)
 
 int cp_mtr_rollback(struct cp_mtr *mtr, uint32_t savepoint)
 {
+    int code = cp_pager__check_process(mtr->pager);
+    if (code != 0)
+        return code;
     if (savepoint == 0 || savepoint > mtr->savepoint_count)
         return cp_error_set(-EINVAL, mtr->pager->data_path, CP_NO_PAGE, CP_NO_LSN,
                             "a rollback forgets the savepoints after its own",

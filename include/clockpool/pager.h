@@ -296,7 +296,8 @@ CP_API int cp_mtr_free(struct cp_mtr *mtr, uint64_t page) CP_MUST_CHECK;
 /*
  * Remember the state of now; cp_mtr_rollback takes back what was changed, allocated and freed
  * since, and forgets later savepoints. Pages fixed since stay fixed. Costs a copy of each page that
- * is fixed exclusively.
+ * is fixed exclusively. Errors: CP_EFORKED; a savepoint -ENOMEM; a rollback -EINVAL, when there is
+ * no such savepoint (any more).
  */
 CP_API int cp_mtr_savepoint(struct cp_mtr *mtr, uint32_t *out_savepoint) CP_MUST_CHECK;
 CP_API int cp_mtr_rollback(struct cp_mtr *mtr, uint32_t savepoint) CP_MUST_CHECK;

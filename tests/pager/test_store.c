@@ -144,17 +144,33 @@ static void forked_child_is_refused(void **state)
     (void)state;
     struct cp_pager *pager = create_store(new_store(), 0, 0);
     uint64_t page = allocate_filled(pager, 1);
+    struct cp_mtr *mtr;
+    uint32_t savepoint = 0;
+    void *data;
+    assert_ok(cp_mtr_begin(pager, &mtr));
+    assert_ok(cp_mtr_fix(mtr, page, CP_EXCLUSIVE, &data));
+    assert_ok(cp_mtr_savepoint(mtr, &savepoint));
+    fill_page(data, cp_pager_payload_size(pager), page, 2);
     pid_t child = fork();
     if (child == 0) {
         struct cp_fix fix;
+        uint64_t other;
         bool good = cp_pager_fix(pager, page, CP_SHARED, &fix) == CP_EFORKED &&
                     cp_pager_allocate(pager, &fix) == CP_EFORKED &&
-                    cp_pager_sync(pager) == CP_EFORKED && cp_pager_close(pager) == CP_EFORKED;
+                    cp_pager_sync(pager) == CP_EFORKED && cp_pager_close(pager) == CP_EFORKED &&
+                    cp_mtr_fix(mtr, page, CP_SHARED, &data) == CP_EFORKED &&
+                    cp_mtr_allocate(mtr, &other, &data) == CP_EFORKED &&
+                    cp_mtr_free(mtr, page) == CP_EFORKED &&
+                    cp_mtr_savepoint(mtr, &savepoint) == CP_EFORKED &&
+                    cp_mtr_rollback(mtr, savepoint) == CP_EFORKED &&
+                    cp_mtr_commit(mtr, CP_COMMIT_DURABLE, NULL) == CP_EFORKED;
         end_child(good);
     }
     int status;
     waitpid(child, &status, 0);
     assert_int_equal(status, 0);
+    assert_ok(cp_mtr_rollback(mtr, savepoint));
+    assert_ok(cp_mtr_commit(mtr, CP_COMMIT_DURABLE, NULL));
     assert_true(check_page(pager, page, 1));
     assert_ok(cp_pager_close(pager));
 }
