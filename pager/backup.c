@@ -50,7 +50,7 @@ struct backup {
     struct cp_io *io;                       /* borrowed, or ours: see cp_pager__borrow_io */
     char *destination, *parent, *temporary; /* owned */
     char *source_data, *data, *wal, *lock;  /* owned; the latter three below temporary */
-    int lock_fd;                            /* of the backup lock; -1: a read-only file system */
+    struct cp_store_lock held;              /* the backup lock; none on a read-only file system */
     struct cp_io_file *from, *to;           /* the two data files */
     unsigned char *chunk;                   /* owned; CHUNK_BYTES */
     struct cp_superblock superblock;        /* of step 2 */
@@ -101,7 +101,7 @@ static int take_lock(struct backup *backup)
     if (code != 0 && fd >= 0)
         close(fd);
     else
-        backup->lock_fd = fd;
+        backup->held.fd = fd;
     return code;
 }
 
@@ -466,8 +466,7 @@ static void release(struct backup *backup, struct cp_io *given)
     (void)cp_io_file_close(backup->to); /* synced, or of no use */
     if (backup->temporary != NULL)
         cp_pager__store_remove(backup->io, backup->temporary);
-    if (backup->lock_fd >= 0)
-        close(backup->lock_fd); /* which releases it */
+    cp_pager__lock_release(&backup->held);
     cp_pager__return_io(given, backup->io);
     free(backup->destination);
     free(backup->parent);
@@ -489,7 +488,7 @@ int cp_backup(const char *directory, const char *destination,
                             "copy a store");
     struct backup backup = {.source = directory,
                             .options = options != NULL ? options : &defaults,
-                            .lock_fd = -1,
+                            .held.fd = -1,
                             .stats.first_unverified = CP_NO_PAGE};
     int code = cp_pager__borrow_io(backup.options->io, &backup.io);
     if (code != 0)

@@ -4,6 +4,7 @@
 #include "internal.h"
 #include "support/child.h"
 
+#include <signal.h>
 #include <sys/wait.h>
 
 static int try_open(const struct cp_pager_options *options, const char *path)
@@ -223,6 +224,43 @@ static void forked_child_looks_without_locks(void **state)
     pthread_mutex_unlock(&pager->alloc_mutex);
     assert_int_equal(status, 0);
     assert_ok(cp_pager_close(pager));
+}
+
+static int fork_a_child_that_stays(void *ctx, const struct cp_backup_progress *progress)
+{
+    pid_t *child = ctx;
+    (void)progress;
+    if (*child != 0)
+        return 0;
+    *child = fork();
+    if (*child == 0)
+        alarm(60);      /* ends a child whose test has died */
+    while (*child == 0) /* ends: the test kills it */
+        pause();
+    return *child > 0 ? 0 : -errno;
+}
+
+/* A log is not trimmed while a backup seems to be taken. The child has all descriptors. */
+static void backup_is_over_though_a_child_lives_on(void **state)
+{
+    (void)state;
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    struct cp_store_info info;
+    pid_t child = 0;
+    const struct cp_backup_options options = {.progress = fork_a_child_that_stays, .ctx = &child};
+    allocate_filled(pager, 1);
+    assert_ok(cp_pager_close(pager));
+    int code = cp_backup(store_path(), in_directory("copy"), &options, NULL);
+    int looked = cp_pager_inspect(store_path(), NULL, &info);
+    if (child > 0) {
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
+    }
+    remove_tree(in_directory("copy"));
+    assert_ok(code);
+    assert_ok(looked);
+    assert_true(child > 0);
+    assert_false(info.copied);
 }
 
 static void read_only_readers_share_and_writers_wait(void **state)
@@ -653,6 +691,7 @@ int main(void)
         cmocka_unit_test(forked_child_is_refused),
         cmocka_unit_test(forked_child_gets_no_page_by_ticket),
         cmocka_unit_test(forked_child_looks_without_locks),
+        cmocka_unit_test(backup_is_over_though_a_child_lives_on),
         cmocka_unit_test(read_only_readers_share_and_writers_wait),
         cmocka_unit_test(pages_survive_reopening_at_every_page_size),
         cmocka_unit_test(abandon_drops_what_was_not_synced_and_says_unclean),
