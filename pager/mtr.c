@@ -316,16 +316,31 @@ void cp_mtr_abort(struct cp_mtr *mtr)
 /* ---- fixing -----------------------------------------------------------------------------------
  */
 
+static int freed_page(const struct cp_mtr *mtr, uint64_t page)
+{
+    return cp_error_set(CP_ENOPAGE, mtr->pager->data_path, page, CP_NO_LSN,
+                        "do not use a page after freeing it",
+                        "this mini-transaction has freed the page");
+}
+
+/* Freed without having been fixed: it has no entry. Nobody, so neither we, can be given its number
+ * again before the end. */
+static bool freed_unfixed(const struct cp_mtr *mtr, uint64_t page)
+{
+    for (uint32_t i = 0; i < mtr->op_count; i++) {
+        if (mtr->ops[i].kind == CP_MTR_FREE && mtr->ops[i].page == page)
+            return true;
+    }
+    return false;
+}
+
 static int found_page(const struct cp_mtr *mtr, const struct cp_mtr_page *entry,
                       enum cp_latch_mode mode, void **out_data)
 {
-    const char *path = mtr->pager->data_path;
     if (entry->freed)
-        return cp_error_set(CP_ENOPAGE, path, entry->fix.page, CP_NO_LSN,
-                            "do not use a page after freeing it",
-                            "this mini-transaction has freed the page");
+        return freed_page(mtr, entry->fix.page);
     if (mode == CP_EXCLUSIVE && !entry->exclusive)
-        return cp_error_set(-EINVAL, path, entry->fix.page, CP_NO_LSN,
+        return cp_error_set(-EINVAL, mtr->pager->data_path, entry->fix.page, CP_NO_LSN,
                             "fix it exclusively the first time: a latch cannot be upgraded without "
                             "letting go of it",
                             "this mini-transaction has the page fixed shared");
@@ -346,6 +361,8 @@ int cp_mtr_fix(struct cp_mtr *mtr, uint64_t page, enum cp_latch_mode mode, void 
     const struct cp_mtr_page *entry = find_page(mtr, page);
     if (entry != NULL)
         return found_page(mtr, entry, mode, out_data);
+    if (freed_unfixed(mtr, page))
+        return freed_page(mtr, page);
     code = check_size(mtr);
     if (code == 0)
         code = reserve_page(mtr);
@@ -442,7 +459,7 @@ int cp_mtr_free(struct cp_mtr *mtr, uint64_t page)
         return cp_pager__no_page(pager, page);
     struct cp_mtr_page *entry = find_page(mtr, page);
     if (entry != NULL && entry->freed)
-        return found_page(mtr, entry, CP_SHARED, NULL);
+        return freed_page(mtr, page);
     code = reserve_op(mtr);
     if (code != 0)
         return code;

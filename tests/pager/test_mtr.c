@@ -265,6 +265,46 @@ static void free_refuses_what_others_have_fixed(void **state)
     assert_ok(cp_pager_close(pager));
 }
 
+/* Whether it was fixed when it was freed makes no difference; a rollback gives it back. */
+static void freed_page_is_not_fixed_again(void **state)
+{
+    (void)state;
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    uint64_t page = allocate_filled(pager, 1), other = allocate_filled(pager, 1);
+    uint32_t savepoint;
+    void *data;
+    assert_ok(cp_pager_sync(pager));
+    struct cp_mtr *mtr = begin(pager);
+    assert_ok(cp_mtr_savepoint(mtr, &savepoint));
+    assert_ok(cp_mtr_free(mtr, page));
+    (void)allocate(mtr, 2);
+    for (int mode = CP_SHARED; mode <= CP_EXCLUSIVE; mode++) {
+        assert_code(cp_mtr_fix(mtr, page, (enum cp_latch_mode)mode, &data), CP_ENOPAGE);
+        assert_int_equal(cp_error_info()->page, page);
+        assert_non_null(strstr(cp_error_info()->what, "has freed the page"));
+    }
+    assert_code(cp_mtr_free(mtr, page), CP_ENOPAGE);
+    change(mtr, other, 3);
+    assert_ok(cp_mtr_rollback(mtr, savepoint));
+    change(mtr, page, 4);
+    assert_ok(cp_mtr_free(mtr, page));
+    assert_code(cp_mtr_fix(mtr, page, CP_SHARED, &data), CP_ENOPAGE);
+    assert_ok(cp_mtr_rollback(mtr, savepoint));
+    change(mtr, page, 5);
+    assert_ok(cp_mtr_commit(mtr, CP_COMMIT_DURABLE, NULL));
+    pager = crash(pager);
+    assert_true(check_page(pager, page, 5));
+    assert_true(check_page(pager, other, 1));
+    struct cp_mtr *freeing = begin(pager); /* the next owner may have it */
+    assert_ok(cp_mtr_free(freeing, page));
+    assert_ok(cp_mtr_commit(freeing, CP_COMMIT_DURABLE, NULL));
+    mtr = begin(pager);
+    assert_int_equal(allocate(mtr, 6), page);
+    assert_ok(cp_mtr_fix(mtr, page, CP_EXCLUSIVE, &data));
+    assert_ok(cp_mtr_commit(mtr, CP_COMMIT_DURABLE, NULL));
+    assert_ok(cp_pager_close(pager));
+}
+
 static void rollback_takes_back_what_came_after_the_savepoint(void **state)
 {
     (void)state;
@@ -420,6 +460,7 @@ int main(void)
         cmocka_unit_test(freed_page_is_reused_only_after_the_commit),
         cmocka_unit_test(allocate_never_waits_for_its_own_pages),
         cmocka_unit_test(free_refuses_what_others_have_fixed),
+        cmocka_unit_test(freed_page_is_not_fixed_again),
         cmocka_unit_test(rollback_takes_back_what_came_after_the_savepoint),
         cmocka_unit_test(upgrade_of_a_shared_fix_is_refused),
         cmocka_unit_test(larger_than_the_pool_is_refused_and_changes_nothing),
