@@ -432,7 +432,10 @@ int cp_mtr_allocate(struct cp_mtr *mtr, uint64_t *out_page, void **out_data)
     return 0;
 }
 
-/* A page that somebody else may hold, or nobody. */
+/*
+ * A page that somebody else may hold, or nobody. own: it is fixed here, shared maybe. Whether it
+ * has other readers then cannot be told: those of a biased page do not stand in its word.
+ */
 static int doom(struct cp_mtr *mtr, uint64_t page, bool own)
 {
     struct cp_pager *pager = mtr->pager;

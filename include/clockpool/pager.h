@@ -290,7 +290,9 @@ CP_API int cp_mtr_allocate(struct cp_mtr *mtr, uint64_t *out_page, void **out_da
 
 /*
  * Free a page at the commit; nobody can allocate it before. CP_ENOPAGE when it is not allocated,
- * CP_EPINNED when somebody else has it fixed.
+ * CP_EPINNED when somebody has it fixed and this mini-transaction has not. Where it has the page
+ * fixed shared, others may have that too: they are not looked for, and go on reading what the page
+ * contained. To be alone with it, fix it exclusively first.
  */
 CP_API int cp_mtr_free(struct cp_mtr *mtr, uint64_t page) CP_MUST_CHECK;
 

@@ -265,6 +265,35 @@ static void free_refuses_what_others_have_fixed(void **state)
     assert_ok(cp_pager_close(pager));
 }
 
+/* Others who read a page beside the mini-transaction that frees it are not in its way, and keep
+ * what they read. */
+static void free_of_a_page_fixed_shared_leaves_its_readers_alone(void **state)
+{
+    (void)state;
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    uint64_t page = allocate_filled(pager, 1), last = allocate_filled(pager, 2);
+    struct cp_fix fix;
+    void *data;
+    assert_ok(cp_pager_fix(pager, page, CP_SHARED, &fix));
+    struct cp_mtr *mtr = begin(pager);
+    assert_ok(cp_mtr_fix(mtr, page, CP_SHARED, &data));
+    assert_ok(cp_mtr_free(mtr, page));
+    assert_ok(cp_mtr_commit(mtr, CP_COMMIT_DURABLE, NULL));
+    assert_int_equal(cp_pager_is_allocated(pager, page), 0);
+    mtr = begin(pager);
+    assert_true(allocate(mtr, 3) > last); /* not a page that somebody has fixed */
+    assert_ok(cp_mtr_commit(mtr, CP_COMMIT_DURABLE, NULL));
+    assert_true(page_is(fix.data, 4064, page, 1));
+    cp_pager_unfix(pager, &fix);
+    mtr = begin(pager);
+    assert_int_equal(allocate(mtr, 4), page);
+    assert_ok(cp_mtr_commit(mtr, CP_COMMIT_DURABLE, NULL));
+    pager = crash(pager);
+    assert_true(check_page(pager, page, 4));
+    assert_int_equal(cp_pager_check(pager, NULL, NULL, NULL), 0);
+    assert_ok(cp_pager_close(pager));
+}
+
 /* Whether it was fixed when it was freed makes no difference; a rollback gives it back. */
 static void freed_page_is_not_fixed_again(void **state)
 {
@@ -460,6 +489,7 @@ int main(void)
         cmocka_unit_test(freed_page_is_reused_only_after_the_commit),
         cmocka_unit_test(allocate_never_waits_for_its_own_pages),
         cmocka_unit_test(free_refuses_what_others_have_fixed),
+        cmocka_unit_test(free_of_a_page_fixed_shared_leaves_its_readers_alone),
         cmocka_unit_test(freed_page_is_not_fixed_again),
         cmocka_unit_test(rollback_takes_back_what_came_after_the_savepoint),
         cmocka_unit_test(upgrade_of_a_shared_fix_is_refused),
