@@ -263,7 +263,7 @@ static void reset(struct cp_mtr *mtr)
     if (count > 0)
         memset(mtr->index, 0, ((size_t)mtr->index_mask + 1) * sizeof *mtr->index);
     atomic_store_explicit(&mtr->page_count, 0, memory_order_relaxed);
-    mtr->op_count = mtr->savepoint_count = mtr->record_count = 0;
+    mtr->op_count = mtr->unfixed_frees = mtr->savepoint_count = mtr->record_count = 0;
     scratch_reset(mtr);
 }
 
@@ -327,6 +327,8 @@ static int freed_page(const struct cp_mtr *mtr, uint64_t page)
  * again before the end. */
 static bool freed_unfixed(const struct cp_mtr *mtr, uint64_t page)
 {
+    if (mtr->unfixed_frees == 0)
+        return false;
     for (uint32_t i = 0; i < mtr->op_count; i++) {
         if (mtr->ops[i].kind == CP_MTR_FREE && mtr->ops[i].page == page)
             return true;
@@ -474,6 +476,8 @@ int cp_mtr_free(struct cp_mtr *mtr, uint64_t page)
     mtr->ops[mtr->op_count++] = (struct cp_mtr_op){page, own ? CP_MTR_FREE_OWN : CP_MTR_FREE};
     if (entry != NULL)
         entry->freed = true;
+    else
+        mtr->unfixed_frees++;
     return 0;
 }
 
@@ -527,6 +531,8 @@ static void undo_op(struct cp_mtr *mtr, const struct cp_mtr_op *op)
     }
     if (entry != NULL)
         entry->freed = false;
+    else if (op->kind == CP_MTR_FREE)
+        mtr->unfixed_frees--;
     if (op->kind == CP_MTR_FREE) {
         pthread_mutex_lock(&pager->alloc_mutex);
         cp_pager__map_spare(pager, op->page, 1);

@@ -56,6 +56,7 @@ struct cp_mtr {
     uint32_t index_mask;
     struct cp_mtr_op *ops;
     uint32_t op_count, op_capacity;
+    uint32_t unfixed_frees; /* ops that free a page without an entry */
     struct cp_mtr_savepoint *savepoints;
     uint32_t savepoint_count, savepoint_capacity;
     struct cp_mtr_chunk *chunks; /* before-images and savepoints; freed at the end but for one */
