@@ -549,8 +549,8 @@ struct cp_load_run {
     uint32_t ring;
 };
 void cp_load__run_init(struct cp_load_run *run, struct cp_bufpool_file *file);
-/* Enter the group of page; where that takes waiting, the run is submitted before. */
-int cp_load__run_enter(struct cp_load_run *run, uint64_t page);
+/* Enter the group of page, as cp_table__enter; before a wait the run is submitted. */
+int cp_load__run_enter(struct cp_load_run *run, uint64_t page, bool may_wait);
 /* Make room for page, putting the run in line when page does not continue it. False: no transfer.
  */
 bool cp_load__run_reserve(struct cp_load_run *run, uint64_t page);

@@ -161,11 +161,11 @@ static struct cp_transfer *read_transfer(struct cp_bufpool *pool)
     return transfer;
 }
 
-int cp_load__run_enter(struct cp_load_run *run, uint64_t page)
+int cp_load__run_enter(struct cp_load_run *run, uint64_t page, bool may_wait)
 {
     int status = cp_table__enter(run->file, page, false);
 
-    if (status != -EAGAIN)
+    if (status != -EAGAIN || !may_wait)
         return status;
     cp_load__run_submit(run);
     return cp_table__enter(run->file, page, true);

@@ -277,9 +277,9 @@ static bool read_piece(struct cp_scan *scan, struct cp_load_run *run, uint32_t c
         scan->ahead = last + 1;
         return true;
     }
-    if (cp_load__run_enter(run, first) != 0)
+    if (cp_load__run_enter(run, first, true) != 0)
         return false;
-    if (cp_load__run_enter(run, last) != 0)
+    if (cp_load__run_enter(run, last, true) != 0)
         goto leave_first;
     if (cp_load__run_reserve(run, first)) {
         uint32_t found = find_frames(scan, absent, frames);

@@ -7,7 +7,8 @@
  *     begin ---> FIXED      the latch is the ticket's               wait, cancel -> DONE
  *           ---> LOADING    its read is in line or in flight
  *                   complete_read ---> FIXED, or RETRY after any error
- *           ---> RETRY      held by somebody else, or no transfer: fix it singly in wait
+ *           ---> RETRY      held by somebody else, no transfer, or (in poll) no memory: fix it
+ * singly in wait
  *           ---> FAILED     no frame: wait returns status           wait, cancel -> DONE
  *
  * Only complete_read changes a ticket from another thread, only away from LOADING, and does not
@@ -69,7 +70,7 @@ static int start_load(struct cp_load_run *run, uint64_t page, struct cp_ticket *
     struct cp_bufpool *pool = run->file->pool;
     struct cp_frame *frame = NULL;
 
-    int status = cp_load__run_enter(run, page);
+    int status = cp_load__run_enter(run, page, may_wait);
     if (status != 0)
         return status;
     status = find_frame(run, page, ticket == NULL, may_wait, &frame);
@@ -93,7 +94,7 @@ static int start_load(struct cp_load_run *run, uint64_t page, struct cp_ticket *
 
 /*
  * Begin one ticket. *no_frame: in and out, the error of a search for a frame that failed; after one
- * that took CP_BUFPOOL_WAIT_LIMIT_MS nobody waits for the next. NULL: wait for no frame at all.
+ * that took CP_BUFPOOL_WAIT_LIMIT_MS nobody waits for the next. NULL: wait for no memory at all.
  */
 static void begin_one(struct cp_load_run *run, uint64_t page, enum cp_latch_mode mode,
                       struct cp_ticket *ticket, int *no_frame)
@@ -327,7 +328,7 @@ int cp_bufpool_prefetch(struct cp_bufpool_file *file, const uint64_t *pages, uin
         if (start_load(&run, pages[i], NULL, false) == 0)
             started++;
         else if (cp_word_load(&file->map.words[pages[i]]) == 0)
-            break; /* no frame without waiting */
+            break; /* no frame, or no memory for the table, without waiting */
     }
     cp_load__run_submit(&run);
     return started;
