@@ -90,6 +90,11 @@ static int check_budget(const struct cp_bufpool *pool)
     if (atomic_load_explicit(&pool->budget.by_purpose[CP_FOR_FRAMES], memory_order_relaxed) !=
         pool->extent_count * pool->extent_bytes)
         return broken(NULL, CP_NO_PAGE, "frames and extents disagree");
+    uint32_t end = pool->extent_limit;
+    while (end > 0 && pool->extents_committed[end - 1] == 0)
+        end--;
+    if (end != atomic_load_explicit(&pool->extent_end, memory_order_relaxed))
+        return broken(NULL, CP_NO_PAGE, "the end of the extents is not where the last one ends");
     return 0;
 }
 

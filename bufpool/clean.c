@@ -62,6 +62,7 @@ static bool few_clean(struct cp_bufpool *pool)
 static void look_at(struct cp_bufpool *pool, uint32_t unit, bool used_too, struct batch *batch)
 {
     uint32_t index = pool->slots[unit].frame;
+    CP_HOOK("clean_look", NULL, unit);
     if (index == 0)
         return;
     struct cp_frame *frame = &pool->frames[index - 1];
@@ -77,14 +78,18 @@ static void look_at(struct cp_bufpool *pool, uint32_t unit, bool used_too, struc
         batch->frames[batch->count++] = frame;
 }
 
-/* Go round the frames, over at most max_slots, until the batch is full. */
+/* Go round the frames, over at most max_slots and once, until the batch is full. */
 static void gather(struct cp_bufpool *pool, uint32_t max_slots, bool used_too, struct batch *batch)
 {
-    for (uint32_t looked = 0; looked < max_slots && batch->count < pool->write_batch_pages;) {
+    /* Slots beyond this hold nothing: the largest budget may be a thousand times what there is. */
+    const uint32_t end = cp_bufpool__unit_end(pool);
+    const uint32_t slots = max_slots < end ? max_slots : end;
+
+    for (uint32_t looked = 0; looked < slots && batch->count < pool->write_batch_pages;) {
         pthread_mutex_lock(&pool->clock_lock);
         for (uint32_t i = 0; i < SLOTS_AT_ONCE && batch->count < pool->write_batch_pages; i++) {
-            uint32_t unit = pool->clean_hand;
-            pool->clean_hand = unit + 1 == pool->unit_limit ? 0 : unit + 1;
+            uint32_t unit = pool->clean_hand < end ? pool->clean_hand : 0;
+            pool->clean_hand = unit + 1;
             look_at(pool, unit, used_too, batch);
             looked++;
         }
@@ -104,7 +109,7 @@ int cp_bufpool_clean(struct cp_bufpool *pool)
     if (few_clean(pool)) {
         gather(pool, UNUSED_SLOTS, false, &batch);
         if (batch.count < pool->write_batch_pages / WORTH_SHARE)
-            gather(pool, pool->unit_limit, true, &batch);
+            gather(pool, UINT32_MAX, true, &batch);
     }
     if (batch.count > 0) {
         status = cp_writeback__start(pool, batch.frames, batch.count, CP_GATE_SKIP, &wait);

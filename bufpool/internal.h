@@ -267,6 +267,7 @@ struct cp_bufpool {
     pthread_mutex_t memory_lock; /* guards: extents_committed, what is registered, resizes */
     uint8_t *extents_committed;  /* one byte an extent */
     uint32_t extent_count;       /* committed */
+    _Atomic uint32_t extent_end; /* none is committed from here on; read without the lock too */
     uint8_t *pieces_registered; /* one byte a piece of piece_extents extents; NULL: none shall be */
     uint32_t piece_extents;
     bool registering_refused;
@@ -335,6 +336,13 @@ static inline uint32_t cp_bufpool__unit_of(const struct cp_bufpool *pool, uint64
 static inline unsigned char *cp_bufpool__unit_data(const struct cp_bufpool *pool, uint32_t unit)
 {
     return pool->base + ((uint64_t)unit << CP_UNIT_SHIFT);
+}
+
+/* No frame begins at this unit or after it, for a moment: for who goes round them. */
+static inline uint32_t cp_bufpool__unit_end(const struct cp_bufpool *pool)
+{
+    return atomic_load_explicit(&pool->extent_end, memory_order_relaxed) *
+           (uint32_t)(pool->extent_bytes >> CP_UNIT_SHIFT);
 }
 
 static inline uint64_t cp_frame__bytes(const struct cp_frame *frame)

@@ -10,7 +10,9 @@
  * decommitted.
  *
  * Invariants
- *  1. extents_committed[e] is 1 exactly while extent e is paid for, committed, and in the buddy.
+ *  1. extents_committed[e] is 1 exactly while extent e is paid for, committed, and in the buddy;
+ *     the highest of them is extent_end - 1. What goes over all extents or units ends there: the
+ *     largest budget may be a thousand times what is in use.
  *  2. slots[u].frame names a descriptor exactly while the block at unit u is allocated as a frame;
  *     the clock holds slot u only then, from the page's claim, or shortly before, until it is
  *     evicted or dropped.
@@ -147,6 +149,18 @@ static void resize_clock(struct cp_bufpool *pool)
     pthread_mutex_unlock(&pool->clock_lock);
 }
 
+/* After a change of extents_committed[extent]. Under memory_lock. */
+static void move_end(struct cp_bufpool *pool, uint32_t extent)
+{
+    uint32_t end = atomic_load_explicit(&pool->extent_end, memory_order_relaxed);
+
+    if (extent >= end)
+        end = extent + 1;
+    while (end > 0 && pool->extents_committed[end - 1] == 0)
+        end--;
+    atomic_store_explicit(&pool->extent_end, end, memory_order_relaxed);
+}
+
 /* Commit one more extent, if the budget has room for it. */
 static bool grow(struct cp_bufpool *pool)
 {
@@ -175,6 +189,7 @@ static bool grow(struct cp_bufpool *pool)
                               memory_order_relaxed);
     pool->extents_committed[extent] = 1;
     pool->extent_count++;
+    move_end(pool, extent);
     cp_register__extent(pool, extent);
     resize_clock(pool);
     CP_PROBE1(extent_commit, extent);
@@ -397,6 +412,7 @@ static int release_extent(struct cp_bufpool *pool, uint32_t extent)
     CP_PROBE1(extent_release, extent);
     pool->extents_committed[extent] = 0;
     pool->extent_count--;
+    move_end(pool, extent);
     cp_budget__give(&pool->budget, CP_FOR_DESCRIPTORS, pool->extent_cost_bytes - bytes);
     cp_budget__give(&pool->budget, CP_FOR_FRAMES, bytes);
     resize_clock(pool);
@@ -439,7 +455,9 @@ static int reclaim_any(struct cp_bufpool *pool)
     /* First without patience, so that one pinned page costs no waiting; then a few with. */
     for (uint32_t patience = 0; patience < 2; patience++) {
         uint32_t tries = patience == 0 ? UINT32_MAX : PATIENT_EXTENTS;
-        for (uint32_t i = pool->extent_limit; i-- > 0 && tries > 0;) {
+        uint32_t i = atomic_load_explicit(&pool->extent_end, memory_order_relaxed);
+        while (i-- > 0 && tries > 0) {
+            CP_HOOK("reclaim_look", NULL, i);
             pthread_mutex_lock(&pool->memory_lock);
             bool committed = pool->extents_committed[i] != 0;
             pthread_mutex_unlock(&pool->memory_lock);
@@ -481,12 +499,8 @@ static int reclaim_something(struct cp_bufpool *pool)
  */
 static void release_policy(struct cp_bufpool *pool)
 {
-    uint32_t end = pool->extent_limit;
-
     pthread_mutex_lock(&pool->memory_lock); /* so that no extent comes back meanwhile */
-    while (end > 0 && pool->extents_committed[end - 1] == 0)
-        end--;
-    cp_clock__release(&pool->clock, end * (uint32_t)(pool->extent_bytes >> CP_UNIT_SHIFT));
+    cp_clock__release(&pool->clock, cp_bufpool__unit_end(pool));
     pthread_mutex_unlock(&pool->memory_lock);
 }
 

@@ -16,11 +16,12 @@ static void count_call(void *ctx)
     s->asked++;
 }
 
-static void open_setting(struct setting *s, bool with_cleaner)
+static void open_setting_of(struct setting *s, bool with_cleaner, uint64_t max_budget_bytes)
 {
     memset(s, 0, sizeof *s);
     const struct cp_lsn_gate gate = {&s->log, fake_durable, fake_make_durable};
-    struct cp_bufpool_options options = {.budget_bytes = 4 * MIB};
+    struct cp_bufpool_options options = {.budget_bytes = 4 * MIB,
+                                         .max_budget_bytes = max_budget_bytes};
     if (with_cleaner) {
         options.short_of_clean = count_call;
         options.short_of_clean_ctx = s;
@@ -32,6 +33,11 @@ static void open_setting(struct setting *s, bool with_cleaner)
     cp_io_file_info(s->w.io_file[0], &info);
     s->log.fd = info.fd;
     fault_io_on_write(s->w.faults, fake_log_see_write, &s->log);
+}
+
+static void open_setting(struct setting *s, bool with_cleaner)
+{
+    open_setting_of(s, with_cleaner, 0);
 }
 
 static void close_setting(struct setting *s)
@@ -174,6 +180,67 @@ static void clean_in_time_spares_misses_the_waiting(void **state)
     }
 }
 
+/* ---- a pool that may grow far beyond what it is -------------------------------------------------
+ */
+
+#define MAX_BUDGET_BYTES (512 * MIB)
+
+static struct {
+    const char *point;
+    uint64_t count;
+} looks;
+
+static void count_looks(const char *point, struct cp_bufpool_file *file, uint64_t page)
+{
+    (void)file;
+    (void)page;
+    looks.count += strcmp(point, looks.point) == 0;
+}
+
+static uint64_t committed_units(const struct setting *s)
+{
+    return s->w.pool->extent_count * (s->w.pool->extent_bytes / 4096);
+}
+
+static void clean_looks_at_what_is_there_and_not_at_what_may_come(void **state)
+{
+    (void)state;
+    struct setting s;
+    int count;
+    open_setting_of(&s, true, MAX_BUDGET_BYTES);
+    (void)fill_with_dirty(&s);
+    s.w.pool->clean_hand = s.w.pool->unit_limit - 1; /* there was more once */
+    looks.point = "clean_look";
+    cp_bufpool__hook = count_looks;
+    do {
+        looks.count = 0;
+        count = clean_step(&s); /* two rounds, and again when the log was asked for */
+        assert_true(looks.count <= 4 * committed_units(&s));
+    } while (count > 0);
+    assert_int_equal(count, 0);
+    cp_bufpool__hook = NULL;
+    assert_true(s.w.pool->clean_hand <= committed_units(&s));
+    close_setting(&s);
+}
+
+static void reclaim_looks_at_what_is_there_and_not_at_what_may_come(void **state)
+{
+    (void)state;
+    struct setting s;
+    open_setting_of(&s, true, MAX_BUDGET_BYTES);
+    (void)fill_with_dirty(&s);
+    const uint64_t extents = s.w.pool->extent_count;
+    looks.point = "reclaim_look";
+    looks.count = 0;
+    cp_bufpool__hook = count_looks;
+    assert_int_equal(cp_bufpool_resize(s.w.pool, 3 * MIB), 0);
+    cp_bufpool__hook = NULL;
+    assert_true(s.w.pool->extent_count < extents);
+    /* the highest there is can be had: one look for each that goes */
+    assert_int_equal(looks.count, extents - s.w.pool->extent_count);
+    close_setting(&s);
+}
+
 /* Nobody offered: misses start writes, of what the log is durable for, and wait for none. */
 static void clean_without_a_cleaner_is_begun_by_misses(void **state)
 {
@@ -311,6 +378,8 @@ int main(void)
         cmocka_unit_test(clean_takes_what_is_not_in_use_first),
         cmocka_unit_test(clean_is_asked_for_once_until_it_is_done),
         cmocka_unit_test(clean_in_time_spares_misses_the_waiting),
+        cmocka_unit_test(clean_looks_at_what_is_there_and_not_at_what_may_come),
+        cmocka_unit_test(reclaim_looks_at_what_is_there_and_not_at_what_may_come),
         cmocka_unit_test(clean_without_a_cleaner_is_begun_by_misses),
         cmocka_unit_test(clean_that_cannot_write_says_so_and_loses_nothing),
         cmocka_unit_test(flush_paced_rests_between_batches_and_holds_nothing),
