@@ -96,18 +96,24 @@ void cp_pager__background_tend(struct cp_pager *pager)
 {
     struct cp_background_state *state = &pager->background;
     uint64_t now_ns = cp_now_ns();
-    if (now_ns - state->tended_ns >= (uint64_t)pager->options.relaxed_ms * 1000000u) {
+    const bool due = now_ns - state->tended_ns >= (uint64_t)pager->options.relaxed_ms * 1000000u;
+    if (due) {
         state->tended_ns = now_ns;
         if (cp_wal_end(pager->wal) > cp_wal_durable(pager->wal))
             (void)!cp_pager__log_flush(pager, cp_wal_end(pager->wal));
         (void)!cp_wal_prepare(pager->wal, pager->options.log_limit_bytes);
     }
     pthread_mutex_lock(&state->mutex);
-    bool wanted = state->clean_wanted;
+    const bool wanted = state->clean_wanted;
     state->clean_wanted = false;
     pthread_mutex_unlock(&state->mutex);
-    if (wanted)
-        (void)clean(pager);
+    /* Nobody asks again before the cleaner has found nothing to do: what is left is wanted still,
+     * and after an error, when there may have been no such end, it is tried when that is due. */
+    if ((wanted || due) && clean(pager) > 0) {
+        pthread_mutex_lock(&state->mutex);
+        state->clean_wanted = true;
+        pthread_mutex_unlock(&state->mutex);
+    }
 }
 
 bool cp_pager__background_rest(struct cp_pager *pager, uint64_t wait_ms)
