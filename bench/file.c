@@ -95,6 +95,44 @@ int bench_file_check_option(const char *command, const char *option, const char 
     return 2;
 }
 
+/* The folder of a file that is not there yet, and its name in it. False: there is no such folder.
+ */
+static bool find_folder(const char *path, struct stat *out_folder, const char **out_name)
+{
+    char folder[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    *out_name = slash != NULL ? slash + 1 : path;
+    const int length = slash != NULL ? (int)(slash + 1 - path) : 0;
+    if (snprintf(folder, sizeof folder, "%.*s", length, path) >= PATH_MAX)
+        return false;
+    return stat(length > 0 ? folder : ".", out_folder) == 0;
+}
+
+/* Would both be one file, whatever they are called? */
+static bool is_same_file(const char *a, const char *b)
+{
+    struct stat left, right;
+    const char *left_name, *right_name;
+    const bool left_there = stat(a, &left) == 0, right_there = stat(b, &right) == 0;
+    if (left_there != right_there)
+        return false;
+    if (left_there)
+        return S_ISREG(left.st_mode) && left.st_dev == right.st_dev && left.st_ino == right.st_ino;
+    return find_folder(a, &left, &left_name) && find_folder(b, &right, &right_name) &&
+           left.st_dev == right.st_dev && left.st_ino == right.st_ino &&
+           strcmp(left_name, right_name) == 0;
+}
+
+int bench_file_check_other(const char *command, const char *option, const char *path,
+                           const char *other, const char *other_is)
+{
+    if (path == NULL || other == NULL || strcmp(path, "-") == 0 || !is_same_file(path, other))
+        return 0;
+    fprintf(stderr, "clockpool-bench %s: option %s: %s is %s, too, and would be overwritten\n",
+            command, option, path, other_is);
+    return 2;
+}
+
 int bench_file_write(const char *path, const void *bytes, size_t size_bytes, const char *what,
                      struct bench_error *error)
 {

@@ -26,4 +26,12 @@ int bench_file_check(const char *path, struct bench_error *error);
  * the exit status 2 after a message. */
 int bench_file_check_option(const char *command, const char *option, const char *path);
 
+/*
+ * Before the work: is path, which the option names to be written, another file than other? What
+ * both name would be lost. NULL, "-" and what is no regular file (/dev/null, a pipe) are never the
+ * same. other_is: as the message calls it. 0, or the exit status 2 after a message.
+ */
+int bench_file_check_other(const char *command, const char *option, const char *path,
+                           const char *other, const char *other_is);
+
 #endif

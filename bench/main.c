@@ -47,7 +47,9 @@ static int run_main(int argc, char **argv, int full_argc, char **full_argv)
     if (code != 0)
         return code == 1 ? 0 : code;
     if (bench_file_check_option("run", "--json", plan.json_path) != 0 ||
-        bench_file_check_option("run", "--html", plan.html_path) != 0)
+        bench_file_check_option("run", "--html", plan.html_path) != 0 ||
+        bench_file_check_other("run", "--html", plan.html_path, plan.json_path,
+                               "the file of --json") != 0)
         return 2;
     return bench_run(&plan, full_argc, full_argv);
 }

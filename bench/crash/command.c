@@ -450,7 +450,9 @@ int bench_crash_main(int argc, char **argv)
     int code = parse(&command, argc, argv);
     if (code != 0)
         return code == 1 ? 0 : code;
-    if (bench_file_check_option("crash", "--json", command.json) != 0)
+    if (bench_file_check_option("crash", "--json", command.json) != 0 ||
+        bench_file_check_other("crash", "--json", command.json, command.trace,
+                               "the trace to be read") != 0)
         return 2;
     if (command.reproduce != NULL) { /* makes the directory when there is an image for it */
         code = command.search.keep != NULL ? check_keep(command.search.keep) : 0;

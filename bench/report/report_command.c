@@ -2,6 +2,7 @@
 /* `clockpool-bench report`: files of results in, a page out. */
 #include "commands.h"
 
+#include "file.h"
 #include "page.h"
 
 #include <getopt.h>
@@ -84,5 +85,9 @@ int bench_report_main(int argc, char **argv)
                 FILES_MAX);
         return 2;
     }
+    for (unsigned i = 0; i < count; i++)
+        if (bench_file_check_other("report", "--output", output, argv[(unsigned)optind + i],
+                                   "a file of results to be read") != 0)
+            return 2;
     return write_report(output, argv + optind, count);
 }

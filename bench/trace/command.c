@@ -317,6 +317,10 @@ int bench_trace_main(int argc, char **argv)
     }
     if (bench_file_check_option("trace", "--json", plan.json) != 0)
         return 2;
+    for (unsigned i = 0; i < plan.name_count; i++)
+        if (bench_file_check_other("trace", "--json", plan.json, plan.names[i],
+                                   "a sequence to be read") != 0)
+            return 2;
     struct trace_result *results = calloc(plan.name_count, sizeof *results);
     struct trace_report report = {
         .results = results, .result_count = plan.name_count, .seed = plan.seed};
