@@ -15,6 +15,16 @@ void bench_histogram_merge(struct bench_histogram *histogram, const struct bench
         histogram->max = max;
 }
 
+void bench_histogram_add_many(struct bench_histogram *histogram, uint64_t value, uint64_t count)
+{
+    uint32_t *bucket = &histogram->buckets[bench_histogram_bucket(value)];
+    const uint32_t added = (uint32_t)cp_min_u64(count, UINT32_MAX - *bucket);
+    *bucket += added;
+    histogram->count += added;
+    if (added > 0 && value > histogram->max)
+        histogram->max = value;
+}
+
 /* The largest value that falls into a bucket. */
 static uint64_t bucket_top(unsigned bucket)
 {

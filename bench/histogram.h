@@ -42,6 +42,9 @@ static inline void bench_histogram_add(struct bench_histogram *histogram, uint64
         __atomic_store_n(&histogram->max, value, __ATOMIC_RELAXED);
 }
 
+/* Add value so many times, while nobody merges. */
+void bench_histogram_add_many(struct bench_histogram *histogram, uint64_t value, uint64_t count);
+
 /* Add all of from, which may be written to meanwhile, to histogram. */
 void bench_histogram_merge(struct bench_histogram *histogram, const struct bench_histogram *from);
 

@@ -25,6 +25,14 @@ uint64_t bench_arrivals_due(uint64_t rate, uint64_t elapsed_ns)
     return (uint64_t)((wide)rate * elapsed_ns / SECOND_NS);
 }
 
+uint64_t bench_turns_due(const struct bench_schedule *schedule, uint64_t elapsed_ns)
+{
+    const uint64_t all = bench_arrivals_due(schedule->rate, elapsed_ns);
+    return all > schedule->index
+               ? (all - schedule->index + schedule->threads - 1) / schedule->threads
+               : 0;
+}
+
 bool bench_rate_reached(uint64_t due, uint64_t done, unsigned threads)
 {
     return done + threads + due / LATE_SHARE >= due;

@@ -26,6 +26,9 @@ struct bench_schedule {
 /* When the thread's turn-th arrival (from 0) is due. */
 uint64_t bench_schedule_ns(const struct bench_schedule *schedule, uint64_t turn);
 
+/* How many of the thread's arrivals are due in the first elapsed_ns. */
+uint64_t bench_turns_due(const struct bench_schedule *schedule, uint64_t elapsed_ns);
+
 /* How many arrivals of all threads are due in the first elapsed_ns. */
 uint64_t bench_arrivals_due(uint64_t rate, uint64_t elapsed_ns);
 

@@ -27,6 +27,7 @@
 
 #define REPORT_PERIOD_NS     (BENCH_SYNC_MS * UINT64_C(1000000))
 #define SCAN_SAMPLE_RESIDENT 64u /* of resident pages scanned, one in so many is timed */
+#define WAITING_STEPS        65536u
 #define GATE_WAIT            0u
 #define GATE_GO              1u
 #define GATE_LEAVE           2u
@@ -41,6 +42,7 @@ struct run {
     uint64_t end_ns;   /* when the workers were told to stop */
     struct bench_error sync_error;
     bool sync_failed;
+    struct bench_sampler sampler; /* main's */
 };
 
 struct worker {
@@ -56,6 +58,7 @@ struct worker {
     _Atomic uint64_t op_count;            /* one writer */
     uint64_t uncounted;                   /* fetched as well, but not in the time of the rate */
     uint64_t busy_ns;                     /* what the rate is counted over */
+    uint64_t turn;                        /* open loop: of its arrivals, so many were begun */
     uint64_t page_time_ns;                /* scan: when the last page came */
     struct bench_histogram histogram;     /* one writer */
     struct bench_op ops[BENCH_DEPTH_MAX]; /* a round or a batch; with slots: the ops to come */
@@ -234,8 +237,8 @@ static int run_arrivals(struct worker *worker)
     const struct bench_schedule schedule = {worker->run->begin_ns, cell->rate, cell->threads,
                                             worker->index};
     bench_wait_punctually();
-    for (uint64_t turn = 0;; turn++) { /* ends: waiting tells when to stop */
-        const uint64_t due_ns = bench_schedule_ns(&schedule, turn);
+    for (;; worker->turn++) { /* ends: waiting tells when to stop */
+        const uint64_t due_ns = bench_schedule_ns(&schedule, worker->turn);
         make_ops(worker, worker->ops, 1);
         if (!bench_wait_until(due_ns, &worker->run->stop))
             return 0;
@@ -244,7 +247,31 @@ static int run_arrivals(struct worker *worker)
         record(worker, cp_now_ns() - due_ns);
         if (!check_ops(worker, worker->ops, 1))
             return 0;
-        count_ops(worker, 1);
+        if (stopping(worker)) /* done, but not in the time of the rate */
+            worker->uncounted++;
+        else
+            count_ops(worker, 1);
+    }
+}
+
+/*
+ * After the end: what was due and not begun is there with the time that it had waited by then. It
+ * would have taken longer; left out, the slowest would be, and no others.
+ */
+static void record_waiting(const struct run *run, struct worker *worker)
+{
+    const struct bench_cell *cell = &run->input->cell;
+    const struct bench_schedule schedule = {run->begin_ns, cell->rate, cell->threads,
+                                            worker->index};
+    const uint64_t end = bench_turns_due(&schedule, run->end_ns - run->begin_ns);
+    /* At a rate far out of reach there are millions: several at once then. */
+    const uint64_t left = end > worker->turn ? end - worker->turn : 0;
+    const uint64_t step = left / WAITING_STEPS + 1;
+    for (uint64_t turn = worker->turn; turn < end; turn += step) {
+        const uint64_t due_ns = bench_schedule_ns(&schedule, turn);
+        if (due_ns < run->end_ns)
+            bench_histogram_add_many(&worker->histogram, run->end_ns - due_ns,
+                                     cp_min_u64(step, end - turn));
     }
 }
 
@@ -550,22 +577,22 @@ static void supervise(struct run *run, struct worker *const *workers,
                       struct bench_cell_result *result)
 {
     const struct bench_cell_input *input = run->input;
-    struct bench_sampler sampler;
+    struct bench_sampler *sampler = &run->sampler;
     struct bench_sample sample;
     take_sample(workers, input->cell.threads, &sample);
     const uint64_t begin = sample.now_ns, end = begin + (uint64_t)(input->seconds * 1e9);
     const uint64_t read_before = sample.read_bytes;
     uint64_t report_ns = begin + REPORT_PERIOD_NS;
-    bench_sampler_begin(&sampler, input->seconds, input->full_bytes, &sample, &result->series);
+    bench_sampler_begin(sampler, input->seconds, input->full_bytes, &sample, &result->series);
     while (atomic_load_explicit(&run->stop, memory_order_relaxed) == 0) {
-        uint64_t until = cp_min_u64(report_ns, bench_sampler_due_ns(&sampler));
+        uint64_t until = cp_min_u64(report_ns, bench_sampler_due_ns(sampler));
         sleep_until(cp_min_u64(until, end));
         uint64_t now = cp_now_ns();
         if (now >= end)
             break;
-        if (now >= bench_sampler_due_ns(&sampler)) {
+        if (now >= bench_sampler_due_ns(sampler)) {
             take_sample(workers, input->cell.threads, &sample);
-            bench_sampler_add(&sampler, &sample);
+            bench_sampler_add(sampler, &sample);
         }
         if (now < report_ns)
             continue;
@@ -574,11 +601,22 @@ static void supervise(struct run *run, struct worker *const *workers,
             break;
     }
     take_sample(workers, input->cell.threads, &sample);
-    bench_sampler_end(&sampler, &sample);
+    bench_sampler_end(sampler, &sample);
     run->end_ns = cp_now_ns();
     atomic_store_explicit(&run->stop, 1, memory_order_relaxed);
     result->ops_per_s_cv = bench_series_variation(&result->series, 0);
-    result->p999_full_us = bench_sampler_full_us(&sampler, &sample, 0.999);
+}
+
+/* What was timed, all of it: also what ended, or waited, after the last sample. */
+static void finish_times(struct run *run, struct worker *const *workers,
+                         struct bench_cell_result *result)
+{
+    const struct bench_cell *cell = &run->input->cell;
+    struct bench_sample sample;
+    for (unsigned i = 0; i < cell->threads && cell->rate > 0; i++)
+        record_waiting(run, workers[i]);
+    take_sample(workers, cell->threads, &sample);
+    result->p999_full_us = bench_sampler_full_us(&run->sampler, &sample, 0.999);
 }
 
 static int first_failure(const struct bench_cell_input *input, struct worker *const *workers,
@@ -676,6 +714,8 @@ static int run_workers(const struct bench_cell_input *input, struct worker **wor
     result->read_bytes_per_op = (double)(read_after - read_before);
     result->written_bytes_per_op = (double)(written_after - written_before);
     result->seconds = (double)(cp_now_ns() - begin) * 1e-9;
+    if (code == 0 && input->pass == BENCH_FOR_A_TIME)
+        finish_times(&run, workers, result);
     if (code != 0)
         return bench_fail_errno(error, code, "cannot start thread %u of %u", started + 1,
                                 input->cell.threads);

@@ -49,6 +49,22 @@ static void due_is_the_rate_times_the_time(void **state)
     assert_int_equal(bench_arrivals_due(BENCH_RATE_MAX, 86400 * SECOND), 86400 * SECOND);
 }
 
+static void turns_due_of_all_threads_are_the_arrivals(void **state)
+{
+    (void)state;
+    for (uint64_t due = 0; due < 20; due++) {
+        uint64_t sum = 0;
+        for (unsigned index = 0; index < 4; index++) {
+            struct bench_schedule schedule = {0, 1000, 4, index};
+            const uint64_t turns = bench_turns_due(&schedule, due * SECOND / 1000);
+            sum += turns;
+            if (turns > 0)
+                assert_true(bench_schedule_ns(&schedule, turns - 1) < due * SECOND / 1000);
+        }
+        assert_int_equal(sum, due);
+    }
+}
+
 static void reached_one_a_thread_and_one_in_a_hundred_may_be_left(void **state)
 {
     (void)state;
@@ -79,6 +95,7 @@ int main(void)
         cmocka_unit_test(schedule_uneven_rate_does_not_drift),
         cmocka_unit_test(schedule_long_and_fast_does_not_overflow),
         cmocka_unit_test(due_is_the_rate_times_the_time),
+        cmocka_unit_test(turns_due_of_all_threads_are_the_arrivals),
         cmocka_unit_test(reached_one_a_thread_and_one_in_a_hundred_may_be_left),
         cmocka_unit_test(wait_past_returns_at_once_and_stop_ends_it),
     };
