@@ -299,7 +299,10 @@ static json_t *row_json(const struct bench_row *row, const struct bench_plan *pl
     set_integer(object, "peak_mem_bytes", row->peak_mem_bytes);
     /* beyond what is promised */
     set_real(object, row, "written_bytes_per_op", median->written_bytes_per_op);
-    set_real(object, row, "spread", row->ops_per_s.spread);
+    if (row->run_count < 2)
+        json_object_set_new(object, "spread", json_null());
+    else
+        set_real(object, row, "spread", row->ops_per_s.spread);
     set_integer(object, "page_size_bytes", plan->page_size);
     set_text(object, "advice", bench_advice_names[bench_plan_advice(plan, row->workload)]);
     json_object_set_new(object, "fits_in_memory", json_boolean(row->fits));

@@ -105,9 +105,18 @@ static void format_ratio(char *text, size_t capacity, double ratio)
     snprintf(text, capacity, ratio <= 0 ? "-" : ratio < 0.1 ? "%.3f" : "%.2f", ratio);
 }
 
+/* Of one repetition nobody knows by how much others would differ. */
+static void format_spread(char *text, size_t capacity, const struct bench_row *row)
+{
+    if (row->run_count < 2)
+        snprintf(text, capacity, "-");
+    else
+        snprintf(text, capacity, "%.0f", row->ops_per_s.spread * 100);
+}
+
 static void print_recovery(FILE *out, const struct bench_row *row, const char *letters)
 {
-    char asked[32], seconds[32], rate[32] = "-", ratio[32], pages[32] = "-";
+    char asked[32], spread[32], seconds[32], rate[32] = "-", ratio[32], pages[32] = "-";
     const struct bench_cell_result *m = &row->median;
     fprintf(out, "%-10s %10s ", row->engine->name,
             bench_format_size(asked, sizeof asked, row->cell.log_bytes));
@@ -120,14 +129,15 @@ static void print_recovery(FILE *out, const struct bench_row *row, const char *l
         bench_format_short(rate, sizeof rate, m->log_bytes / m->seconds / 1e6);
     if (m->recovered_pages >= 0)
         bench_format_thousands(pages, sizeof pages, m->recovered_pages);
-    fprintf(out, "%10.1f %4.0f %10s %10s %6s %10s %6.0f %s\n", m->log_bytes / 1048576.0,
-            row->ops_per_s.spread * 100, bench_format_short(seconds, sizeof seconds, m->seconds),
-            rate, ratio, pages, (double)row->peak_mem_bytes / 1048576.0, letters);
+    format_spread(spread, sizeof spread, row);
+    fprintf(out, "%10.1f %4s %10s %10s %6s %10s %6.0f %s\n", m->log_bytes / 1048576.0, spread,
+            bench_format_short(seconds, sizeof seconds, m->seconds), rate, ratio, pages,
+            (double)row->peak_mem_bytes / 1048576.0, letters);
 }
 
 static void print_row(FILE *out, const struct bench_row *row, const char *letters)
 {
-    char rate[32], ratio[32], p50[32], p99[32], p999[32], max[32], cpu[32], bytes[32];
+    char rate[32], spread[32], ratio[32], p50[32], p99[32], p999[32], max[32], cpu[32], bytes[32];
     const struct bench_cell_result *m = &row->median;
     fprintf(out, "%-10s %-10s %3u ", row->engine->name, row->access, row->cell.threads);
     if (!bench_workload_commits(row->workload))
@@ -139,9 +149,10 @@ static void print_row(FILE *out, const struct bench_row *row, const char *letter
         return;
     }
     format_ratio(ratio, sizeof ratio, row->ratio_to_raw);
-    fprintf(out, "%11s %4.0f %6s %7s %7s %8s %7s %7s %6s %5.1f %6.0f %s\n",
-            bench_format_thousands(rate, sizeof rate, row->ops_per_s.median),
-            row->ops_per_s.spread * 100, ratio, bench_format_short(p50, sizeof p50, m->p50_us),
+    format_spread(spread, sizeof spread, row);
+    fprintf(out, "%11s %4s %6s %7s %7s %8s %7s %7s %6s %5.1f %6.0f %s\n",
+            bench_format_thousands(rate, sizeof rate, row->ops_per_s.median), spread, ratio,
+            bench_format_short(p50, sizeof p50, m->p50_us),
             bench_format_short(p99, sizeof p99, m->p99_us),
             bench_format_short(p999, sizeof p999, m->p999_us),
             bench_format_short(max, sizeof max, row->max_us),
@@ -229,11 +240,13 @@ void bench_table_print(FILE *out, const struct bench_results *results,
     for (unsigned i = 0; i < results->count; i++)
         committed = committed || (bench_workload_commits(results->rows[i].workload) &&
                                   results->rows[i].workload != BENCH_RECOVER);
-    fprintf(out,
-            "\nMedians of %u; ±%% is half the range over the median. of raw: against raw at the "
-            "same threads and depth.\nCPU, read: per operation. hit: pages found in memory. "
-            "peak: memory of the process with its page cache, MiB.\n",
-            plan->repeat);
+    if (plan->repeat < 2)
+        fprintf(out, "\nMeasured once: nothing tells how much another time would differ (±%%). ");
+    else
+        fprintf(out, "\nMedians of %u; ±%% is half the range over the median. ", plan->repeat);
+    fprintf(out, "of raw: against raw at the "
+                 "same threads and depth.\nCPU, read: per operation. hit: pages found in memory. "
+                 "peak: memory of the process with its page cache, MiB.\n");
     if (committed)
         fprintf(out, "cv: standard deviation over mean of ops/s, interval by interval of a "
                      "measurement.\n");

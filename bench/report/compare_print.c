@@ -86,8 +86,8 @@ void report_compare_print(FILE *out, const struct report_comparison *comparison)
             if (same_heading(comparison->pairs[j].old, comparison->pairs[i].old))
                 print_pair(out, &comparison->pairs[j]);
     }
-    fprintf(out, "\nRatios are new over old. ~: not resolved, the repetitions' ranges overlap. "
-                 "?: a file has no range to tell by.\n");
+    fprintf(out, "\nRatios are new over old. ~: not resolved, the repetitions' ranges overlap.\n"
+                 "?: a file has no range to tell by, as that of one repetition.\n");
     for (unsigned i = 0; i < comparison->lonely_count; i++)
         fprintf(out, "only in the %s file: %s\n", comparison->lonely[i]->part == 0 ? "old" : "new",
                 report_pair_name(name, sizeof name, comparison->lonely[i]));

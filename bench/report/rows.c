@@ -43,6 +43,8 @@ bool report_row_recovers(const struct report_row *row)
 
 static void read_values(struct report_row *row)
 {
+    /* One repetition has extremes that say nothing of how much others would differ. */
+    const bool ranges = !(number_of(row->json, "repeats") < 2);
     for (unsigned i = 0; i < REPORT_METRIC_COUNT; i++) {
         struct report_value *value = &row->values[i];
         const char *field = report_metrics[i].field;
@@ -52,6 +54,8 @@ static void read_values(struct report_row *row)
             (report_row_recovers(row) && i != REPORT_OPEN && i != REPORT_PEAK))
             continue;
         value->value = number_of(row->json, field);
+        if (!ranges)
+            continue;
         snprintf(name, sizeof name, "%s_min", field);
         value->min = number_of(row->json, name);
         snprintf(name, sizeof name, "%s_max", field);

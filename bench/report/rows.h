@@ -31,7 +31,7 @@ struct report_metric_info {
 
 extern const struct report_metric_info report_metrics[REPORT_METRIC_COUNT];
 
-/* NAN: the file does not have it. */
+/* NAN: the file does not have it; of one repetition there are no extremes. */
 struct report_value {
     double value, min, max;
 };

@@ -80,6 +80,30 @@ static void compare_overlapping_ranges_are_not_resolved(void **state)
     assert_int_equal(difference(0, REPORT_P99)->resolution, REPORT_UNKNOWN);
 }
 
+/* One repetition has a range of one point: it tells nothing, whatever the difference. */
+static void compare_single_repetition_resolves_nothing(void **state)
+{
+    (void)state;
+    for (unsigned file = 0; file < 2; file++)
+        for (unsigned i = 0; i < 2; i++) {
+            json_t *row = make_row("pool", i + 1, 1, file == 0 ? 1000 : 2000, 100);
+            json_object_set_new(row, "repeats", json_integer(file == 1 && i == 0 ? 1 : 2));
+            add(file, row);
+        }
+    assert_int_equal(compare(), 0);
+    assert_int_equal(difference(0, REPORT_OPS)->resolution, REPORT_UNKNOWN);
+    assert_int_equal(difference(0, REPORT_P50)->resolution, REPORT_UNKNOWN);
+    assert_int_equal(difference(1, REPORT_OPS)->resolution, REPORT_RESOLVED);
+    json_t *json = report_compare_json(&comparison, &parts[0], &parts[1]);
+    const json_t *row = json_array_get(json_object_get(json, "rows"), 0);
+    const json_t *ops = json_object_get(json_object_get(row, "metrics"), "ops_per_s");
+    assert_true(json_is_null(json_object_get(ops, "resolved")));
+    json_decref(json);
+    /* a condition is judged all the same */
+    const struct report_condition more = {REPORT_OPS, true, 1.5};
+    assert_int_equal(report_judge(&comparison.pairs[0], &more), REPORT_BREAKS);
+}
+
 static void compare_rows_match_by_all_that_was_asked_for(void **state)
 {
     (void)state;
@@ -267,6 +291,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(compare_ratio_is_new_over_old, setup, teardown),
         cmocka_unit_test_setup_teardown(compare_overlapping_ranges_are_not_resolved, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(compare_single_repetition_resolves_nothing, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(compare_rows_match_by_all_that_was_asked_for, setup,
                                         teardown),

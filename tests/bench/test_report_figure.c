@@ -100,6 +100,17 @@ static void rates_rows_are_under_their_number_of_threads(void **state)
     assert_string_equal(text_at(lines, 1, "text"), "10 ±5 %");
 }
 
+static void rates_single_repetition_has_no_spread(void **state)
+{
+    (void)state;
+    json_object_set_new(add("pool", 1, 1, 10), "repeats", json_integer(1));
+    read_groups(1);
+    figure = report_figure_rates(&groups[0]);
+    const json_t *lines = json_object_get(figure, "rows");
+    assert_string_equal(text_at(lines, 1, "text"), "10");
+    assert_true(json_is_null(json_object_get(json_array_get(lines, 1), "low")));
+}
+
 static void rates_failed_row_has_no_value(void **state)
 {
     (void)state;
@@ -330,6 +341,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(groups_other_promises_stand_apart),
         TEST(rates_rows_are_under_their_number_of_threads),
+        TEST(rates_single_repetition_has_no_spread),
         TEST(rates_failed_row_has_no_value),
         TEST(rates_of_very_many_rows_show_the_best_of_each_engine),
         TEST(labels_name_the_access_where_it_matters),

@@ -138,6 +138,24 @@ static void table_says_what_differs(void **state)
     assert_non_null(strstr(text, "8 GiB of data on 1 GiB of memory"));
 }
 
+/* One repetition has no spread; 0 would say that there is none. */
+static void table_and_json_single_repetition_has_no_spread(void **state)
+{
+    (void)state;
+    bench_results_fini(&results);
+    plan.repeat = 1;
+    add(&bench_engine_raw, 1, 15000, 1);
+    add(&bench_engine_pool, 1, 30000, 3);
+    print(true);
+    assert_non_null(strstr(text, " 13,500    - "));
+    assert_non_null(strstr(text, " 30,000   10 "));
+    assert_null(strstr(text, "Medians of 1"));
+    json_t *array = bench_results_json(&results, &plan, true);
+    assert_true(json_is_null(json_object_get(json_array_get(array, 0), "spread")));
+    assert_true(json_is_real(json_object_get(json_array_get(array, 1), "spread")));
+    json_decref(array);
+}
+
 static void json_failed_row_has_nulls_and_a_reason(void **state)
 {
     (void)state;
@@ -296,6 +314,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(table_and_json_say_whether_the_rate_was_reached, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(table_recovery_shows_seconds_and_rates, setup, teardown),
+        cmocka_unit_test_setup_teardown(table_and_json_single_repetition_has_no_spread, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(json_failed_row_has_nulls_and_a_reason, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
