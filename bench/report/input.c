@@ -179,6 +179,18 @@ int report_check(const char *name, const json_t *root, struct bench_error *error
     return 0;
 }
 
+/* The name of traces[index]; with a number behind it where another before has the same. A new
+ * reference; NULL: it has none. */
+static json_t *curve_name(const json_t *traces, size_t index)
+{
+    json_t *name = json_object_get(json_array_get(traces, index), "trace");
+    unsigned number = 1;
+    for (size_t i = 0; i < index && json_is_string(name); i++)
+        number += json_equal(json_object_get(json_array_get(traces, i), "trace"), name);
+    return number > 1 ? json_sprintf("%s (%u)", json_string_value(name), number)
+                      : json_incref(name);
+}
+
 /*
  * `clockpool-bench trace` writes traces[] with policies[] in each; curves[] has one object for each
  * of both. What is not as it should be is taken over as it is, for report_check to find.
@@ -193,7 +205,7 @@ static void add_curves(json_t *root)
         json_array_foreach(json_object_get(trace, "policies"), p, policy)
         {
             json_t *curve = json_object();
-            json_object_set(curve, "trace", json_object_get(trace, "trace"));
+            json_object_set_new(curve, "trace", curve_name(traces, t));
             json_object_set(curve, "policy", json_object_get(policy, "policy"));
             json_object_set(curve, "points", json_object_get(policy, "points"));
             json_array_append_new(curves, curve);

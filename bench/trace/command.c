@@ -259,6 +259,41 @@ static int simulate_one(const struct trace_plan *plan, const char *name,
     return plan->estimate ? simulate_larger(result, count, text, capacity) : 0;
 }
 
+static bool is_taken(const struct trace_result *results, unsigned count, unsigned except,
+                     const char *name)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (i != except && strcmp(results[i].sequence.name, name) == 0)
+            return true;
+    return false;
+}
+
+/*
+ * Sequences of one name would be taken for one: they get their folder before it, and what is still
+ * the same then a number behind it.
+ */
+static void tell_apart(const struct trace_plan *plan, struct trace_result *results)
+{
+    bool taken[TRACE_FILES_MAX];
+    const unsigned count = plan->name_count;
+    for (unsigned i = 0; i < count; i++)
+        taken[i] = is_taken(results, count, i, results[i].sequence.name);
+    for (unsigned i = 0; i < count; i++)
+        if (taken[i])
+            trace_sequence_add_folder(&results[i].sequence, plan->names[i]);
+    for (unsigned i = 1; i < count; i++) {
+        char *name = results[i].sequence.name, numbered[sizeof results[i].sequence.name];
+        if (!is_taken(results, i, i, name))
+            continue;
+        unsigned number = 2;
+        do { /* ends: there are more numbers than sequences */
+            snprintf(numbered, sizeof numbered, "%.*s (%u)", (int)sizeof numbered - 16, name,
+                     number++);
+        } while (is_taken(results, count, i, numbered));
+        memcpy(name, numbered, sizeof numbered);
+    }
+}
+
 static int simulate_all(const struct trace_plan *plan, struct trace_result *results,
                         unsigned *out_size_count)
 {
@@ -273,7 +308,9 @@ static int simulate_all(const struct trace_plan *plan, struct trace_result *resu
         result = simulate_one(plan, plan->names[i], &results[i], out_size_count, &progress, text,
                               sizeof text);
     bench_progress_end(&progress);
-    if (result != 0)
+    if (result == 0)
+        tell_apart(plan, results);
+    else
         fprintf(stderr, "clockpool-bench trace: %s\n", text);
     return result;
 }

@@ -200,6 +200,20 @@ static void set_name(struct trace_sequence *sequence, const char *path)
     }
 }
 
+void trace_sequence_add_folder(struct trace_sequence *sequence, const char *path)
+{
+    const char *end = strrchr(path, '/'), *begin = end;
+    char name[sizeof sequence->name];
+    if (end == NULL || end == path)
+        return;
+    while (begin > path && begin[-1] != '/')
+        begin--;
+    if (snprintf(name, sizeof name, "%.*s/%s", (int)(end - begin), begin, sequence->name) >=
+        (int)sizeof name)
+        return; /* a number must do */
+    memcpy(sequence->name, name, sizeof name);
+}
+
 int trace_sequence_open(const char *name, uint64_t seed, struct trace_sequence *out_sequence,
                         char *text, size_t capacity)
 {

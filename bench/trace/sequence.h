@@ -9,7 +9,7 @@
 #define TRACE_ACCESSES_MAX (UINT32_C(1) << 30)
 
 struct trace_sequence {
-    char name[64];      /* file name without folder and endings */
+    char name[64];      /* file name without folder and endings; what of it has room */
     uint32_t *accesses; /* pages, numbered in the order of their first access; owned */
     uint32_t access_count;
     uint32_t page_count; /* distinct pages */
@@ -23,6 +23,8 @@ struct trace_sequence {
  */
 int trace_sequence_open(const char *name, uint64_t seed, struct trace_sequence *out_sequence,
                         char *text, size_t capacity);
+/* Put the last folder of the path it was opened by before its name; nothing where there is none. */
+void trace_sequence_add_folder(struct trace_sequence *sequence, const char *path);
 void trace_sequence_close(struct trace_sequence *sequence);
 
 /* For building one: page numbers of any size are appended, then numbered. */

@@ -139,7 +139,8 @@ static void load_traces_become_curves(void **state)
     static const char text[] =
         "{\"seed\": 1, \"traces\": [{\"trace\": \"t\", \"policies\": [{\"policy\": "
         "\"LRU\", \"points\": [{\"frames\": 8, \"miss_ratio\": 0.5}]}, "
-        "{\"policy\": \"2Q\", \"points\": []}]}]}";
+        "{\"policy\": \"2Q\", \"points\": []}]}, "
+        "{\"trace\": \"t\", \"policies\": [{\"policy\": \"LRU\", \"points\": []}]}]}";
     char path[] = "/tmp/clockpool-report-XXXXXX";
     int fd = mkstemp(path);
     json_t *root = NULL;
@@ -150,10 +151,13 @@ static void load_traces_become_curves(void **state)
     unlink(path);
     assert_int_equal(code, 0);
     const json_t *curves = json_object_get(root, "curves");
-    assert_int_equal(json_array_size(curves), 2);
+    assert_int_equal(json_array_size(curves), 3);
     const json_t *second = json_array_get(curves, 1);
     assert_string_equal(json_string_value(json_object_get(second, "policy")), "2Q");
     assert_string_equal(json_string_value(json_object_get(second, "trace")), "t");
+    /* another of the same name is no part of the first */
+    const json_t *other = json_array_get(curves, 2);
+    assert_string_equal(json_string_value(json_object_get(other, "trace")), "t (2)");
     json_decref(root);
 }
 
