@@ -66,6 +66,14 @@ enum bench_access {
     BENCH_BATCH,          /* pin and latch many at a time */
 };
 
+/* What an engine reads from the device for one page that is not in memory. */
+enum bench_reads {
+    BENCH_READS_PAGES = 0,    /* that page */
+    BENCH_READS_KERNEL_PAGES, /* those pages of the kernel that are touched: a page of 4 KiB, or a
+                                 part of a larger one */
+    BENCH_READS_BLOCKS,       /* blocks of its own, or read ahead: there is no telling */
+};
+
 enum bench_advice {
     BENCH_ADVICE_RANDOM = 0,
     BENCH_ADVICE_NORMAL,
@@ -142,7 +150,8 @@ struct bench_engine {
     bool uses_page_cache;  /* caches in the kernel's page cache rather than in memory of its own */
     bool keeps_cache;      /* false: reads every page from the device when the data do not fit */
     bool needs_slack;      /* beside its cache it needs so much memory that the slack stays free */
-    bool syncs_itself;     /* commit-relaxed: becomes durable without sync being called */
+    enum bench_reads reads;
+    bool syncs_itself;             /* commit-relaxed: becomes durable without sync being called */
     enum bench_durability relaxed; /* the class of its commit-relaxed */
     const char *(*version)(void);
     /* Bytes of files that a data set of this shape takes. */

@@ -233,6 +233,7 @@ const struct bench_engine bench_engine_bdb_memp = {
     .uses_page_cache = true,
     .needs_slack = true,
     .keeps_cache = true,
+    .reads = BENCH_READS_BLOCKS,
     .version = version,
     .disk_bytes = bench_store_disk_bytes,
     .create = bench_store_create,

@@ -362,6 +362,7 @@ const struct bench_engine bench_engine_berkeleydb = {
     .uses_page_cache = true,
     .needs_slack = true,
     .keeps_cache = true,
+    .reads = BENCH_READS_BLOCKS,
     .relaxed = BENCH_DURABILITY_RELAXED,
     .version = version,
     .disk_bytes = disk_bytes,

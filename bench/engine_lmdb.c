@@ -338,6 +338,7 @@ const struct bench_engine bench_engine_lmdb = {
     .access = "get",
     .uses_page_cache = true,
     .keeps_cache = true,
+    .reads = BENCH_READS_KERNEL_PAGES,
     .relaxed = BENCH_DURABILITY_NONE,
     .version = version,
     .disk_bytes = disk_bytes,

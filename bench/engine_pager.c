@@ -557,6 +557,7 @@ const struct bench_engine bench_engine_mmap = {
     .format = BENCH_STORE_FORMAT,
     .uses_page_cache = true,
     .keeps_cache = true,
+    .reads = BENCH_READS_KERNEL_PAGES,
     .syncs_itself = true,
     .relaxed = BENCH_DURABILITY_RELAXED,
     .version = version,

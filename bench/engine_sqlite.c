@@ -352,6 +352,7 @@ const struct bench_engine bench_engine_sqlite = {
     .access = "blob",
     .uses_page_cache = true,
     .keeps_cache = true,
+    .reads = BENCH_READS_BLOCKS,
     .syncs_itself = true,
     .relaxed = BENCH_DURABILITY_RELAXED,
     .version = version,

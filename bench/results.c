@@ -106,6 +106,19 @@ static void summarize(struct bench_row *row)
     }
 }
 
+#define READS_SMALLEST 4096u /* a page of the kernel */
+#define READS_BEYOND   1.05  /* read ahead and not used in the end, and what lies between pages */
+
+bool bench_results_know_hits(const struct bench_results *results, const struct bench_row *row,
+                             const struct bench_plan *plan)
+{
+    const bool raw_log = row->engine == &bench_engine_raw && bench_workload_commits(row->workload);
+    return row->failed[0] == '\0' && !results->in_memory && row->workload != BENCH_RECOVER &&
+           !raw_log && row->engine->reads != BENCH_READS_BLOCKS &&
+           (row->engine->reads == BENCH_READS_PAGES || plan->page_size == READS_SMALLEST) &&
+           row->median.read_bytes_per_op <= READS_BEYOND * plan->page_size;
+}
+
 static bool same_place(const struct bench_row *a, const struct bench_row *b)
 {
     return a->workload == b->workload && a->dist_index == b->dist_index &&
@@ -264,8 +277,8 @@ static void set_extremes(json_t *object, const struct bench_row *row)
     }
 }
 
-static json_t *row_json(const struct bench_row *row, const struct bench_plan *plan,
-                        bool equal_memory)
+static json_t *row_json(const struct bench_results *results, const struct bench_row *row,
+                        const struct bench_plan *plan, bool equal_memory)
 {
     json_t *object = json_object(), *runs = json_array();
     const struct bench_cell_result *median = &row->median;
@@ -295,7 +308,9 @@ static json_t *row_json(const struct bench_row *row, const struct bench_plan *pl
     set_real(object, row, "max_us", row->max_us);
     set_real(object, row, "cpu_us_per_op", median->cpu_us_per_op);
     set_real(object, row, "read_bytes_per_op", median->read_bytes_per_op);
-    set_real(object, row, "hit_ratio", median->hit_ratio);
+    json_object_set_new(object, "hit_ratio",
+                        bench_results_know_hits(results, row, plan) ? json_real(median->hit_ratio)
+                                                                    : json_null());
     set_integer(object, "peak_mem_bytes", row->peak_mem_bytes);
     /* beyond what is promised */
     set_real(object, row, "written_bytes_per_op", median->written_bytes_per_op);
@@ -336,6 +351,6 @@ json_t *bench_results_json(const struct bench_results *results, const struct ben
 {
     json_t *array = json_array();
     for (unsigned i = 0; array != NULL && i < results->count; i++)
-        json_array_append_new(array, row_json(&results->rows[i], plan, equal_memory));
+        json_array_append_new(array, row_json(results, &results->rows[i], plan, equal_memory));
     return array;
 }

@@ -39,6 +39,7 @@ struct bench_results {
     struct bench_row *rows;
     unsigned count, capacity;
     unsigned failed_count; /* valid after finish */
+    bool in_memory;        /* the data lie on tmpfs or the like: nothing is read from a device */
 };
 
 void bench_results_fini(struct bench_results *results);
@@ -49,6 +50,13 @@ int bench_results_add(struct bench_results *results, const struct bench_row *row
 int bench_results_add_run(struct bench_row *row, const struct bench_cell_result *run);
 /* Note a failure; the first one stays. */
 void bench_results_fail(struct bench_row *row, const char *text);
+
+/*
+ * Do the bytes read say how many pages were found in memory? Only where one that is not there is
+ * read from a device, as a page and no more.
+ */
+bool bench_results_know_hits(const struct bench_results *results, const struct bench_row *row,
+                             const struct bench_plan *plan);
 
 /* Compute medians and ratios. A row without measurements is failed. */
 void bench_results_finish(struct bench_results *results);

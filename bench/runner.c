@@ -222,6 +222,7 @@ static void check_fairness(struct runner *runner)
                             "memory than the pool, and the comparison is not equal.",
                             reason.text);
     }
+    runner->results.in_memory = runner->place.in_memory;
     if (runner->place.in_memory)
         bench_progress_note(&runner->progress,
                             "warning: %s is a %s: no device is behind it, and reads cost nothing.",

@@ -135,9 +135,10 @@ static void print_recovery(FILE *out, const struct bench_row *row, const char *l
             (double)row->peak_mem_bytes / 1048576.0, letters);
 }
 
-static void print_row(FILE *out, const struct bench_row *row, const char *letters)
+static void print_row(FILE *out, const struct bench_row *row, bool know_hits, const char *letters)
 {
-    char rate[32], spread[32], ratio[32], p50[32], p99[32], p999[32], max[32], cpu[32], bytes[32];
+    char rate[32], spread[32], ratio[32], p50[32], p99[32], p999[32], max[32], cpu[32], bytes[32],
+        hits[32] = "-";
     const struct bench_cell_result *m = &row->median;
     fprintf(out, "%-10s %-10s %3u ", row->engine->name, row->access, row->cell.threads);
     if (!bench_workload_commits(row->workload))
@@ -150,14 +151,16 @@ static void print_row(FILE *out, const struct bench_row *row, const char *letter
     }
     format_ratio(ratio, sizeof ratio, row->ratio_to_raw);
     format_spread(spread, sizeof spread, row);
-    fprintf(out, "%11s %4s %6s %7s %7s %8s %7s %7s %6s %5.1f %6.0f %s\n",
+    if (know_hits)
+        snprintf(hits, sizeof hits, "%.1f", m->hit_ratio * 100);
+    fprintf(out, "%11s %4s %6s %7s %7s %8s %7s %7s %6s %5s %6.0f %s\n",
             bench_format_thousands(rate, sizeof rate, row->ops_per_s.median), spread, ratio,
             bench_format_short(p50, sizeof p50, m->p50_us),
             bench_format_short(p99, sizeof p99, m->p99_us),
             bench_format_short(p999, sizeof p999, m->p999_us),
             bench_format_short(max, sizeof max, row->max_us),
             bench_format_short(cpu, sizeof cpu, m->cpu_us_per_op),
-            bench_format_thousands(bytes, sizeof bytes, m->read_bytes_per_op), m->hit_ratio * 100,
+            bench_format_thousands(bytes, sizeof bytes, m->read_bytes_per_op), hits,
             (double)row->peak_mem_bytes / 1048576.0, letters);
 }
 
@@ -210,7 +213,7 @@ static void print_class(FILE *out, const struct bench_results *results, unsigned
         if (row->workload == BENCH_RECOVER)
             print_recovery(out, row, letters);
         else
-            print_row(out, row, letters);
+            print_row(out, row, bench_results_know_hits(results, row, plan), letters);
         print_scan_rate(out, row, plan);
         print_rate(out, row);
     }
@@ -245,7 +248,9 @@ void bench_table_print(FILE *out, const struct bench_results *results,
     else
         fprintf(out, "\nMedians of %u; ±%% is half the range over the median. ", plan->repeat);
     fprintf(out, "of raw: against raw at the "
-                 "same threads and depth.\nCPU, read: per operation. hit: pages found in memory. "
+                 "same threads and depth.\nCPU, read: per operation. hit: pages found in memory; - "
+                 "where reads do not "
+                 "tell.\n"
                  "peak: memory of the process with its page cache, MiB.\n");
     if (committed)
         fprintf(out, "cv: standard deviation over mean of ops/s, interval by interval of a "

@@ -125,7 +125,8 @@ static void check_row(const json_t *row, size_t index)
     double p50 = number(row, "p50_us"), p99 = number(row, "p99_us");
     double p999 = number(row, "p999_us"), longest = number(row, "max_us");
     double size = number(row, "size_bytes"), memory = number(row, "mem_bytes");
-    double hits = number(row, "hit_ratio"), read = number(row, "read_bytes_per_op");
+    const json_t *hits = json_object_get(row, "hit_ratio"); /* null: nobody knows */
+    double read = number(row, "read_bytes_per_op");
     double page = number(row, "page_size_bytes"), peak = number(row, "peak_mem_bytes");
     bool commits = strstr(workload, "commit") != NULL || strcmp(workload, "mixed") == 0;
     bool fits = json_is_true(json_object_get(row, "fits_in_memory"));
@@ -135,9 +136,10 @@ static void check_row(const json_t *row, size_t index)
            "percentiles do not rise");
     expect(number(row, "threads") >= 1 && number(row, "depth") >= 1, index, "threads or depth");
     expect(number(row, "cpu_us_per_op") > 0, index, "cpu_us_per_op is 0");
-    expect(hits >= 0 && hits <= 1, index, "hit_ratio is no ratio");
+    expect(json_is_null(hits) || (number(row, "hit_ratio") >= 0 && number(row, "hit_ratio") <= 1),
+           index, "hit_ratio is no ratio");
     expect(!fits || size <= memory, index, "fits_in_memory, and larger than it");
-    expect(commits || !fits || hits > 0.99, index, "data that fit are read from the device");
+    expect(commits || !fits || read < page * 0.01, index, "data that fit are read from the device");
     expect(commits || fits ||
                strcmp(json_string_value(json_object_get(row, "engine")), "raw") != 0 ||
                read > page * 0.99,

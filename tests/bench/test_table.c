@@ -138,6 +138,50 @@ static void table_says_what_differs(void **state)
     assert_non_null(strstr(text, "8 GiB of data on 1 GiB of memory"));
 }
 
+static bool hits_in_json(unsigned index)
+{
+    json_t *array = bench_results_json(&results, &plan, true);
+    const json_t *hits = json_object_get(json_array_get(array, index), "hit_ratio");
+    const bool is_known = json_is_real(hits);
+    assert_true(is_known || json_is_null(hits));
+    json_decref(array);
+    return is_known;
+}
+
+/* Bytes read say how many pages were found only where a page that is not is read, and that alone.
+ */
+static void table_and_json_hits_only_where_reads_are_pages(void **state)
+{
+    (void)state;
+    bench_results_fini(&results);
+    add(&bench_engine_pool, 1, 2000, 2);   /* 0: known */
+    add(&bench_engine_mmap, 1, 2000, 2);   /* 1: known */
+    add(&bench_engine_sqlite, 1, 2000, 2); /* 2: reads blocks */
+    add(&bench_engine_pool, 1, 2000, 2);   /* 3: reads more than its pages */
+    bench_results_finish(&results);
+    assert_true(hits_in_json(0) && hits_in_json(1));
+    assert_false(hits_in_json(2));
+    results.rows[3].runs[0].read_bytes_per_op = results.rows[3].runs[1].read_bytes_per_op = 9000;
+    print(true);
+    assert_false(hits_in_json(3));
+    assert_non_null(strstr(text, " 3,584  12.5 "));
+    assert_non_null(strstr(text, " 3,584     - "));
+    assert_non_null(strstr(text, " 9,000     - "));
+    /* raw that commits reads nothing, and has nothing in memory */
+    results.rows[0].engine = &bench_engine_raw;
+    assert_true(hits_in_json(0));
+    results.rows[0].workload = BENCH_MIXED;
+    assert_false(hits_in_json(0));
+    /* a mapping reads pages of the kernel */
+    plan.page_size = 8192;
+    assert_false(hits_in_json(1));
+    results.rows[0].workload = BENCH_READ_RANDOM;
+    assert_true(hits_in_json(0));
+    /* without a device nothing is read, whatever is found */
+    results.in_memory = true;
+    assert_false(hits_in_json(0));
+}
+
 /* One repetition has no spread; 0 would say that there is none. */
 static void table_and_json_single_repetition_has_no_spread(void **state)
 {
@@ -314,6 +358,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(table_and_json_say_whether_the_rate_was_reached, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(table_recovery_shows_seconds_and_rates, setup, teardown),
+        cmocka_unit_test_setup_teardown(table_and_json_hits_only_where_reads_are_pages, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(table_and_json_single_repetition_has_no_spread, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(json_failed_row_has_nulls_and_a_reason, setup, teardown),
