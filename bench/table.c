@@ -258,6 +258,8 @@ void bench_table_print(FILE *out, const struct bench_results *results,
     if (written)
         fprintf(out, "Engines of different durability are in tables of their own: compare within a "
                      "table only.\n");
+    if (results->in_memory)
+        fprintf(out, "NO DEVICE: the data lie on tmpfs or the like, and reads cost nothing.\n");
     if (facts->equal_memory) {
         char slack[32];
         fprintf(out,

@@ -182,6 +182,19 @@ static void table_and_json_hits_only_where_reads_are_pages(void **state)
     assert_false(hits_in_json(0));
 }
 
+/* With --quiet nothing else says it. */
+static void table_says_that_no_device_is_behind_the_data(void **state)
+{
+    (void)state;
+    static const char said[] = "NO DEVICE: the data lie on tmpfs or the like";
+    print(true);
+    assert_null(strstr(text, said));
+    free(text);
+    results.in_memory = true;
+    print(true);
+    assert_non_null(strstr(text, said));
+}
+
 /* One repetition has no spread; 0 would say that there is none. */
 static void table_and_json_single_repetition_has_no_spread(void **state)
 {
@@ -359,6 +372,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(table_recovery_shows_seconds_and_rates, setup, teardown),
         cmocka_unit_test_setup_teardown(table_and_json_hits_only_where_reads_are_pages, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(table_says_that_no_device_is_behind_the_data, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(table_and_json_single_repetition_has_no_spread, setup,
                                         teardown),
