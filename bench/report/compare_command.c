@@ -85,6 +85,54 @@ static int parse(int argc, char **argv, struct compare_options *options)
     return 0;
 }
 
+/* Equal, 1 and 1.0 too, or in neither file. */
+static bool same_value(const json_t *a, const json_t *b)
+{
+    if (json_is_number(a) && json_is_number(b))
+        return json_number_value(a) == json_number_value(b);
+    return a == b || json_equal(a, b);
+}
+
+static char *value_name(char *text, size_t capacity, const json_t *value)
+{
+    if (json_is_string(value))
+        snprintf(text, capacity, "%.60s", json_string_value(value));
+    else if (json_is_number(value))
+        snprintf(text, capacity, "%.12g", json_number_value(value));
+    else
+        snprintf(text, capacity, "unknown");
+    return text;
+}
+
+/* What the files say of how and where they were measured, and figures depend on. */
+static void warn_of_choices(const struct report_part *parts)
+{
+    static const struct {
+        const char *name, *key;
+        bool of_place;
+    } choices[] = {
+        {"the file system", "file_system", true},
+        {"the device", "device", true},
+        {"seconds", "seconds", false},
+        {"repetitions", "repeat", false},
+        {"the slack beside --mem", "slack_bytes", false},
+    };
+    for (unsigned i = 0; i < sizeof choices / sizeof *choices; i++) {
+        const json_t *values[2];
+        char texts[2][64];
+        for (unsigned f = 0; f < 2; f++) {
+            const json_t *place =
+                json_object_get(json_object_get(parts[f].root, "environment"), "place");
+            values[f] =
+                json_object_get(choices[i].of_place ? place : parts[f].root, choices[i].key);
+        }
+        if (!same_value(values[0], values[1]))
+            fprintf(stderr, "warning: the two files differ in %s (%s, %s)\n", choices[i].name,
+                    value_name(texts[0], sizeof texts[0], values[0]),
+                    value_name(texts[1], sizeof texts[1], values[1]));
+    }
+}
+
 /* Figures of different machines, or without limits, say little about a change of the program. */
 static void warn(const struct report_part *parts)
 {
@@ -94,10 +142,11 @@ static void warn(const struct report_part *parts)
         if (json_is_false(json_object_get(parts[i].root, "equal_memory")))
             fprintf(stderr, "warning: %s: engines had no equal memory limit\n", parts[i].name);
     }
-    if (!json_equal(json_object_get(machines[0], "cpu"), json_object_get(machines[1], "cpu")) ||
-        !json_equal(json_object_get(machines[0], "kernel"), json_object_get(machines[1], "kernel")))
+    if (!same_value(json_object_get(machines[0], "cpu"), json_object_get(machines[1], "cpu")) ||
+        !same_value(json_object_get(machines[0], "kernel"), json_object_get(machines[1], "kernel")))
         fprintf(stderr, "warning: the two files were measured on different processors or "
                         "kernels\n");
+    warn_of_choices(parts);
 }
 
 /* A pair that broke a condition, and how. */
