@@ -147,6 +147,12 @@ static int usage_error(const char *option, const char *value, const char *accept
     return 2;
 }
 
+/* The same twice would be measured twice, into rows that nothing tells apart. */
+static int usage_twice(const char *option, const char *value)
+{
+    return usage_error(option, value, "each may be named once, in whatever way it is written");
+}
+
 void bench_plan_defaults(struct bench_plan *plan)
 {
     memset(plan, 0, sizeof *plan);
@@ -215,7 +221,7 @@ static int parse_engines(struct bench_plan *plan, char **items, unsigned count)
             return usage_error("engines", items[i], "it is %s", engine->not_built);
         for (unsigned j = 0; j < plan->engine_count; j++)
             if (plan->engines[j] == engine)
-                return usage_error("engines", items[i], "each engine may be named once");
+                return usage_twice("engines", items[i]);
         plan->engines[plan->engine_count++] = engine;
     }
     return 0;
@@ -230,6 +236,9 @@ static int parse_dists(struct bench_plan *plan, char **items, unsigned count)
             return usage_error("dist", items[i],
                                "use uniform or zipf:THETA with THETA from 0 to 10"
                                ", such as zipf:0.99");
+        for (unsigned j = 0; j < i; j++) /* uniform is as zipf:0 */
+            if (plan->dists[j].theta == dist.theta)
+                return usage_twice("dist", items[i]);
         snprintf(dist.name, sizeof dist.name, "%.31s", items[i]);
         plan->dists[i] = dist;
     }
@@ -247,6 +256,16 @@ static int parse_sizes(const char *option, uint64_t *sizes, unsigned *out_count,
     return 0;
 }
 
+static int parse_log_sizes(struct bench_plan *plan, char **items, unsigned count)
+{
+    int code = parse_sizes("log-size", plan->log_sizes, &plan->log_size_count, items, count);
+    for (unsigned i = 1; code == 0 && i < count; i++)
+        for (unsigned j = 0; code == 0 && j < i; j++)
+            if (plan->log_sizes[j] == plan->log_sizes[i])
+                code = usage_twice("log-size", items[i]);
+    return code;
+}
+
 static int parse_numbers(const char *option, unsigned max, unsigned *numbers, unsigned *out_count,
                          char **items, unsigned count)
 {
@@ -255,6 +274,9 @@ static int parse_numbers(const char *option, unsigned max, unsigned *numbers, un
         if (!bench_parse_number(items[i], 1, max, &value))
             return usage_error(option, items[i], "use whole numbers from 1 to %u", max);
         numbers[i] = (unsigned)value;
+        for (unsigned j = 0; j < i; j++)
+            if (numbers[j] == numbers[i])
+                return usage_twice(option, items[i]);
     }
     *out_count = count;
     return 0;
@@ -262,10 +284,14 @@ static int parse_numbers(const char *option, unsigned max, unsigned *numbers, un
 
 static int parse_rates(struct bench_plan *plan, char **items, unsigned count)
 {
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = 0; i < count; i++) {
         if (!bench_parse_number(items[i], 1, BENCH_RATE_MAX, &plan->rates[i]))
             return usage_error("rate", items[i], "use whole numbers from 1 to %u per second",
                                BENCH_RATE_MAX);
+        for (unsigned j = 0; j < i; j++)
+            if (plan->rates[j] == plan->rates[i])
+                return usage_twice("rate", items[i]);
+    }
     plan->rate_count = count;
     return 0;
 }
@@ -284,6 +310,9 @@ static int parse_enums(const char *option, const char *const *names, unsigned na
         if (index < 0)
             return usage_error(option, items[i], "use %s", known);
         values[i] = (unsigned)index;
+        for (unsigned j = 0; j < i; j++)
+            if (values[j] == values[i])
+                return usage_twice(option, items[i]);
     }
     *out_count = count;
     return 0;
@@ -317,7 +346,7 @@ static int parse_list(struct bench_plan *plan, int id, const char *option, char 
     case OPT_RATE:
         return parse_rates(plan, items, count);
     case OPT_LOG_SIZE:
-        return parse_sizes(option, plan->log_sizes, &plan->log_size_count, items, count);
+        return parse_log_sizes(plan, items, count);
     case OPT_WORKLOAD:
         code = parse_enums(option, bench_workload_names, BENCH_WORKLOAD_COUNT, values,
                            &plan->workload_count, items, count);
@@ -421,6 +450,9 @@ static int settle_sizes(struct bench_plan *plan, unsigned mem_count)
         if (plan->mems[i] < UINT64_C(2) << 20)
             return usage_error("mem", bench_format_size(text, sizeof text, plan->mems[i]),
                                "at least 2M are needed");
+        for (unsigned j = 0; j < i; j++)
+            if (plan->sizes[j] == plan->sizes[i] && plan->mems[j] == plan->mems[i])
+                return usage_twice("size", bench_format_size(text, sizeof text, plan->sizes[i]));
     }
     return 0;
 }

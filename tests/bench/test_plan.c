@@ -69,6 +69,37 @@ static void parse_full_line_fills_the_plan(void **state)
     assert_string_equal(plan.dir, "/x");
 }
 
+/* Rows that are the same could not be told apart by compare. */
+static void parse_a_value_twice_is_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *line, *option, *value;
+    } cases[] = {
+        {"run --threads 1,8,1", "--threads", "\"1\""},
+        {"run --depth 4,4", "--depth", "\"4\""},
+        {"run --rate 100,0100", "--rate", "\"0100\""},
+        {"run --access fix,optimistic,fix", "--access", "\"fix\""},
+        {"run --workload commit,commit", "--workload", "\"commit\""},
+        {"run --engines raw,raw", "--engines", "\"raw\""},
+        {"run --dist uniform,zipf:0", "--dist", "\"zipf:0\""},
+        {"run --dist zipf:0.9,zipf:0.90", "--dist", "\"zipf:0.90\""},
+        {"run --log-size 64M,65536K", "--log-size", "\"65536K\""},
+        {"run --size 1G,1024M --mem 1G", "--size", "\"1 GiB\""},
+        {"run --size 1G,2G,1G --mem 1G,2G,1G", "--size", "\"1 GiB\""},
+    };
+    for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(parse(cases[i].line), 2);
+        assert_non_null(strstr(message, cases[i].option));
+        assert_non_null(strstr(message, cases[i].value));
+        assert_non_null(strstr(message, "once"));
+    }
+    /* the same size on other memory is another row */
+    assert_int_equal(parse("run --size 1G,1G --mem 1G,2G"), 0);
+    assert_int_equal(parse("run --size 1G,2G --mem 1G,1G"), 0);
+    assert_int_equal(parse("run --dist zipf:0,zipf:0.9"), 0);
+}
+
 static void parse_bad_values_name_option_and_value(void **state)
 {
     (void)state;
@@ -107,9 +138,9 @@ static void parse_bad_values_name_option_and_value(void **state)
         {"run --access optimistic,fix,batch --threads 1,2,3,4,5,6,7,8,9,10,11 --depth "
          "1,2,3,4,5,6,7,8",
          "3 x 11 x 8 = 264", "256"},
-        {"run --threads 1,2,3,4,5,6,7,8,9,10,11 --rate 1,2,3,4,5,6,7,8 --access "
-         "fix,optimistic,fix",
-         "3 x 11 x 8 = 264", "256"},
+        {"run --threads 1,2,3,4,5,6,7,8,9,10,11,12 --rate 1,2,3,4,5,6,7,8,9,10,11 --access "
+         "fix,optimistic",
+         "2 x 12 x 11 = 264", "256"},
         {"run --seed -1", "--seed", "-1"},
         {"run --nonsense 1", "--nonsense", "unknown"},
         {"run --size", "--size", "needs a value"},
@@ -216,6 +247,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parse_full_line_fills_the_plan),
+        cmocka_unit_test(parse_a_value_twice_is_refused),
         cmocka_unit_test(parse_bad_values_name_option_and_value),
         cmocka_unit_test(defaults_one_size_that_fits_and_one_that_does_not),
         cmocka_unit_test(cells_depth_and_access_only_where_they_mean_something),
