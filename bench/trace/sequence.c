@@ -83,17 +83,47 @@ void trace_builder_fini(struct trace_builder *builder)
     *builder = (struct trace_builder){0};
 }
 
-/* A line without its end: 1 with a page, 0 when there is nothing on it, -1 when it is wrong. */
-static int parse_line(const char *line, uint64_t *out_page)
+struct line {
+    char bytes[LINE_MAX_BYTES]; /* without its end; a 0 behind them */
+    size_t length;
+    bool cut;  /* there was more of it */
+    bool zero; /* it has a byte 0, wherever */
+};
+
+/* False: there is none, or it could not be read. */
+static bool read_line(gzFile file, struct line *line)
 {
-    while (isspace((unsigned char)*line))
-        line++;
-    if (*line == '\0' || *line == '#')
+    int byte, code = Z_OK;
+    *line = (struct line){.length = 0};
+    while ((byte = gzgetc(file)) >= 0 && byte != '\n') {
+        line->zero = line->zero || byte == '\0';
+        if (line->length + 1 < sizeof line->bytes)
+            line->bytes[line->length++] = (char)byte;
+        else
+            line->cut = true;
+    }
+    (void)gzerror(file, &code);
+    return byte >= 0 || (line->length > 0 && (code == Z_OK || code == Z_STREAM_END));
+}
+
+/* 1 with a page, 0 when there is nothing on it, -1 when it is wrong. */
+static int parse_line(const struct line *line, uint64_t *out_page)
+{
+    const char *text = line->bytes;
+    if (line->zero)
+        return -1;
+    while (isspace((unsigned char)*text))
+        text++;
+    if (*text == '#')
+        return 0;
+    if (line->cut)
+        return -1;
+    if (*text == '\0')
         return 0;
     char *end;
     errno = 0;
-    unsigned long long page = strtoull(line, &end, 10);
-    if (!isdigit((unsigned char)*line) || errno != 0)
+    unsigned long long page = strtoull(text, &end, 10);
+    if (!isdigit((unsigned char)*text) || errno != 0)
         return -1;
     while (isspace((unsigned char)*end))
         end++;
@@ -102,12 +132,14 @@ static int parse_line(const char *line, uint64_t *out_page)
 }
 
 /* The beginning of a line for a message: what is no text, as \xHH. */
-static void show_line(const char *line, char *text, size_t capacity)
+static void show_line(const struct line *line, char *text, size_t capacity)
 {
-    size_t length = 0;
+    size_t length = 0, end = line->length;
     text[0] = '\0';
-    for (unsigned i = 0; line[i] != '\0' && i < SHOWN_BYTES && length < capacity; i++) {
-        const unsigned char byte = (unsigned char)line[i];
+    if (end > 0 && line->bytes[end - 1] == '\r')
+        end--;
+    for (size_t i = 0; i < end && i < SHOWN_BYTES && length < capacity; i++) {
+        const unsigned char byte = (unsigned char)line->bytes[i];
         length += (size_t)snprintf(text + length, capacity - length,
                                    byte >= ' ' && byte <= '~' ? "%c" : "\\x%02x", byte);
     }
@@ -116,18 +148,16 @@ static void show_line(const char *line, char *text, size_t capacity)
 static int read_lines(gzFile file, const char *path, struct trace_builder *builder, char *text,
                       size_t capacity)
 {
-    char line[LINE_MAX_BYTES], shown[4 * SHOWN_BYTES + 1];
+    struct line line;
+    char shown[4 * SHOWN_BYTES + 1];
     uint64_t number = 0, page = 0;
     int code = Z_OK;
 
-    while (gzgets(file, line, sizeof line) != NULL) {
+    while (read_line(file, &line)) {
         number++;
-        size_t length = strlen(line);
-        bool cut = length + 1 == sizeof line && line[length - 1] != '\n';
-        int parsed = parse_line(line, &page);
-        if (cut || parsed < 0) {
-            line[strcspn(line, "\r\n")] = '\0';
-            show_line(line, shown, sizeof shown);
+        const int parsed = parse_line(&line, &page);
+        if (parsed < 0) {
+            show_line(&line, shown, sizeof shown);
             snprintf(text, capacity, "%s:%llu: \"%s\" is not a page number (0 to 2^64-1)", path,
                      (unsigned long long)number, shown);
             return -1;

@@ -17,9 +17,9 @@ struct trace_sequence {
 
 /*
  * Read a file of one page number (0 to 2^64-1) a line, plain or gzip; empty lines and such that
- * begin with # are skipped. A name "synthetic:KIND" makes a sequence up instead (see
- * trace_synthetic_kinds), the same for the same seed. 0, or -1 with what is wrong, and where, in
- * text.
+ * begin with # are skipped, however long; a byte 0 is an error. A name "synthetic:KIND" makes a
+ * sequence up instead (see trace_synthetic_kinds), the same for the same seed. 0, or -1 with what
+ * is wrong, and where, in text.
  */
 int trace_sequence_open(const char *name, uint64_t seed, struct trace_sequence *out_sequence,
                         char *text, size_t capacity);

@@ -124,6 +124,49 @@ static void trace_sequence_bad_line_is_named(void **state)
     }
 }
 
+/* What stands behind a byte 0 would be lost. */
+static void trace_sequence_zero_byte_is_bad(void **state)
+{
+    (void)state;
+    static const char *const shown[] = {"5\\x00\\x006", "\\x00\\x00\\x006", "#\\x00\\x006",
+                                        "\\x00\\x00"};
+    static const char lines[][8] = {"5\0\0006\n", "\0\0\0006\n", "#\0\0006\n", "\0\0\n"};
+    static const size_t lengths[] = {5, 5, 5, 3};
+    for (unsigned i = 0; i < sizeof shown / sizeof *shown; i++) {
+        FILE *file = fopen(path, "w");
+        assert_non_null(file);
+        assert_int_equal(fwrite("1\n2\n", 1, 4, file), 4);
+        assert_int_equal(fwrite(lines[i], 1, lengths[i], file), lengths[i]);
+        assert_int_equal(fwrite("3\n", 1, 2, file), 2);
+        assert_int_equal(fclose(file), 0);
+        must_fail(":3: ", shown[i]);
+    }
+}
+
+static void trace_sequence_long_remark_skipped(void **state)
+{
+    (void)state;
+    const uint32_t wanted[] = {0, 1, 0};
+    for (size_t length = 100; length < 600; length++) {
+        char lines[700] = "1\n  #";
+        size_t at = strlen(lines);
+        memset(lines + at, '7', length);
+        strcpy(lines + at + length, "\n2\n1\n");
+        write_plain(lines);
+        must_open();
+        check_numbers(wanted, 3, 2);
+    }
+    /* and the lines behind it are counted right */
+    char lines[700] = "#";
+    memset(lines + 1, ' ', 300);
+    strcpy(lines + 301, "\nx\n");
+    write_plain(lines);
+    must_fail(":2: ", "\"x\"");
+    strcpy(lines + 301, "");
+    write_plain(lines);
+    must_fail(": ", "no page number");
+}
+
 static void trace_sequence_long_line_is_bad(void **state)
 {
     (void)state;
@@ -197,6 +240,8 @@ int main(void)
         cmocka_unit_test(trace_sequence_gzip_read_as_plain),
         cmocka_unit_test(trace_sequence_gzip_cut_off_is_told),
         cmocka_unit_test(trace_sequence_bad_line_is_named),
+        cmocka_unit_test(trace_sequence_zero_byte_is_bad),
+        cmocka_unit_test(trace_sequence_long_remark_skipped),
         cmocka_unit_test(trace_sequence_long_line_is_bad),
         cmocka_unit_test(trace_sequence_name_without_folder_and_endings),
         cmocka_unit_test(trace_sequence_synthetic_follows_the_seed),
