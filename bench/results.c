@@ -161,11 +161,20 @@ void bench_results_finish(struct bench_results *results)
 /* ---- JSON
  * -------------------------------------------------------------------------------------------- */
 
+char *bench_results_slack_note(char *text, size_t capacity, const struct bench_plan *plan)
+{
+    char slack[32];
+    snprintf(text, capacity, "its cache may use the --slack too: up to %s more memory",
+             bench_format_size(slack, sizeof slack, plan->slack_bytes));
+    return text;
+}
+
 static json_t *notes_json(const struct bench_row *row, const struct bench_plan *plan,
                           bool equal_memory)
 {
     json_t *notes = json_array();
     bool deep_asked = false;
+    char slack[100];
     for (unsigned i = 0; i < plan->depth_count; i++)
         deep_asked = deep_asked || plan->depths[i] > 1;
     if (!row->engine->deep && deep_asked && row->cell.rate == 0 &&
@@ -177,6 +186,9 @@ static json_t *notes_json(const struct bench_row *row, const struct bench_plan *
     if (!equal_memory && row->engine->uses_page_cache)
         json_array_append_new(
             notes, json_string("no memory cgroup: this engine could use all the machine's memory"));
+    if (equal_memory && row->engine->needs_slack)
+        json_array_append_new(notes,
+                              json_string(bench_results_slack_note(slack, sizeof slack, plan)));
     if (row->cell.rate > 0)
         json_array_append_new(
             notes, json_string("open loop: latency counts from when an operation was due"));

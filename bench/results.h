@@ -58,6 +58,9 @@ void bench_results_fail(struct bench_row *row, const char *text);
 bool bench_results_know_hits(const struct bench_results *results, const struct bench_row *row,
                              const struct bench_plan *plan);
 
+/* What is to be said of an engine with needs_slack under a memory limit. Returns text. */
+char *bench_results_slack_note(char *text, size_t capacity, const struct bench_plan *plan);
+
 /* Compute medians and ratios. A row without measurements is failed. */
 void bench_results_finish(struct bench_results *results);
 

@@ -20,6 +20,7 @@ enum note {
     NOTE_SCAN,
     NOTE_RAW_LOG,
     NOTE_RAW_READ,
+    NOTE_SLACK,
     NOTE_COUNT,
 };
 
@@ -35,6 +36,7 @@ static const char *const note_texts[NOTE_COUNT] = {
     [NOTE_SCAN] = "an operation is a page; the latency is the time from page to page",
     [NOTE_RAW_LOG] = "raw appends a record to a bare log and does nothing else: no page is changed",
     [NOTE_RAW_READ] = "raw reads as many bytes of the data in order: what the device gives",
+    [NOTE_SLACK] = NULL, /* says how much */
 };
 
 static bool deep_asked(const struct bench_plan *plan)
@@ -64,6 +66,7 @@ static void row_notes(const struct bench_row *row, const struct bench_plan *plan
         [NOTE_SCAN] = row->workload == BENCH_READ_SCAN,
         [NOTE_RAW_LOG] = raw && !recover && bench_workload_commits(row->workload),
         [NOTE_RAW_READ] = raw && recover,
+        [NOTE_SLACK] = facts->equal_memory && row->engine->needs_slack,
     };
     size_t length = 0;
     for (unsigned i = 0; i < NOTE_COUNT; i++) {
@@ -237,6 +240,7 @@ void bench_table_print(FILE *out, const struct bench_results *results,
                        const struct bench_plan *plan, const struct bench_table_facts *facts)
 {
     bool used[NOTE_COUNT] = {false}, written = false, committed = false;
+    char slack_note[100];
     print_groups(out, results, plan, facts, used);
     for (unsigned i = 0; i < results->count; i++)
         written = written || results->rows[i].has_durability;
@@ -272,5 +276,7 @@ void bench_table_print(FILE *out, const struct bench_results *results,
     }
     for (unsigned i = 0; i < NOTE_COUNT; i++)
         if (used[i])
-            fprintf(out, "  %c  %s\n", (char)('a' + i), note_texts[i]);
+            fprintf(out, "  %c  %s\n", (char)('a' + i),
+                    i == NOTE_SLACK ? bench_results_slack_note(slack_note, sizeof slack_note, plan)
+                                    : note_texts[i]);
 }

@@ -182,6 +182,50 @@ static void table_and_json_hits_only_where_reads_are_pages(void **state)
     assert_false(hits_in_json(0));
 }
 
+static bool note_in_json(unsigned index, bool equal, const char *words)
+{
+    json_t *array = bench_results_json(&results, &plan, equal);
+    const json_t *notes = json_object_get(json_array_get(array, index), "notes"), *note;
+    bool found = false;
+    size_t i;
+    json_array_foreach(notes, i, note)
+    {
+        found = found || strstr(json_string_value(note), words) != NULL;
+    }
+    json_decref(array);
+    return found;
+}
+
+/* Who gets more memory than the others carries a mark. */
+static void table_and_json_say_who_may_cache_in_the_slack(void **state)
+{
+    (void)state;
+    static const char said[] = "its cache may use the --slack too: up to 48 MiB more memory";
+    struct bench_engine needy = bench_engine_mmap;
+    needy.name = "needy";
+    needy.needs_slack = true;
+    plan.slack_bytes = UINT64_C(48) << 20;
+    print(true);
+    assert_null(strstr(text, said));
+    free(text);
+    add(&needy, 1, 1000, 3);
+    print(true);
+    const char *row = strstr(text, "\nneedy "), *note = strstr(text, said);
+    assert_true(row != NULL && note != NULL);
+    const char letter = note[-3];
+    assert_true(letter >= 'a' && letter <= 'z');
+    const char *letters = strstr(row, " 1050 ");
+    assert_non_null(letters);
+    assert_non_null(memchr(letters, letter, strcspn(letters, "\n")));
+    assert_true(note_in_json(5, true, said));
+    assert_false(note_in_json(3, true, said));
+    free(text);
+    /* without a limit, it is one of many that have more */
+    print(false);
+    assert_null(strstr(text, said));
+    assert_false(note_in_json(5, false, said));
+}
+
 /* With --quiet nothing else says it. */
 static void table_says_that_no_device_is_behind_the_data(void **state)
 {
@@ -372,6 +416,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(table_recovery_shows_seconds_and_rates, setup, teardown),
         cmocka_unit_test_setup_teardown(table_and_json_hits_only_where_reads_are_pages, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(table_and_json_say_who_may_cache_in_the_slack, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(table_says_that_no_device_is_behind_the_data, setup,
                                         teardown),
