@@ -301,20 +301,19 @@ static int take_off(struct flight *flight)
 {
     struct worker *worker = flight->worker;
     const struct bench_engine *engine = worker->run->input->engine;
-    uint64_t now = cp_now_ns();
     int finished = 0;
     for (unsigned tries = flight->free_count; tries > 0; tries--) {
         if (flight->next == BENCH_ROUND) {
             const uint64_t begin = cp_now_ns(); /* what was started before took its time */
             make_ops(worker, worker->ops, BENCH_ROUND);
             flight->next = 0;
-            now = cp_now_ns();
-            flight->excluded_ns += now - begin;
+            flight->excluded_ns += cp_now_ns() - begin;
         }
         unsigned slot = worker->free_slots[--flight->free_count];
         bool timed = !flight->resident || flight->started++ % BENCH_ROUND == 0;
         worker->slots[slot] = worker->ops[flight->next++];
-        worker->started_ns[slot] = timed && flight->resident ? cp_now_ns() : now;
+        /* Each its own: what was started before it took its time, and that of pages found. */
+        worker->started_ns[slot] = timed ? cp_now_ns() : 0;
         int state = engine->start(worker->driver, slot, &worker->slots[slot]);
         if (state < 0)
             return -1;

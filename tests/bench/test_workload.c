@@ -57,10 +57,10 @@ static const struct bench_engine engine = {.name = "counting",
                                            .start = start};
 
 static struct bench_cell_result run_engine(const struct bench_engine *of, struct bench_cell cell,
-                                           unsigned batch, double seconds)
+                                           unsigned batch, bool fits, double seconds)
 {
     struct bench_setup setup = {.data = {.page_count = PAGES, .page_size = 4096, .seed = SEED},
-                                .fits = true,
+                                .fits = fits,
                                 .workload = BENCH_READ_RANDOM,
                                 .batch = batch};
     struct bench_dist dist;
@@ -82,7 +82,7 @@ static struct bench_cell_result run_engine(const struct bench_engine *of, struct
 static struct bench_cell_result run(enum bench_access access, unsigned batch, unsigned depth)
 {
     return run_engine(&engine, (struct bench_cell){.access = access, .threads = 1, .depth = depth},
-                      batch, 0.2);
+                      batch, true, 0.2);
 }
 
 /*
@@ -98,6 +98,18 @@ static void resident_figures_are_per_operation_that_was_fetched(void **state)
     assert_int_equal(fetched, 2 * result.op_count);
     assert_true(result.cpu_us_per_op > 0);
     assert_true(result.cpu_us_per_op * (double)fetched <= used * 1e6 * 1.001);
+}
+
+/* Of many started one after the other each is timed from its own start, not from the first. */
+static void latency_at_a_depth_is_of_the_operation_alone(void **state)
+{
+    (void)state;
+    const struct bench_cell_result result =
+        run_engine(&engine, (struct bench_cell){.access = BENCH_FIX, .threads = 1, .depth = 100}, 1,
+                   false, 0.2);
+    assert_true(result.op_count > 0);
+    assert_true(result.p50_us >= (double)SPIN_NS * 1e-3 * 0.9);
+    assert_true(result.p50_us < (double)SPIN_NS * 1e-3 * 20); /* the middle one waited for 50 */
 }
 
 /* Time that the engine took is never left out, wherever in it new page numbers were made. */
@@ -139,7 +151,7 @@ static void open_loop_arrivals_waiting_at_the_end_are_slow_ones(void **state)
     stall_from_ns = cp_now_ns() + (uint64_t)(OPEN_SECONDS * 1e9) - STALL_NS;
     stalled_ns = 0;
     const struct bench_cell_result result =
-        run_engine(&stalls, (struct bench_cell){BENCH_FIX, 1, 1, 0, RATE}, 1, OPEN_SECONDS);
+        run_engine(&stalls, (struct bench_cell){BENCH_FIX, 1, 1, 0, RATE}, 1, true, OPEN_SECONDS);
     assert_true(stalled_ns != 0);
     assert_true(result.p999_us >= 4000);
     /* each of those due is there once, done or not */
@@ -154,6 +166,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(resident_figures_are_per_operation_that_was_fetched),
         cmocka_unit_test(resident_rate_at_a_depth_is_no_more_than_the_engine_does),
+        cmocka_unit_test(latency_at_a_depth_is_of_the_operation_alone),
         cmocka_unit_test(open_loop_arrivals_waiting_at_the_end_are_slow_ones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
