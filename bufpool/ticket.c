@@ -7,8 +7,8 @@
  *     begin ---> FIXED      the latch is the ticket's               wait, cancel -> DONE
  *           ---> LOADING    its read is in line or in flight
  *                   complete_read ---> FIXED, or RETRY after any error
- *           ---> RETRY      held by somebody else, no transfer, or (in poll) no memory: fix it
- * singly in wait
+ *           ---> RETRY      held by somebody else, no transfer, or (in poll) no
+ *                           memory: fix it singly in wait
  *           ---> FAILED     no frame: wait returns status           wait, cancel -> DONE
  *
  * Only complete_read changes a ticket from another thread, only away from LOADING, and does not

@@ -20,8 +20,7 @@
  * A flush goes through the frames while the budget changes. It meets every page that was dirty when
  * it began, or that page has been written since:
  *   - A dirty page keeps its frame until it is written (or discarded), and is written while the
- *     word still says dirty: one that has left its frame before the flush came there is in the
- * file.
+ *     word still says dirty: what has left its frame before the flush came there is in the file.
  *   - frame_limit rises before the allocator gets the frames, and falls when it has lost all of
  *     them, which were empty then: no frame from frame_limit on is ever in use.
  *   - info and flush_list reach up to frame_max, so a limit that was read stays good to walk to.
