@@ -174,7 +174,9 @@ CP_API int cp_pager_allocate(struct cp_pager *pager, struct cp_fix *out_fix) CP_
 
 /*
  * Allocate count pages with consecutive numbers, without fixing them; each must be written
- * (cp_pager_fix_new) before it is first read. For bulk loads and large objects.
+ * (cp_pager_fix_new) before it is first read. For bulk loads and large objects. What is not written
+ * when the process dies, or a backup is taken, stays so: cp_pager_check names such pages ("never
+ * written"), and `clockpool restore` wants --damaged.
  */
 CP_API int cp_pager_allocate_run(struct cp_pager *pager, uint64_t count,
                                  uint64_t *out_first) CP_MUST_CHECK;
@@ -264,7 +266,9 @@ enum cp_commit {
 };
 
 /*
- * Begin. Waits while the log is beyond its limit and a checkpoint is under way. Errors: CP_EFAILED,
+ * Begin. Waits while the log is beyond its limit and a checkpoint is under way; without a thread
+ * (CP_BACKGROUND_NONE) it may write one. A checkpoint waits for pages that are held exclusively: so
+ * begin with none fixed by cp_pager_fix or cp_pager_allocate. Errors: CP_EFAILED,
  * CP_EREADONLY, CP_EFORKED, -ENOMEM; with the first change since the store was opened what writing
  * a superblock gives, and -EOVERFLOW: no number is left for another session that writes, after four
  * billion (docs/file-format.md). cp_pager_allocate, _free and _mark_dirty share these.
