@@ -7,12 +7,14 @@
 
 #include <clockpool/backup.h>
 #include <clockpool/pager.h>
+#include <clockpool/base/bits.h>
 #include <clockpool/base/error.h>
 
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,8 +50,7 @@ static const char restore_help[] =
     "every\n"
     "page, and only then give it its name. BACKUP stays as it is.\n"
     "\n"
-    "  --damaged  restore although pages are damaged, or were allocated and never written (a bulk\n"
-    "             load that the backup found unfinished); they are named, and stay as they are\n"
+    "  --damaged  restore although pages are damaged; they are named, and stay as they are\n"
     "  --json     what was done, as JSON\n"
     "  --help     this text\n"
     "\n"
@@ -98,6 +99,9 @@ struct copy {
     struct tool_progress progress;
     struct cp_backup_stats stats;
     uint64_t bad_pages;
+    uint64_t unwritten_pages, first_unwritten;
+    int data_fd; /* of the copy that is checked; -1: none */
+    uint32_t page_size;
     struct cp_pager_stats restored;
 };
 
@@ -240,11 +244,29 @@ static void show_check(void *ctx, uint64_t done, uint64_t total)
     tool_progress_update(&copy->progress, done, total, false);
 }
 
+/*
+ * Nothing but zeros: allocated by a bulk load that was not finished when the backup was taken. A
+ * write that was lost looks the same, but nothing says that there was one.
+ */
+static bool is_unwritten(const struct copy *copy, uint64_t page)
+{
+    static unsigned char bytes[CP_PAGE_SIZE_MAX];
+    const off_t at = (off_t)(page * copy->page_size);
+    return copy->data_fd >= 0 &&
+           pread(copy->data_fd, bytes, copy->page_size, at) == (ssize_t)copy->page_size &&
+           cp_is_zero(bytes, copy->page_size);
+}
+
 static void report_page(void *ctx, uint64_t page, const struct cp_error *error)
 {
     struct copy *copy = ctx;
     struct cp_error named = *error;
     char line[600];
+    if (error->code == CP_ECHECKSUM && is_unwritten(copy, page)) {
+        if (copy->unwritten_pages++ == 0)
+            copy->first_unwritten = page;
+        return;
+    }
     named.page = page;
     copy->bad_pages++;
     tool_progress_clear(&copy->progress);
@@ -260,8 +282,15 @@ static int verify(struct copy *copy, const char *directory)
     int code = cp_pager_open(directory, &options, &pager);
     if (code != 0)
         return code;
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/data", directory);
+    copy->data_fd = open(path, O_RDONLY | O_CLOEXEC);
+    copy->page_size = cp_pager_page_size(pager);
     int64_t bad = cp_pager_check(pager, report_page, show_check, copy);
     cp_pager_stats(pager, &copy->restored);
+    if (copy->data_fd >= 0)
+        close(copy->data_fd);
+    copy->data_fd = -1;
     if (bad < 0) {
         cp_pager_abandon(pager);
         return (int)bad;
@@ -327,6 +356,12 @@ static int restored(const struct copy *copy, const char *from, const char *to)
         fprintf(stderr,
                 "clockpool restore: %" PRIu64 " pages are damaged, and restored as they are\n",
                 copy->bad_pages);
+    if (copy->unwritten_pages > 0)
+        fprintf(stderr,
+                "clockpool restore: %" PRIu64
+                " pages were allocated and never written (a bulk load "
+                "that was not finished), the first is page %" PRIu64 "; write them or free them\n",
+                copy->unwritten_pages, copy->first_unwritten);
     if (copy->json) {
         json_t *root = copy_json(copy, from, to);
         json_object_set_new(root, "recovered_groups",
@@ -334,6 +369,8 @@ static int restored(const struct copy *copy, const char *from, const char *to)
         json_object_set_new(root, "allocated_pages",
                             json_integer((json_int_t)stats->allocated_pages));
         json_object_set_new(root, "damaged_pages", json_integer((json_int_t)copy->bad_pages));
+        json_object_set_new(root, "unwritten_pages",
+                            json_integer((json_int_t)copy->unwritten_pages));
         int printed = tool_print_json("restore", root);
         return printed == TOOL_FINE ? status : printed;
     }
@@ -388,7 +425,7 @@ int tool_restore_main(int argc, char **argv)
                                                 options,
                                                 2,
                                                 "two directories, BACKUP and DEST"};
-    struct copy copy = {.json = false};
+    struct copy copy = {.data_fd = -1};
     const char *operands[TOOL_OPERANDS_MAX];
     char *parent = NULL;
     int status = tool_parse(&command, argc, argv, take, &copy, operands);

@@ -147,6 +147,11 @@ int main(int argc, char **argv)
         wait_for_end_of_input();
         return fail(cp_pager_close(worker.pager));
     }
+    if (strcmp(argv[1], "reserve") == 0 && argc == 4) {
+        uint64_t first;
+        const int code = cp_pager_allocate_run(worker.pager, strtoull(argv[3], NULL, 10), &first);
+        return fail(code) || fail(cp_pager_close(worker.pager));
+    }
     if (argc < 4 || fail(pairs_count(worker.pager, &worker.count)))
         return 1;
     if (strcmp(argv[3], "-") != 0)
