@@ -141,24 +141,6 @@ int cp_pager__look_lock(const char *directory, const char *name, short *out_type
     return code;
 }
 
-/* The lock file says "pid command": another program's text, so it is kept printable. */
-static void read_holder(int fd, struct cp_store_info *info)
-{
-    char text[64] = "", *command = NULL;
-    ssize_t length = pread(fd, text, sizeof text - 1, 0);
-    text[length > 0 ? length : 0] = '\0';
-    text[strcspn(text, "\n")] = '\0';
-    long pid = strtol(text, &command, 10);
-    if (pid <= 0)
-        return;
-    info->holder_pid = pid;
-    command += *command == ' ';
-    size_t i = 0;
-    for (; command[i] != '\0' && i + 1 < sizeof info->holder_command; i++)
-        info->holder_command[i] = command[i] >= ' ' && command[i] <= '~' ? command[i] : '?';
-    info->holder_command[i] = '\0';
-}
-
 int cp_pager__missing_log(const char *directory, int code)
 {
     if (code != -ENOENT && code != -ENOTDIR)
@@ -196,7 +178,8 @@ static void inspect_locks(const char *directory, struct cp_store_info *info)
                 : type == F_RDLCK ? CP_STORE_READ
                                   : CP_STORE_FREE;
     if (info->use != CP_STORE_FREE)
-        read_holder(fd, info);
+        info->holder_pid =
+            cp_pager__lock_holder(fd, info->holder_command, sizeof info->holder_command);
     if (fd >= 0)
         close(fd);
     (void)!cp_pager__look_lock(directory, CP_PAGER_BACKUP_LOCK, &type, &fd);

@@ -212,6 +212,9 @@ int cp_pager__lock_open(const char *path, int flags) CP_MUST_CHECK;
 int cp_pager__lock_acquire(const char *path, bool read_only,
                            struct cp_store_lock *out_lock) CP_MUST_CHECK;
 void cp_pager__lock_release(struct cp_store_lock *lock);
+/* Who holds a lock file, as its text says: a process, with its command, or 0 when the text names
+ * nobody who lives. */
+int64_t cp_pager__lock_holder(int fd, char *out_command, size_t capacity);
 
 /* ---- store.c ---- */
 

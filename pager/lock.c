@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,27 +53,38 @@ static int set_lock(int fd, short type)
     return fcntl(fd, F_OFD_SETLK, &lock) == 0 ? 0 : -errno;
 }
 
-/* Who holds it, as far as the file's text can be believed. */
-static int report_holder(int fd, const char *path)
+int64_t cp_pager__lock_holder(int fd, char *out_command, size_t capacity)
 {
-    char text[HOLDER_TEXT_BYTES] = "", hint[192];
+    char text[HOLDER_TEXT_BYTES] = "", *command = NULL;
     ssize_t length = pread(fd, text, sizeof text - 1, 0);
     text[length > 0 ? length : 0] = '\0';
     text[strcspn(text, "\n")] = '\0';
-    char *command = NULL;
     long pid = strtol(text, &command, 10);
-    if (pid <= 0 || (kill((pid_t)pid, 0) != 0 && errno == ESRCH)) {
-        snprintf(hint, sizeof hint, "held by another process; close it there or wait");
-    } else if (pid == (long)getpid()) {
-        snprintf(hint, sizeof hint, "held by this process (%ld): it has the store open already",
-                 pid);
-    } else {
-        command += *command == ' ';
-        for (char *c = command; *c != '\0'; c++) /* text from a file: keep it printable */
-            *c = *c >= ' ' && *c <= '~' ? *c : '?';
-        snprintf(hint, sizeof hint, "held by process %ld (%s); close it there or wait", pid,
+    out_command[0] = '\0';
+    if (pid <= 0 || (kill((pid_t)pid, 0) != 0 && errno == ESRCH))
+        return 0;
+    command += *command == ' ';
+    for (char *c = command; *c != '\0'; c++) /* text from a file: keep it printable */
+        *c = *c >= ' ' && *c <= '~' ? *c : '?';
+    snprintf(out_command, capacity, "%s", command);
+    return pid;
+}
+
+/* Who holds it, as far as the file's text can be believed. */
+static int report_holder(int fd, const char *path)
+{
+    char command[HOLDER_TEXT_BYTES], hint[192];
+    const int64_t pid = cp_pager__lock_holder(fd, command, sizeof command);
+    if (pid == 0)
+        snprintf(hint, sizeof hint,
+                 "held by another process, perhaps a forked child of one that has ended; close it "
+                 "there or wait");
+    else if (pid == (int64_t)getpid())
+        snprintf(hint, sizeof hint,
+                 "held by this process (%" PRId64 "): it has the store open already", pid);
+    else
+        snprintf(hint, sizeof hint, "held by process %" PRId64 " (%s); close it there or wait", pid,
                  command);
-    }
     return cp_error_set(CP_ELOCKED, path, CP_NO_PAGE, CP_NO_LSN, hint, "lock the store");
 }
 

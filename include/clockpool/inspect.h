@@ -52,7 +52,7 @@ struct cp_store_info {
 
     /* the locks */
     enum cp_store_use use;
-    int64_t holder_pid;      /* as the lock file says; 0: nobody, or it does not say */
+    int64_t holder_pid;      /* as the lock file says; 0: of nobody who lives */
     char holder_command[32]; /* printable; may be empty */
     bool copied;             /* a backup is being taken: the log is not trimmed meanwhile */
 };

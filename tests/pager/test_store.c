@@ -263,6 +263,31 @@ static void backup_is_over_though_a_child_lives_on(void **state)
     assert_false(info.copied);
 }
 
+/* A reader that has ended, or the writer whose forked child has the lock still, is no holder. */
+static void inspect_names_no_process_that_has_ended(void **state)
+{
+    (void)state;
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    struct cp_store_info info;
+    assert_ok(cp_pager_inspect(store_path(), NULL, &info));
+    assert_int_equal(info.holder_pid, getpid());
+    pid_t child = fork();
+    if (child == 0)
+        _exit(0);
+    waitpid(child, NULL, 0);
+    char path[400];
+    snprintf(path, sizeof path, "%s/lock", store_path());
+    FILE *lock = fopen(path, "w");
+    assert_non_null(lock);
+    fprintf(lock, "%d ghost\n", (int)child);
+    fclose(lock);
+    assert_ok(cp_pager_inspect(store_path(), NULL, &info));
+    assert_int_equal(info.use, CP_STORE_WRITTEN);
+    assert_int_equal(info.holder_pid, 0);
+    assert_int_equal(info.holder_command[0], 0);
+    assert_ok(cp_pager_close(pager));
+}
+
 static void read_only_readers_share_and_writers_wait(void **state)
 {
     (void)state;
@@ -692,6 +717,7 @@ int main(void)
         cmocka_unit_test(forked_child_gets_no_page_by_ticket),
         cmocka_unit_test(forked_child_looks_without_locks),
         cmocka_unit_test(backup_is_over_though_a_child_lives_on),
+        cmocka_unit_test(inspect_names_no_process_that_has_ended),
         cmocka_unit_test(read_only_readers_share_and_writers_wait),
         cmocka_unit_test(pages_survive_reopening_at_every_page_size),
         cmocka_unit_test(abandon_drops_what_was_not_synced_and_says_unclean),
