@@ -153,6 +153,18 @@ static int usage_twice(const char *option, const char *value)
     return usage_error(option, value, "each may be named once, in whatever way it is written");
 }
 
+/* values: what the items were read as, value_bytes each. */
+static int refuse_twice(const char *option, char **items, const void *values, size_t value_bytes,
+                        unsigned count)
+{
+    const char *bytes = values;
+    for (unsigned i = 1; i < count; i++)
+        for (unsigned j = 0; j < i; j++)
+            if (memcmp(bytes + i * value_bytes, bytes + j * value_bytes, value_bytes) == 0)
+                return usage_twice(option, items[i]);
+    return 0;
+}
+
 void bench_plan_defaults(struct bench_plan *plan)
 {
     memset(plan, 0, sizeof *plan);
@@ -219,12 +231,9 @@ static int parse_engines(struct bench_plan *plan, char **items, unsigned count)
             return usage_error("engines", items[i], "engines are %s", known);
         if (engine->not_built != NULL)
             return usage_error("engines", items[i], "it is %s", engine->not_built);
-        for (unsigned j = 0; j < plan->engine_count; j++)
-            if (plan->engines[j] == engine)
-                return usage_twice("engines", items[i]);
         plan->engines[plan->engine_count++] = engine;
     }
-    return 0;
+    return refuse_twice("engines", items, plan->engines, sizeof plan->engines[0], count);
 }
 
 static int parse_dists(struct bench_plan *plan, char **items, unsigned count)
@@ -256,16 +265,6 @@ static int parse_sizes(const char *option, uint64_t *sizes, unsigned *out_count,
     return 0;
 }
 
-static int parse_log_sizes(struct bench_plan *plan, char **items, unsigned count)
-{
-    int code = parse_sizes("log-size", plan->log_sizes, &plan->log_size_count, items, count);
-    for (unsigned i = 1; code == 0 && i < count; i++)
-        for (unsigned j = 0; code == 0 && j < i; j++)
-            if (plan->log_sizes[j] == plan->log_sizes[i])
-                code = usage_twice("log-size", items[i]);
-    return code;
-}
-
 static int parse_numbers(const char *option, unsigned max, unsigned *numbers, unsigned *out_count,
                          char **items, unsigned count)
 {
@@ -274,26 +273,19 @@ static int parse_numbers(const char *option, unsigned max, unsigned *numbers, un
         if (!bench_parse_number(items[i], 1, max, &value))
             return usage_error(option, items[i], "use whole numbers from 1 to %u", max);
         numbers[i] = (unsigned)value;
-        for (unsigned j = 0; j < i; j++)
-            if (numbers[j] == numbers[i])
-                return usage_twice(option, items[i]);
     }
     *out_count = count;
-    return 0;
+    return refuse_twice(option, items, numbers, sizeof numbers[0], count);
 }
 
 static int parse_rates(struct bench_plan *plan, char **items, unsigned count)
 {
-    for (unsigned i = 0; i < count; i++) {
+    for (unsigned i = 0; i < count; i++)
         if (!bench_parse_number(items[i], 1, BENCH_RATE_MAX, &plan->rates[i]))
             return usage_error("rate", items[i], "use whole numbers from 1 to %u per second",
                                BENCH_RATE_MAX);
-        for (unsigned j = 0; j < i; j++)
-            if (plan->rates[j] == plan->rates[i])
-                return usage_twice("rate", items[i]);
-    }
     plan->rate_count = count;
-    return 0;
+    return refuse_twice("rate", items, plan->rates, sizeof plan->rates[0], count);
 }
 
 static int parse_enums(const char *option, const char *const *names, unsigned name_count,
@@ -310,12 +302,9 @@ static int parse_enums(const char *option, const char *const *names, unsigned na
         if (index < 0)
             return usage_error(option, items[i], "use %s", known);
         values[i] = (unsigned)index;
-        for (unsigned j = 0; j < i; j++)
-            if (values[j] == values[i])
-                return usage_twice(option, items[i]);
     }
     *out_count = count;
-    return 0;
+    return refuse_twice(option, items, values, sizeof values[0], count);
 }
 
 static int parse_list(struct bench_plan *plan, int id, const char *option, char *value,
@@ -346,7 +335,10 @@ static int parse_list(struct bench_plan *plan, int id, const char *option, char 
     case OPT_RATE:
         return parse_rates(plan, items, count);
     case OPT_LOG_SIZE:
-        return parse_log_sizes(plan, items, count);
+        code = parse_sizes(option, plan->log_sizes, &plan->log_size_count, items, count);
+        return code != 0
+                   ? code
+                   : refuse_twice(option, items, plan->log_sizes, sizeof plan->log_sizes[0], count);
     case OPT_WORKLOAD:
         code = parse_enums(option, bench_workload_names, BENCH_WORKLOAD_COUNT, values,
                            &plan->workload_count, items, count);
