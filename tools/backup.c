@@ -14,7 +14,6 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -101,7 +100,6 @@ struct copy {
     uint64_t bad_pages;
     uint64_t unwritten_pages, first_unwritten;
     int data_fd; /* of the copy that is checked; -1: none */
-    uint32_t page_size;
     struct cp_pager_stats restored;
 };
 
@@ -251,10 +249,10 @@ static void show_check(void *ctx, uint64_t done, uint64_t total)
 static bool is_unwritten(const struct copy *copy, uint64_t page)
 {
     static unsigned char bytes[CP_PAGE_SIZE_MAX];
-    const off_t at = (off_t)(page * copy->page_size);
+    const uint32_t size = copy->restored.page_size;
     return copy->data_fd >= 0 &&
-           pread(copy->data_fd, bytes, copy->page_size, at) == (ssize_t)copy->page_size &&
-           cp_is_zero(bytes, copy->page_size);
+           pread(copy->data_fd, bytes, size, (off_t)(page * size)) == (ssize_t)size &&
+           cp_is_zero(bytes, size);
 }
 
 static void report_page(void *ctx, uint64_t page, const struct cp_error *error)
@@ -282,12 +280,9 @@ static int verify(struct copy *copy, const char *directory)
     int code = cp_pager_open(directory, &options, &pager);
     if (code != 0)
         return code;
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/data", directory);
-    copy->data_fd = open(path, O_RDONLY | O_CLOEXEC);
-    copy->page_size = cp_pager_page_size(pager);
-    int64_t bad = cp_pager_check(pager, report_page, show_check, copy);
     cp_pager_stats(pager, &copy->restored);
+    copy->data_fd = open(copy->restored.path, O_RDONLY | O_CLOEXEC);
+    int64_t bad = cp_pager_check(pager, report_page, show_check, copy);
     if (copy->data_fd >= 0)
         close(copy->data_fd);
     copy->data_fd = -1;
