@@ -217,7 +217,7 @@ void cp_pager__background_start(struct cp_pager *pager)
     pthread_mutex_unlock(&state->mutex);
 }
 
-bool cp_pager__background_stop(struct cp_pager *pager)
+void cp_pager__background_stop(struct cp_pager *pager)
 {
     struct cp_background_state *state = &pager->background;
     pthread_mutex_lock(&state->mutex);
@@ -226,12 +226,11 @@ bool cp_pager__background_stop(struct cp_pager *pager)
     pthread_cond_broadcast(&state->wake);
     pthread_mutex_unlock(&state->mutex);
     if (!started)
-        return false;
+        return;
     pthread_join(state->thread, NULL);
     pthread_mutex_lock(&state->mutex);
     state->started = state->stop = false;
     pthread_mutex_unlock(&state->mutex);
-    return true;
 }
 
 /* ---- the callers' side ------------------------------------------------------------------------

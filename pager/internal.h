@@ -309,8 +309,8 @@ void cp_pager__background_tend(struct cp_pager *pager);
 bool cp_pager__background_rest(struct cp_pager *pager, uint64_t wait_ms);
 /* The engine is short of clean pages: ctx is the pager. Any thread, whatever it has latched. */
 void cp_pager__background_clean(void *ctx);
-/* End the thread and wait for it. False: there was none. */
-bool cp_pager__background_stop(struct cp_pager *pager);
+/* End the thread, if there is one, and wait for it. */
+void cp_pager__background_stop(struct cp_pager *pager);
 void cp_pager__background_fini(struct cp_pager *pager);
 /* After an append: wake the thread when there is work for it. */
 void cp_pager__background_notice(struct cp_pager *pager, bool relaxed);

@@ -589,11 +589,9 @@ int cp_mmap__frames_init(struct mmap_engine *engine, const struct cp_engine_setu
 {
     const struct cp_pager_options *options = setup->options;
     const uint64_t frames_limit_bytes = MMAP_FRAMES_MAX << engine->page_shift;
-    if (options->budget_bytes < CP_BUFPOOL_BUDGET_MIN || options->budget_bytes > frames_limit_bytes)
+    if (options->budget_bytes > frames_limit_bytes) /* cp_pager_open looks at the least */
         return cp_error_set(CP_EBUDGET, engine->format->path, CP_NO_PAGE, CP_NO_LSN,
-                            options->budget_bytes < CP_BUFPOOL_BUDGET_MIN
-                                ? "budget_bytes must be at least 512 KiB"
-                                : "budget_bytes must be at most 16,777,214 pages (2^24 - 2)",
+                            "budget_bytes must be at most 16,777,214 pages (2^24 - 2)",
                             "open the mmap engine with a budget of %llu bytes",
                             (unsigned long long)options->budget_bytes);
     engine->extent_bytes =

@@ -254,7 +254,7 @@ int cp_pager_open(const char *directory, const struct cp_pager_options *options,
         code = open_parts(pager, &filled);
     if (code != 0) {
         struct cp_error saved = *cp_error_info();
-        (void)cp_pager__background_stop(pager);
+        cp_pager__background_stop(pager);
         if (pager->engine != NULL)
             pager->engine->ops->close(pager->engine);
         free_pager(pager);
@@ -289,12 +289,7 @@ int cp_pager_close(struct cp_pager *pager)
         code = refuse_in_use(pager);
     if (code != 0)
         return code;
-    const bool had_thread = cp_pager__background_stop(pager);
-    code = refuse_in_use(pager);
-    if (code != 0 && had_thread) /* it stays open */
-        cp_pager__background_start(pager);
-    if (code != 0)
-        return code;
+    cp_pager__background_stop(pager);
     code = cp_pager__finish(pager);
     cp_pager_abandon(pager);
     return code;
@@ -305,7 +300,7 @@ void cp_pager_abandon(struct cp_pager *pager)
     struct cp_error saved = *cp_error_info();
     if (!cp_fork_guard_same(&pager->fork_guard))
         return; /* the parent's: nothing of it is ours to close */
-    (void)cp_pager__background_stop(pager);
+    cp_pager__background_stop(pager);
     pager->engine->ops->close(pager->engine);
     free_pager(pager);
     cp_error_restore(&saved);
