@@ -27,6 +27,7 @@
 #include "content.h"
 
 #define BENCH_DEPTH_MAX   1024u
+#define BENCH_EXPECT_MAX  16u /* ops told to expect in one call */
 #define BENCH_THREADS_MAX 256u
 #define BENCH_SYNC_MS     100u /* as CP_PAGER_RELAXED_MS, for every engine */
 
@@ -179,6 +180,8 @@ struct bench_engine {
      * With update-random the page is updated by bench_check_update before it is finished.
      */
     int (*start)(void *thread, unsigned slot, struct bench_op *op);
+    /* deep only: these will be started next, one after the other. NULL: that helps nothing. */
+    void (*expect)(void *thread, const struct bench_op *ops, unsigned count);
     /* Wait for at least one slot in flight; store those that finished. Their number, or -1. */
     int (*reap)(void *thread, unsigned *out_slots, unsigned capacity);
 

@@ -432,6 +432,15 @@ static int start_op(void *handle, unsigned slot, struct bench_op *op)
     return 0;
 }
 
+static void expect_ops(void *handle, const struct bench_op *ops, unsigned count)
+{
+    struct pager_thread *thread = handle;
+    uint64_t pages[BENCH_EXPECT_MAX];
+    for (unsigned i = 0; i < count; i++)
+        pages[i] = ops[i].where;
+    cp_pager_expect(thread->pager, pages, count);
+}
+
 static int finish_ticket(struct pager_thread *thread, unsigned slot)
 {
     struct cp_ticket *ticket = &thread->tickets[slot];
@@ -542,6 +551,7 @@ const struct bench_engine bench_engine_pool = {
     .thread_end = thread_end,
     .read = read_ops,
     .start = start_op,
+    .expect = expect_ops,
     .reap = reap_ops,
     .update = update_op,
     .commit = commit_op,

@@ -280,9 +280,10 @@ static void record_waiting(const struct run *run, struct worker *worker)
 
 struct flight {
     struct worker *worker;
-    unsigned depth, free_count, next; /* next: of worker->ops, the first not yet started */
-    uint64_t started;                 /* ops so far */
-    uint64_t excluded_ns;             /* resident data: time spent making ops, but not checking */
+    unsigned depth, free_count;
+    unsigned next, expected; /* of worker->ops, the first not yet started, not yet told */
+    uint64_t started;        /* ops so far */
+    uint64_t excluded_ns;    /* resident data: time spent making ops, but not checking */
     bool resident;
 };
 
@@ -296,6 +297,18 @@ static bool land(struct flight *flight, unsigned slot, uint64_t now)
     return check_ops(worker, &worker->slots[slot], 1);
 }
 
+/* Tell the engine which ops come next, up to count of them. */
+static void tell_expected(struct flight *flight, unsigned count)
+{
+    struct worker *worker = flight->worker;
+    const struct bench_engine *engine = worker->run->input->engine;
+    unsigned left = BENCH_ROUND - flight->next;
+    unsigned told = (unsigned)cp_min_u64(cp_min_u64(count, left), BENCH_EXPECT_MAX);
+    if (engine->expect != NULL)
+        engine->expect(worker->driver, &worker->ops[flight->next], told);
+    flight->expected = flight->next + told;
+}
+
 /* Start ops in all free slots. Returns how many were finished at once, or -1. */
 static int take_off(struct flight *flight)
 {
@@ -306,9 +319,11 @@ static int take_off(struct flight *flight)
         if (flight->next == BENCH_ROUND) {
             const uint64_t begin = cp_now_ns(); /* what was started before took its time */
             make_ops(worker, worker->ops, BENCH_ROUND);
-            flight->next = 0;
+            flight->next = flight->expected = 0;
             flight->excluded_ns += cp_now_ns() - begin;
         }
+        if (flight->next == flight->expected)
+            tell_expected(flight, tries);
         unsigned slot = worker->free_slots[--flight->free_count];
         bool timed = !flight->resident || flight->started++ % BENCH_ROUND == 0;
         worker->slots[slot] = worker->ops[flight->next++];
@@ -332,6 +347,7 @@ static int run_slots(struct worker *worker)
     struct flight flight = {.worker = worker,
                             .depth = input->cell.depth,
                             .next = BENCH_ROUND,
+                            .expected = BENCH_ROUND,
                             .resident = input->setup->fits};
     for (unsigned i = 0; i < flight.depth; i++)
         worker->free_slots[flight.free_count++] = i;

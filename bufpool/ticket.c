@@ -21,6 +21,8 @@
 
 /* The back-off of a fix_many that meets other threads' latches grows to 2^this microseconds. */
 #define BACK_OFF_ROUNDS 10u
+/* Pages looked up ahead of the one that is begun: as many as the processor has under way. */
+#define EXPECT_PAGES 16u
 
 static uint32_t state_of(const struct cp_ticket *ticket)
 {
@@ -46,6 +48,21 @@ static int check_many(struct cp_bufpool_file *file, const uint64_t *pages, uint3
                                 (unsigned long long)file->map.page_limit);
     }
     return cp_bufpool__check_process(file->pool);
+}
+
+/* What a look at a page reads first: its word, and if it misses what the policy remembers of it. */
+static void expect(struct cp_bufpool_file *file, uint64_t page)
+{
+    if (page >= file->map.page_limit)
+        return;
+    __builtin_prefetch(&file->map.words[page]);
+    cp_ghosts__prefetch(&file->pool->clock.ghosts, cp_bufpool__key(file, page));
+}
+
+void cp_bufpool_expect(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        expect(file, pages[i]);
 }
 
 /* A frame for an absent page, waiting for it where that is allowed; else -EAGAIN. */
@@ -100,9 +117,8 @@ static void begin_one(struct cp_load_run *run, uint64_t page, enum cp_latch_mode
                       struct cp_ticket *ticket, int *no_frame)
 {
     *ticket = (struct cp_ticket){.file = run->file, .state = CP_TICKET_RETRY};
-    /* A miss will look there: the way to memory is gone while the page's word is on it too. */
-    cp_ghosts__prefetch(&run->file->pool->clock.ghosts, cp_bufpool__key(run->file, page));
     if (cp_fix__try(run->file, page, mode, &ticket->fix)) {
+        __builtin_prefetch(ticket->fix.data); /* cold, as a rule, and looked at after the wait */
         ticket->state = CP_TICKET_FIXED;
         return;
     }
@@ -134,8 +150,12 @@ int cp_bufpool_begin(struct cp_bufpool_file *file, const uint64_t *pages, uint32
     if (status != 0)
         return status;
     cp_load__run_init(&run, file);
-    for (uint32_t i = 0; i < count; i++)
+    cp_bufpool_expect(file, pages, (uint32_t)cp_min_u64(count, EXPECT_PAGES));
+    for (uint32_t i = 0; i < count; i++) {
+        if (i + EXPECT_PAGES < count)
+            expect(file, pages[i + EXPECT_PAGES]);
         begin_one(&run, pages[i], mode, &out_tickets[i], &no_frame);
+    }
     cp_load__run_put(&run);
     cp_io_ring_submit_batch(file->pool->rings[run.ring]);
     return 0;
@@ -362,6 +382,8 @@ static int fix_missing(struct cp_bufpool_file *file, const uint64_t *pages, uint
     int status = 0, no_frame = 0;
 
     cp_load__run_init(&run, file);
+    for (uint32_t m = 0; m < missing_count; m++)
+        expect(file, pages[missing[m]]);
     for (uint32_t m = 0; m < missing_count; m++)
         begin_one(&run, pages[missing[m]], mode, &tickets[m], &no_frame);
     cp_load__run_submit(&run);

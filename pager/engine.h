@@ -35,6 +35,8 @@ struct cp_engine_ops {
                     enum cp_latch_mode mode, struct cp_fix *out_fixes);
     void (*unfix_many)(struct cp_pager_engine *engine, struct cp_fix *fixes, uint32_t count);
     int (*prefetch)(struct cp_pager_engine *engine, const uint64_t *pages, uint32_t count);
+    /* NULL: nothing to fetch. */
+    void (*expect)(struct cp_pager_engine *engine, const uint64_t *pages, uint32_t count);
     int (*begin)(struct cp_pager_engine *engine, const uint64_t *pages, uint32_t count,
                  enum cp_latch_mode mode, struct cp_ticket *out_tickets);
     bool (*poll)(struct cp_pager_engine *engine, struct cp_ticket *ticket);

@@ -87,6 +87,11 @@ static int pool_prefetch(struct cp_pager_engine *engine, const uint64_t *pages, 
     return cp_bufpool_prefetch(of(engine)->file, pages, count);
 }
 
+static void pool_expect(struct cp_pager_engine *engine, const uint64_t *pages, uint32_t count)
+{
+    cp_bufpool_expect(of(engine)->file, pages, count);
+}
+
 static int pool_begin(struct cp_pager_engine *engine, const uint64_t *pages, uint32_t count,
                       enum cp_latch_mode mode, struct cp_ticket *out_tickets)
 {
@@ -241,6 +246,7 @@ static const struct cp_engine_ops pool_ops = {
     .fix_many = pool_fix_many,
     .unfix_many = pool_unfix_many,
     .prefetch = pool_prefetch,
+    .expect = pool_expect,
     .begin = pool_begin,
     .poll = pool_poll,
     .wait_some = pool_wait_some,

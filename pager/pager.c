@@ -694,6 +694,12 @@ int cp_pager_prefetch(struct cp_pager *pager, const uint64_t *pages, uint32_t co
     return pager->engine->ops->prefetch(pager->engine, pages, count);
 }
 
+void cp_pager_expect(struct cp_pager *pager, const uint64_t *pages, uint32_t count)
+{
+    if (pager->engine->ops->expect != NULL)
+        pager->engine->ops->expect(pager->engine, pages, count);
+}
+
 int cp_pager_begin(struct cp_pager *pager, const uint64_t *pages, uint32_t count,
                    enum cp_latch_mode mode, struct cp_ticket *out_tickets)
 {

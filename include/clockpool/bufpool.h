@@ -196,6 +196,15 @@ CP_API void cp_bufpool_unfix_many(struct cp_fix *fixes, uint32_t count);
  */
 CP_API int cp_bufpool_prefetch(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count);
 
+/*
+ * The calling thread will ask for these pages in a moment: have the processor fetch what looking
+ * them up reads, for all of them at once. Where the table of pages is larger than the processor's
+ * caches, each look waits for memory otherwise. A hint: no page is read, nothing waits or counts,
+ * and numbers beyond the file are passed over. Sixteen or so at a time; begin does it by itself for
+ * the pages of one call.
+ */
+CP_API void cp_bufpool_expect(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count);
+
 /* ---- tickets: a fix in two steps ---------------------------------------------------------------
  */
 

@@ -210,12 +210,13 @@ CP_API int cp_pager_mark_dirty(struct cp_pager *pager, struct cp_fix *fix) CP_MU
 CP_API int cp_pager_read(struct cp_pager *pager, uint64_t page, uint32_t offset_bytes, void *buffer,
                          uint32_t size_bytes) CP_MUST_CHECK;
 
-/* Many at a time, and in two steps: as cp_bufpool_fix_many, _prefetch, _begin, _poll, _wait_some
- * and _wait. */
+/* Many at a time, and in two steps: as cp_bufpool_fix_many, _prefetch, _expect (which does nothing
+ * where the kernel looks pages up: mmap), _begin, _poll, _wait_some and _wait. */
 CP_API int cp_pager_fix_many(struct cp_pager *pager, const uint64_t *pages, uint32_t count,
                              enum cp_latch_mode mode, struct cp_fix *out_fixes) CP_MUST_CHECK;
 CP_API void cp_pager_unfix_many(struct cp_pager *pager, struct cp_fix *fixes, uint32_t count);
 CP_API int cp_pager_prefetch(struct cp_pager *pager, const uint64_t *pages, uint32_t count);
+CP_API void cp_pager_expect(struct cp_pager *pager, const uint64_t *pages, uint32_t count);
 CP_API int cp_pager_begin(struct cp_pager *pager, const uint64_t *pages, uint32_t count,
                           enum cp_latch_mode mode, struct cp_ticket *out_tickets) CP_MUST_CHECK;
 CP_API bool cp_pager_poll(struct cp_pager *pager, struct cp_ticket *ticket);

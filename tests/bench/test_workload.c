@@ -114,6 +114,45 @@ static void latency_at_a_depth_is_of_the_operation_alone(void **state)
     assert_true(result.p50_us < (double)SPIN_NS * 1e-3 * 20); /* the middle one waited for 50 */
 }
 
+/* ---- an engine that is told what comes ---------------------------------------------------------
+ */
+
+static uint64_t told[BENCH_EXPECT_MAX];
+static unsigned told_count, told_next;
+static bool surprised;
+
+static void be_told(void *thread, const struct bench_op *ops, unsigned count)
+{
+    (void)thread;
+    surprised = surprised || count == 0 || count > BENCH_EXPECT_MAX || told_next != told_count;
+    for (unsigned i = 0; i < count && i < BENCH_EXPECT_MAX; i++)
+        told[i] = ops[i].page;
+    told_count = count;
+    told_next = 0;
+}
+
+static int start_told(void *thread, unsigned slot, struct bench_op *op)
+{
+    surprised = surprised || told_next == told_count || told[told_next] != op->page;
+    told_next++;
+    return start(thread, slot, op);
+}
+
+/* What is started at a depth has been announced: all of it, in order, a few at a time. */
+static void an_engine_is_told_what_it_will_start(void **state)
+{
+    (void)state;
+    struct bench_engine of = engine;
+    of.start = start_told;
+    of.expect = be_told;
+    surprised = false;
+    told_count = told_next = 0;
+    const struct bench_cell_result result = run_engine(
+        &of, (struct bench_cell){.access = BENCH_FIX, .threads = 1, .depth = 100}, 1, false, 0.2);
+    assert_true(result.op_count > BENCH_ROUND);
+    assert_false(surprised);
+}
+
 /* Time that the engine took is never left out, wherever in it new page numbers were made. */
 static void resident_rate_at_a_depth_is_no_more_than_the_engine_does(void **state)
 {
@@ -171,6 +210,7 @@ int main(void)
         cmocka_unit_test(resident_figures_are_per_operation_that_was_fetched),
         cmocka_unit_test(resident_rate_at_a_depth_is_no_more_than_the_engine_does),
         cmocka_unit_test(latency_at_a_depth_is_of_the_operation_alone),
+        cmocka_unit_test(an_engine_is_told_what_it_will_start),
         cmocka_unit_test(open_loop_arrivals_waiting_at_the_end_are_slow_ones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
