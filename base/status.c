@@ -43,6 +43,7 @@ static const struct {
     {CP_ETOOLARGE, "CP_ETOOLARGE", "Mini-transaction too large"},
     {CP_ELOG, "CP_ELOG", "Log missing or incomplete"},
     {CP_EDAMAGED, "CP_EDAMAGED", "Log damaged before its end"},
+    {CP_EUNWRITTEN, "CP_EUNWRITTEN", "Page was never written"},
 };
 
 const struct cp_error *cp_error_info(void)

@@ -170,15 +170,22 @@ void cp_pager__page_seal(void *ctx, void *data, uint64_t page, cp_lsn lsn)
     __atomic_store_n(&trailer->checksum, checksum, __ATOMIC_RELAXED);
 }
 
+/* Is this one of the pager's own pages, none of which is ever left unwritten? */
+static bool is_map_page(uint32_t page_size, uint64_t page)
+{
+    return (page - cp_format_first_map_page(page_size)) % cp_format_span(page_size) == 0;
+}
+
 /* The page's checksum does not hold: say why, as far as it can be told. */
 static int explain_mismatch(const struct cp_page_format *format, void *data, uint64_t page)
 {
     const struct cp_page_trailer *trailer = trailer_of(data, format->page_size);
 
-    if (cp_is_zero(data, format->page_size))
-        return cp_error_set(CP_ECHECKSUM, format->path, page, CP_NO_LSN,
-                            "the page was allocated and never written, or its write was lost",
-                            "page was never written: all its bytes are zero");
+    if (cp_is_zero(data, format->page_size) && !is_map_page(format->page_size, page))
+        return cp_error_set(CP_EUNWRITTEN, format->path, page, CP_NO_LSN,
+                            "write it (fix_new) or free it, unless it had been written: then its "
+                            "write was lost, restore it from a backup",
+                            "all bytes of the page are zero");
     if (trailer->store_id != format->store_id && trailer->store_id != 0 &&
         trailer->checksum == page_checksum(data, format->page_size, trailer->store_id))
         return cp_error_set(CP_EFOREIGN, format->path, page, trailer->lsn,

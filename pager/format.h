@@ -146,8 +146,8 @@ void cp_pager__page_seal(void *format, void *data, uint64_t page, cp_lsn lsn);
 int cp_pager__page_before_write(void *format, void *data, uint64_t page,
                                 cp_lsn *inout_lsn) CP_MUST_CHECK;
 
-/* Check the trailer. As cp_bufpool_file_options.verify: 0, CP_ECHECKSUM, CP_EFOREIGN,
- * CP_EMISPLACED. */
+/* Check the trailer. As cp_bufpool_file_options.verify: 0, CP_ECHECKSUM, CP_EUNWRITTEN,
+ * CP_EFOREIGN, CP_EMISPLACED. */
 int cp_pager__page_verify(void *format, void *data, uint64_t page) CP_MUST_CHECK;
 
 #endif

@@ -293,7 +293,8 @@ static void apply_records(struct cp_pager *pager, const struct page_work *work, 
  * for one, may work another time, and ends the recovery. */
 static bool is_damage(int code)
 {
-    return code == CP_ECHECKSUM || code == CP_EMISPLACED || code == CP_EFOREIGN || code == -ENODATA;
+    return code == CP_ECHECKSUM || code == CP_EUNWRITTEN || code == CP_EMISPLACED ||
+           code == CP_EFOREIGN || code == -ENODATA;
 }
 
 static int remember_bad(struct recovery *recovery, const struct page_work *work, int code)

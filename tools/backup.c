@@ -2,6 +2,7 @@
 /* `clockpool backup` and `clockpool restore`. */
 #include "commands.h"
 #include "report.h"
+#include "unwritten.h"
 
 #include "common/units.h"
 
@@ -98,8 +99,7 @@ struct copy {
     struct tool_progress progress;
     struct cp_backup_stats stats;
     uint64_t bad_pages;
-    uint64_t unwritten_pages, first_unwritten;
-    int data_fd; /* of the copy that is checked; -1: none */
+    struct unwritten unwritten;
     struct cp_pager_stats restored;
 };
 
@@ -242,27 +242,13 @@ static void show_check(void *ctx, uint64_t done, uint64_t total)
     tool_progress_update(&copy->progress, done, total, false);
 }
 
-/*
- * Nothing but zeros: allocated by a bulk load that was not finished when the backup was taken. A
- * write that was lost looks the same, but nothing says that there was one.
- */
-static bool is_unwritten(const struct copy *copy, uint64_t page)
-{
-    static unsigned char bytes[CP_PAGE_SIZE_MAX];
-    const uint32_t size = copy->restored.page_size;
-    return copy->data_fd >= 0 &&
-           pread(copy->data_fd, bytes, size, (off_t)(page * size)) == (ssize_t)size &&
-           cp_is_zero(bytes, size);
-}
-
 static void report_page(void *ctx, uint64_t page, const struct cp_error *error)
 {
     struct copy *copy = ctx;
     struct cp_error named = *error;
     char line[600];
-    if (error->code == CP_ECHECKSUM && is_unwritten(copy, page)) {
-        if (copy->unwritten_pages++ == 0)
-            copy->first_unwritten = page;
+    if (error->code == CP_EUNWRITTEN) { /* a write that was lost looks the same */
+        unwritten_add(&copy->unwritten, page);
         return;
     }
     named.page = page;
@@ -281,11 +267,7 @@ static int verify(struct copy *copy, const char *directory)
     if (code != 0)
         return code;
     cp_pager_stats(pager, &copy->restored);
-    copy->data_fd = open(copy->restored.path, O_RDONLY | O_CLOEXEC);
     int64_t bad = cp_pager_check(pager, report_page, show_check, copy);
-    if (copy->data_fd >= 0)
-        close(copy->data_fd);
-    copy->data_fd = -1;
     if (bad < 0) {
         cp_pager_abandon(pager);
         return (int)bad;
@@ -344,19 +326,18 @@ static int restore_failed(const struct copy *copy, const char *directory, int co
 
 static int restored(const struct copy *copy, const char *from, const char *to)
 {
-    char groups[40], pages[40], seconds[40];
+    char groups[40], pages[40], seconds[40], line[400];
     const struct cp_pager_stats *stats = &copy->restored;
     const int status = copy->bad_pages > 0 ? TOOL_FINDINGS : TOOL_FINE;
     if (copy->bad_pages > 0)
         fprintf(stderr,
                 "clockpool restore: %" PRIu64 " pages are damaged, and restored as they are\n",
                 copy->bad_pages);
-    if (copy->unwritten_pages > 0)
+    if (copy->unwritten.pages > 0)
         fprintf(stderr,
-                "clockpool restore: %" PRIu64
-                " pages were allocated and never written (a bulk load "
-                "that was not finished), the first is page %" PRIu64 "; write them or free them\n",
-                copy->unwritten_pages, copy->first_unwritten);
+                "clockpool restore: %s (a bulk load that was not finished?); write them or free "
+                "them\n",
+                unwritten_line(line, sizeof line, &copy->unwritten));
     if (copy->json) {
         json_t *root = copy_json(copy, from, to);
         json_object_set_new(root, "recovered_groups",
@@ -364,8 +345,7 @@ static int restored(const struct copy *copy, const char *from, const char *to)
         json_object_set_new(root, "allocated_pages",
                             json_integer((json_int_t)stats->allocated_pages));
         json_object_set_new(root, "damaged_pages", json_integer((json_int_t)copy->bad_pages));
-        json_object_set_new(root, "unwritten_pages",
-                            json_integer((json_int_t)copy->unwritten_pages));
+        unwritten_to_json(&copy->unwritten, root);
         int printed = tool_print_json("restore", root);
         return printed == TOOL_FINE ? status : printed;
     }
@@ -420,7 +400,7 @@ int tool_restore_main(int argc, char **argv)
                                                 options,
                                                 2,
                                                 "two directories, BACKUP and DEST"};
-    struct copy copy = {.data_fd = -1};
+    struct copy copy = {.json = false};
     const char *operands[TOOL_OPERANDS_MAX];
     char *parent = NULL;
     int status = tool_parse(&command, argc, argv, take, &copy, operands);
@@ -439,6 +419,7 @@ int tool_restore_main(int argc, char **argv)
         catch_signals();
         status = restore_run(&copy, operands[0], to, temporary, parent);
     }
+    unwritten_free(&copy.unwritten);
     free(temporary);
     free(parent);
     free(to);

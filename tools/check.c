@@ -2,6 +2,7 @@
 /* `clockpool check`: is every byte of a store as it should be? */
 #include "commands.h"
 #include "report.h"
+#include "unwritten.h"
 
 #include "common/units.h"
 
@@ -12,7 +13,7 @@
 #include <stdio.h>
 
 static const char help_text[] =
-    "usage: clockpool check DIR [--quick] [--json]\n"
+    "usage: clockpool check DIR [--quick] [--allow-unwritten] [--json]\n"
     "\n"
     "Verify the store in DIR: both superblocks, the log, the space map, and checksum, number and\n"
     "store id of every allocated page. Each bad page is named with what is wrong with it. The "
@@ -20,25 +21,28 @@ static const char help_text[] =
     "is opened for writing, so nobody else may have it open, and one that was not closed is\n"
     "recovered first; apart from that nothing is changed.\n"
     "\n"
-    "  --quick   superblocks, log and space map only\n"
-    "  --json    the findings as JSON\n"
-    "  --help    this text\n"
+    "  --quick            superblocks, log and space map only\n"
+    "  --allow-unwritten  allocated pages that are all zeros are no damage, as after a bulk\n"
+    "                     load that was not finished (a page whose first write was lost looks\n"
+    "                     the same)\n"
+    "  --json             the findings as JSON\n"
+    "  --help             this text\n"
     "\n"
-    "exit status: 0 no damage; 1 damage was found; 2 wrong usage; 3 the store is missing, locked, "
-    "not\n"
-    "a store or not accessible; 4 I/O error or full disk\n"
+    "exit status: 0 no damage; 1 damage was found, or pages never written; 2 wrong usage; 3 the\n"
+    "store is missing, locked, not a store or not accessible; 4 I/O error or full disk\n"
     "\n"
     "example: clockpool check orders\n";
 
 #define FINDINGS_KEPT 10000u /* in JSON, which is built in memory */
 
 struct check {
-    bool json, quick;
+    bool json, quick, allow_unwritten;
     struct tool_progress progress;
     uint64_t findings;
     json_t *list; /* owned; of the first FINDINGS_KEPT */
     int log_code; /* 0, or what was found of the log from outside */
     bool cut;     /* so was the data file */
+    struct unwritten unwritten;
 };
 
 static bool take(void *ctx, int option, const char *text)
@@ -47,6 +51,8 @@ static bool take(void *ctx, int option, const char *text)
     (void)text;
     if (option == 'j')
         check->json = true;
+    else if (option == 'u')
+        check->allow_unwritten = true;
     else
         check->quick = true;
     return true;
@@ -65,9 +71,13 @@ static void add_finding(struct check *check, const struct cp_error *error)
 
 static void report_page(void *ctx, uint64_t page, const struct cp_error *error)
 {
+    struct check *check = ctx;
     struct cp_error named = *error;
     named.page = page;
-    add_finding(ctx, &named);
+    if (error->code == CP_EUNWRITTEN)
+        unwritten_add(&check->unwritten, page);
+    else
+        add_finding(check, &named);
 }
 
 static void show_pages(void *ctx, uint64_t done, uint64_t total)
@@ -123,6 +133,23 @@ static int check_outside(struct check *check, const char *directory)
     return code;
 }
 
+/* Is anything as it should not be? */
+static bool is_fine(const struct check *check)
+{
+    return check->findings == 0 && (check->unwritten.pages == 0 || check->allow_unwritten);
+}
+
+static void print_unwritten(const struct check *check)
+{
+    char line[400];
+    if (check->unwritten.pages == 0)
+        return;
+    printf("%s; write them or free them\n", unwritten_line(line, sizeof line, &check->unwritten));
+    if (!check->allow_unwritten)
+        printf("a page whose first write was lost looks the same; after a bulk load that was not "
+               "finished: --allow-unwritten\n");
+}
+
 static void print_summary(const struct check *check, const char *directory,
                           const struct cp_pager_stats *stats)
 {
@@ -134,22 +161,24 @@ static void print_summary(const struct check *check, const char *directory,
     units_format_seconds(seconds, sizeof seconds, tool_progress_seconds(&check->progress));
     printf("%s: %s allocated pages%s, %s: ", directory, pages,
            check->quick ? " (not read: --quick)" : "", seconds);
-    if (check->findings == 0)
-        printf("no damage\n");
-    else
+    if (check->findings > 0)
         printf("%" PRIu64 " finding%s\n", check->findings, check->findings == 1 ? "" : "s");
+    else
+        printf(check->unwritten.pages == 0 ? "no damage\n" : "no other damage\n");
 }
 
 static json_t *summary_json(const struct check *check, const char *directory,
                             const struct cp_pager_stats *stats)
 {
-    return json_pack(
+    json_t *root = json_pack(
         "{s:o,s:b,s:b,s:I,s:O,s:I,s:I,s:I,s:I,s:f}", "store", tool_text_json(directory), "ok",
-        check->findings == 0, "quick", check->quick, "finding_count", (json_int_t)check->findings,
+        is_fine(check), "quick", check->quick, "finding_count", (json_int_t)check->findings,
         "findings", check->list, "page_size", (json_int_t)stats->page_size, "allocated_pages",
         (json_int_t)stats->allocated_pages, "free_pages", (json_int_t)stats->free_pages,
         "recovered_groups", (json_int_t)stats->recovered_groups, "seconds",
         tool_progress_seconds(&check->progress));
+    unwritten_to_json(&check->unwritten, root);
+    return root;
 }
 
 /* The store is open: read it. */
@@ -194,21 +223,25 @@ static int run(struct check *check, const char *directory)
     int printed = TOOL_FINE;
     if (check->json)
         printed = tool_print_json("check", summary_json(check, directory, &stats));
-    else
+    else {
+        print_unwritten(check);
         print_summary(check, directory, &stats);
+    }
     if (printed == TOOL_FINE)
         printed = tool_finish("check", TOOL_FINE);
-    return printed != TOOL_FINE ? printed : check->findings > 0 ? TOOL_FINDINGS : TOOL_FINE;
+    return printed != TOOL_FINE ? printed : is_fine(check) ? TOOL_FINE : TOOL_FINDINGS;
 }
 
 int tool_check_main(int argc, char **argv)
 {
     static const struct option options[] = {{"json", no_argument, NULL, 'j'},
                                             {"quick", no_argument, NULL, 'q'},
+                                            {"allow-unwritten", no_argument, NULL, 'u'},
                                             {"help", no_argument, NULL, 'h'},
                                             {NULL, 0, NULL, 0}};
-    static const struct tool_command command = {"check", help_text, "--quick, --json, --help",
-                                                options, 1,         "a directory"};
+    static const struct tool_command command = {
+        "check", help_text, "--quick, --allow-unwritten, --json, --help",
+        options, 1,         "a directory"};
     struct check check = {.json = false};
     const char *operands[TOOL_OPERANDS_MAX];
     int status = tool_parse(&command, argc, argv, take, &check, operands);
@@ -217,5 +250,6 @@ int tool_check_main(int argc, char **argv)
     check.list = json_array();
     status = run(&check, operands[0]);
     json_decref(check.list);
+    unwritten_free(&check.unwritten);
     return status;
 }

@@ -23,6 +23,7 @@ int tool_exit_of(int code)
     case 0:
         return TOOL_FINE;
     case CP_ECHECKSUM:
+    case CP_EUNWRITTEN:
     case CP_EMISPLACED:
     case CP_EFOREIGN:
     case CP_ELOG:

@@ -176,7 +176,7 @@ CP_API int cp_pager_allocate(struct cp_pager *pager, struct cp_fix *out_fix) CP_
  * Allocate count pages with consecutive numbers, without fixing them; each must be written
  * (cp_pager_fix_new) before it is first read. For bulk loads and large objects. What is not written
  * when the process dies, or a backup is taken, stays so, and cp_pager_check names such pages
- * ("never written"): write them or free them.
+ * (CP_EUNWRITTEN): write them or free them.
  */
 CP_API int cp_pager_allocate_run(struct cp_pager *pager, uint64_t count,
                                  uint64_t *out_first) CP_MUST_CHECK;

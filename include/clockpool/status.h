@@ -44,6 +44,7 @@ enum cp_status {
     CP_ETOOLARGE = -10017,  /* a mini-transaction is larger than the pool or the log buffer holds */
     CP_ELOG = -10018,       /* the log, or a part of it that recovery needs, is missing */
     CP_EDAMAGED = -10019,   /* the log is damaged before its end */
+    CP_EUNWRITTEN = -10020, /* a page has nothing but zeros: never written, or its write was lost */
 };
 
 /*

@@ -16,7 +16,7 @@
 #include <clockpool/version.h>
 
 #define OWN_CODE_FIRST CP_ECHECKSUM
-#define OWN_CODE_LAST  CP_EDAMAGED
+#define OWN_CODE_LAST  CP_EUNWRITTEN
 
 static void status_own_codes_have_distinct_names_and_texts(void **state)
 {

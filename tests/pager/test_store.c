@@ -608,7 +608,7 @@ static void scan_gives_the_callers_pages_in_order(void **state)
     assert_int_equal(scan.end, end);
     assert_int_equal(cp_pager_scan_next(pager, &scan, &fix), 1);
     cp_pager_unfix(pager, &fix);
-    assert_code(cp_pager_scan_next(pager, &scan, &fix), CP_ECHECKSUM); /* never written */
+    assert_code(cp_pager_scan_next(pager, &scan, &fix), CP_EUNWRITTEN);
     assert_int_equal(cp_error_info()->page, own + BEHIND);
     assert_ok(cp_pager_scan_begin(pager, UINT64_MAX, UINT64_MAX, &scan));
     assert_int_equal(cp_pager_scan_next(pager, &scan, &fix), 0);
