@@ -80,6 +80,7 @@ struct crash_workload {
     unsigned lanes;
     bool threads;    /* a thread for each lane; else interleaved, one transaction at a time */
     bool background; /* the store may use a background thread */
+    bool loose;      /* a thread more changes pages of its own outside transactions */
     unsigned slots;  /* of each lane */
     unsigned steps;  /* of all lanes together */
     unsigned page_size;

@@ -9,10 +9,14 @@
  * Each transaction writes its lane's root, so the root's version says which transactions the store
  * contains, and everything else must agree with it: contents, live slots, and the space map, which
  * may hold the super page, the roots and the pages of live slots and nothing else.
+ *
+ * A loose workload has pages beside these, changed outside transactions. They promise less: a crash
+ * may leave each allocated or not, with what it had once or unwritten, but never torn.
  */
 #include "subject_pager.h"
 
 #include "image.h"
+#include "random.h"
 #include "recorder.h"
 
 #include <clockpool/pager.h>
@@ -35,6 +39,9 @@
 #define SLOW_FLUSH_US         400u
 #define DEADLOCKS_MAX         100000u
 #define PAGES_MAX             1024u /* of a store here; all workloads stay far below */
+#define LOOSE_MAGIC           UINT64_C(0x65736f6f6c)
+#define LOOSE_PAGES           12u
+#define LOOSE_ROUNDS_MAX      400u
 
 struct super_page {
     uint64_t magic, lanes, roots[CRASH_LANES_MAX];
@@ -56,6 +63,7 @@ struct work {
     uint64_t roots[CRASH_LANES_MAX];
     uint32_t cell_bytes;
     _Atomic bool stop;
+    _Atomic bool lanes_done;
     pthread_mutex_t text_lock; /* guards session->text */
     bool failed;
 };
@@ -286,6 +294,80 @@ static void *run_lane(void *argument)
     return NULL;
 }
 
+/* ---- pages outside transactions ---------------------------------------------------------------
+ */
+
+/* All words of a loose page are made of its first two, so that a mixture shows. */
+static uint64_t loose_word(uint64_t page, uint64_t round, uint32_t index)
+{
+    return bench_mix(page << 40 ^ round << 16 ^ index);
+}
+
+static void fill_loose(void *data, uint32_t bytes, uint64_t page, uint64_t round)
+{
+    uint64_t *words = data;
+    words[0] = LOOSE_MAGIC;
+    words[1] = round;
+    for (uint32_t i = 2; i < bytes / 8; i++)
+        words[i] = loose_word(page, round, i);
+}
+
+static bool is_loose_and_torn(const void *data, uint32_t bytes, uint64_t page)
+{
+    const uint64_t *words = data;
+    if (words[0] != LOOSE_MAGIC)
+        return false;
+    for (uint32_t i = 2; i < bytes / 8; i++) {
+        if (words[i] != loose_word(page, words[1], i))
+            return true;
+    }
+    return false;
+}
+
+static int change_loose(struct work *work, uint64_t *page, uint64_t round)
+{
+    struct cp_fix fix;
+    int code = *page == 0 ? cp_pager_allocate(work->pager, &fix)
+                          : cp_pager_fix(work->pager, *page, CP_EXCLUSIVE, &fix);
+    if (code != 0)
+        return code;
+    *page = fix.page;
+    code = cp_pager_mark_dirty(work->pager, &fix);
+    if (code == 0)
+        fill_loose(fix.data, cp_pager_payload_size(work->pager), fix.page, round);
+    cp_pager_unfix(work->pager, &fix);
+    return code;
+}
+
+/* Allocate, change and free pages, and sync now and then, as long as the lanes go on. */
+static void *run_loose(void *argument)
+{
+    struct work *work = argument;
+    uint64_t pages[LOOSE_PAGES] = {0};
+    struct bench_random random;
+    bench_random_init(&random, work->session->seed, LOOSE_MAGIC);
+    for (uint64_t round = 1; round <= LOOSE_ROUNDS_MAX; round++) {
+        uint64_t *page = &pages[bench_random_below(&random, LOOSE_PAGES)];
+        int code = 0;
+        if (atomic_load_explicit(&work->stop, memory_order_relaxed) ||
+            atomic_load_explicit(&work->lanes_done, memory_order_relaxed))
+            break;
+        if (bench_random_below(&random, 40) == 0) {
+            code = cp_pager_sync(work->pager);
+        } else if (*page != 0 && bench_random_below(&random, 3) == 0) {
+            code = cp_pager_free(work->pager, *page, 1);
+            *page = 0;
+        } else {
+            code = change_loose(work, page, round);
+        }
+        if (code != 0) {
+            (void)give_up(work, "outside transactions", code);
+            break;
+        }
+    }
+    return NULL;
+}
+
 static cp_lsn do_work(struct work *work)
 {
     const struct crash_plan *plan = work->session->plan;
@@ -296,6 +378,9 @@ static cp_lsn do_work(struct work *work)
         return last_lsn;
     }
     unsigned started = 0;
+    pthread_t loose;
+    if (plan->workload->loose && pthread_create(&loose, NULL, run_loose, work) != 0)
+        abort();
     for (; started < plan->lanes; started++) {
         threads[started] = (struct lane_thread){work, started, last_lsn, 0};
         if (pthread_create(&threads[started].thread, NULL, run_lane, &threads[started]) != 0)
@@ -305,6 +390,9 @@ static cp_lsn do_work(struct work *work)
         pthread_join(threads[i].thread, NULL);
         last_lsn = threads[i].last_lsn > last_lsn ? threads[i].last_lsn : last_lsn;
     }
+    atomic_store_explicit(&work->lanes_done, true, memory_order_relaxed);
+    if (plan->workload->loose)
+        pthread_join(loose, NULL);
     return last_lsn;
 }
 
@@ -501,13 +589,31 @@ static void check_lane(struct look *look, unsigned lane, uint64_t root_page)
         check_slot(look, model, lane, slot, root.pages[slot]);
 }
 
+/* An allocated page to which nothing leads: what can it be? */
+static void check_loose(struct look *look, uint64_t page)
+{
+    char text[300];
+    int code = cp_pager_read(look->pager, page, 0, look->checker->page, look->payload_bytes);
+    if (code == CP_EUNWRITTEN)
+        return;
+    if (code != 0)
+        crash_find(look->verdict, CRASH_CORRUPT, "reading a page outside transactions: %s",
+                   cp_error_format(text, sizeof text));
+    else if (is_loose_and_torn(look->checker->page, look->payload_bytes, page))
+        crash_find(look->verdict, CRASH_TORN, "page %" PRIu64 ", outside transactions, is torn",
+                   page);
+}
+
 static void check_space(struct look *look)
 {
+    const bool loose = look->image->plan->workload->loose;
     for (uint64_t page = cp_pager_first_page(look->pager); page < look->page_count; page++) {
         int allocated = cp_pager_is_allocated(look->pager, page);
         if (allocated == look->checker->reachable[page])
             continue;
-        if (allocated < 0)
+        if (allocated == 1 && loose)
+            check_loose(look, page);
+        else if (allocated < 0)
             crash_find(look->verdict, CRASH_CORRUPT, "the space map cannot be read: %s",
                        cp_status_name(allocated));
         else
@@ -564,12 +670,20 @@ static bool look_open(struct look *look, const struct crash_pager_kind *kind, bo
     return false;
 }
 
+static void count_damaged(void *ctx, uint64_t page, const struct cp_error *error)
+{
+    int64_t *damaged = ctx;
+    (void)page;
+    *damaged += error->code != CP_EUNWRITTEN;
+}
+
 /* Every page verified, closed properly, opened once more: the same again? */
 static void look_deeper(struct look *look, const struct crash_pager_kind *kind)
 {
     struct crash_verdict before = *look->verdict;
-    int64_t bad = cp_pager_check(look->pager, NULL, NULL, NULL);
-    if (bad != 0)
+    int64_t damaged = 0;
+    int64_t bad = cp_pager_check(look->pager, count_damaged, NULL, &damaged);
+    if (bad < 0 || damaged > 0 || (bad > 0 && !look->image->plan->workload->loose))
         crash_find(look->verdict, CRASH_CORRUPT, "the store's own check finds %" PRId64, bad);
     int code = cp_pager_close(look->pager);
     look->pager = NULL;
