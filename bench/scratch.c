@@ -278,13 +278,20 @@ static void note_signal(int number)
     caught = number;
 }
 
+/* What the caller has the process ignore (nohup, a shell's background job) stays ignored. */
+static void catch_one(int number)
+{
+    struct sigaction before, action = {.sa_handler = note_signal};
+    sigemptyset(&action.sa_mask);
+    if (sigaction(number, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+        sigaction(number, &action, NULL);
+}
+
 void bench_signals_catch(void)
 {
-    struct sigaction action = {.sa_handler = note_signal};
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGHUP, &action, NULL);
+    catch_one(SIGINT);
+    catch_one(SIGTERM);
+    catch_one(SIGHUP);
     signal(SIGPIPE, SIG_IGN); /* a child that died is seen by its exit status */
 }
 

@@ -76,11 +76,14 @@ static void note_signal(int number)
  */
 static void catch_signals(void)
 {
-    struct sigaction action = {.sa_handler = note_signal};
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction before, action = {.sa_handler = note_signal};
     sigemptyset(&action.sa_mask);
-    (void)sigaction(SIGINT, &action, NULL);
-    (void)sigaction(SIGTERM, &action, NULL);
-    (void)sigaction(SIGHUP, &action, NULL);
+    /* What the caller has the process ignore (nohup, a shell's background job) stays ignored. */
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+            (void)sigaction(numbers[i], &action, NULL);
+    }
     (void)signal(SIGPIPE, SIG_IGN);
 }
 
