@@ -161,6 +161,12 @@ int cp_bufpool_begin(struct cp_bufpool_file *file, const uint64_t *pages, uint32
     return 0;
 }
 
+/* What this thread has begun and not submitted goes out, whichever ticket it waits for. */
+static void submit_line(struct cp_bufpool *pool)
+{
+    cp_io_ring_submit_pending(pool->rings[cp_thread_slot() % pool->ring_count]);
+}
+
 /* The ring a ticket's read is on: any thread may reap it, but it has to know where. */
 static struct cp_io_ring *ring_of(const struct cp_ticket *ticket)
 {
@@ -219,6 +225,7 @@ static bool is_ready(struct cp_ticket *ticket)
 
 bool cp_bufpool_poll(struct cp_ticket *ticket)
 {
+    submit_line(ticket->file->pool);
     if (state_of(ticket) == CP_TICKET_LOADING) {
         struct cp_io_ring *ring = ring_of(ticket);
         if (ring != NULL)
@@ -272,6 +279,8 @@ uint32_t cp_bufpool_wait_some(struct cp_ticket **tickets, uint32_t count)
 {
     struct ticket_group group = {tickets, count};
 
+    if (count > 0)
+        submit_line(tickets[0]->file->pool);
     for (;;) { /* ends: a read completes, or none is under way */
         struct cp_ticket *loading = find_loading(tickets, count);
         struct cp_io_ring *ring = loading != NULL ? ring_of(loading) : NULL;
@@ -300,6 +309,7 @@ int cp_bufpool_wait(struct cp_ticket *ticket)
         ticket->state = CP_TICKET_DONE;
         return status;
     }
+    submit_line(ticket->file->pool);
     status = await(ticket);
 
     switch (state_of(ticket)) {

@@ -16,7 +16,8 @@ endforeach()
 # Before 1.0 a minor release may break the binary interface, so it is part of the soname.
 set_target_properties(clockpool_shared PROPERTIES
   VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
-target_link_options(clockpool_shared PRIVATE -Wl,-z,noexecstack -Wl,-z,relro -Wl,--as-needed)
+# nodelete: threads of the host that have used it return their slots when they end, by code in here.
+target_link_options(clockpool_shared PRIVATE -Wl,-z,noexecstack -Wl,-z,relro -Wl,-z,nodelete -Wl,--as-needed)
 if(NOT CLOCKPOOL_SANITIZE)
   # A sanitizer's runtime is found in the program, not in the library.
   target_link_options(clockpool_shared PRIVATE -Wl,-z,defs)

@@ -48,7 +48,8 @@ struct uring {
     struct uring *next, **link;                   /* rings_lock */
 };
 
-static pthread_once_t probe_once = PTHREAD_ONCE_INIT;
+static pthread_mutex_t probe_lock = PTHREAD_MUTEX_INITIALIZER; /* guards these; a leaf */
+static bool probe_final;
 static int probe_code;
 static const char *probe_reason = "not asked yet";
 static bool under_valgrind;
@@ -59,6 +60,7 @@ static struct uring *rings;
 /* A forked child inherits no usable ring, and perhaps the lock in the hands of a lost thread. */
 static void forget_rings(void)
 {
+    pthread_mutex_init(&probe_lock, NULL);
     pthread_mutex_init(&rings_lock, NULL);
     rings = NULL;
 }
@@ -103,10 +105,25 @@ static void probe(void)
     }
 }
 
+/* A yes, and a no of the kernel's, hold for ever; what memory or descriptors lack may come back. */
+static int probe_until_final(void)
+{
+    pthread_mutex_lock(&probe_lock);
+    if (!probe_final)
+        probe();
+    probe_final =
+        probe_code == 0 || probe_code == -ENOSYS || probe_code == -EPERM || probe_code == -EACCES;
+    int code = probe_code;
+    pthread_mutex_unlock(&probe_lock);
+    return code;
+}
+
 const char *cp_io__uring_reason(void)
 {
-    pthread_once(&probe_once, probe);
-    return probe_reason;
+    pthread_mutex_lock(&probe_lock);
+    const char *reason = probe_reason;
+    pthread_mutex_unlock(&probe_lock);
+    return reason;
 }
 
 /* ---- registered files -------------------------------------------------------------------------
@@ -468,6 +485,5 @@ static const struct cp_io_backend backend_uring = {
 
 const struct cp_io_backend *cp_io_backend_uring(void)
 {
-    pthread_once(&probe_once, probe);
-    return probe_code == 0 ? &backend_uring : NULL;
+    return probe_until_final() == 0 ? &backend_uring : NULL;
 }

@@ -405,6 +405,12 @@ void cp_io_ring_submit(struct cp_io_ring *ring)
     kick(ring);
 }
 
+void cp_io_ring_submit_pending(struct cp_io_ring *ring)
+{
+    if (!stack_empty(&ring->incoming)) /* what this thread has put is there, or was taken */
+        cp_io_ring_submit(ring);
+}
+
 /*
  * Might somebody wait for what has just been put, whom nothing else wakes? A sleeper, while nobody
  * reaps: as in kick. Or a reaper who went to sleep in the kernel over nothing, having seen that

@@ -223,9 +223,9 @@ struct cp_ticket {
 /*
  * Begin to fix count pages: what is resident and free is fixed at once, what is absent is put in
  * line to be read. The reads are submitted once some have gathered (cp_io_ring_submit_batch), at
- * the latest by the next poll or wait of any ticket of the pool: several begins share a system
- * call, and the device need not wait until the caller does. Tickets begun with a latch conflict
- * resolve it in wait. Returns 0, or a code with no ticket begun.
+ * the latest by this thread's next poll or wait of any ticket of the pool: several begins share a
+ * system call, and the device need not wait until the caller does. Tickets begun with a latch
+ * conflict resolve it in wait. Returns 0, or a code with no ticket begun.
  */
 CP_API int cp_bufpool_begin(struct cp_bufpool_file *file, const uint64_t *pages, uint32_t count,
                             enum cp_latch_mode mode, struct cp_ticket *out_tickets) CP_MUST_CHECK;

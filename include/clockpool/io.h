@@ -217,6 +217,8 @@ CP_API void cp_io_ring_put(struct cp_io_ring *ring, struct cp_io_request *reques
 
 /* Hand everything put so far to the kernel, as far as depth allows. Any thread. */
 CP_API void cp_io_ring_submit(struct cp_io_ring *ring);
+/* The same where something that was put has not been taken yet; costs a load otherwise. */
+CP_API void cp_io_ring_submit_pending(struct cp_io_ring *ring);
 
 /*
  * The same once enough is in line to be worth a system call: four requests, and an eighth of what

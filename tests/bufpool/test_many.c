@@ -248,6 +248,38 @@ static void tickets_several_begins_share_a_submission(void **state)
     world_close(&w);
 }
 
+/* Whoever waits for one ticket has the reads of the others on their way meanwhile. */
+static void tickets_begun_are_submitted_by_a_wait_for_another(void **state)
+{
+    (void)state;
+    struct world w;
+    struct cp_io_stats before, after;
+    struct cp_ticket absent, resident;
+    struct cp_ticket *group[] = {&resident};
+    const uint64_t far = 40, near = 3;
+    for (uint32_t how = 0; how < 3; how++) {
+        world_simple(&w, 8 * MIB, PAGES);
+        check_version(&w, 0, near, 0);
+        cp_io_stats(w.io, &before);
+        assert_int_equal(cp_bufpool_begin(w.file[0], &far, 1, CP_SHARED, &absent), 0);
+        assert_int_equal(cp_bufpool_begin(w.file[0], &near, 1, CP_SHARED, &resident), 0);
+        if (how == 0)
+            assert_true(cp_bufpool_poll(&resident));
+        else if (how == 1)
+            assert_int_equal(cp_bufpool_wait_some(group, 1), 1);
+        else
+            assert_int_equal(cp_bufpool_wait(&resident), 0);
+        cp_io_stats(w.io, &after);
+        assert_int_equal(after.submitted - before.submitted, 1);
+        if (how < 2)
+            assert_int_equal(cp_bufpool_wait(&resident), 0);
+        cp_bufpool_unfix(&resident.fix);
+        assert_int_equal(cp_bufpool_wait(&absent), 0);
+        cp_bufpool_unfix(&absent.fix);
+        world_close(&w);
+    }
+}
+
 static void tickets_poll_turns_true_without_blocking(void **state)
 {
     (void)state;
@@ -655,6 +687,7 @@ int main(void)
         cmocka_unit_test(prefetch_failed_read_shows_at_fix),
         cmocka_unit_test(prefetch_of_large_pages_waits_for_no_write),
         cmocka_unit_test(tickets_several_begins_share_a_submission),
+        cmocka_unit_test(tickets_begun_are_submitted_by_a_wait_for_another),
         cmocka_unit_test(tickets_poll_turns_true_without_blocking),
         cmocka_unit_test(tickets_poll_of_an_unreadable_page_ends),
         cmocka_unit_test(tickets_one_bad_page_in_a_merged_read_fails_alone),

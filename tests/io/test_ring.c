@@ -643,6 +643,45 @@ static void ring_forbidden_io_uring_falls_back(void **state)
     assert_int_equal(status, 0);
 }
 
+/* Runs in a fresh process: no descriptor is left when io_uring is first asked for. 77: it has none.
+ */
+static int report_shortage(void)
+{
+    struct cp_io_options forced = {.kind = CP_IO_URING};
+    struct rlimit limit;
+    struct cp_io *io;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return 1;
+    const struct rlimit none = {3, limit.rlim_max};
+    if (setrlimit(RLIMIT_NOFILE, &none) != 0 || cp_io_create(&forced, &io) == 0)
+        return 2;
+    if (strstr(cp_error_info()->what, "too many open files") == NULL)
+        return 77;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || cp_io_create(&forced, &io) != 0)
+        return 3;
+    cp_io_destroy(io);
+    return 0;
+}
+
+static int start_again_short(struct subject *s, struct cp_io_ring *ring)
+{
+    (void)s;
+    (void)ring;
+    execl(self_path, self_path, "--short", (char *)NULL);
+    return 77;
+}
+
+static void ring_passing_shortage_is_no_final_word(void **state)
+{
+    (void)state;
+    int status = in_child(start_again_short, NULL, NULL);
+    if (status == 77) {
+        print_message("io_uring is not available here\n");
+        skip();
+    }
+    assert_int_equal(status, 0);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -661,9 +700,12 @@ int main(int argc, char **argv)
         cmocka_unit_test(ring_in_forked_child_refuses),
         cmocka_unit_test(ring_memlock_limit_falls_back_and_says_so),
         cmocka_unit_test(ring_forbidden_io_uring_falls_back),
+        cmocka_unit_test(ring_passing_shortage_is_no_final_word),
     };
     self_path = argv[0];
     if (argc == 2 && strcmp(argv[1], "--forbidden") == 0)
         return report_forbidden();
+    if (argc == 2 && strcmp(argv[1], "--short") == 0)
+        return report_shortage();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
