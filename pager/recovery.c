@@ -68,7 +68,7 @@ struct chunk {
 /* A page, and what the log has for it. */
 struct page_work {
     uint64_t page;
-    struct kept *first, *last; /* NULL: it does not exist any more */
+    struct kept *first, *last; /* NULL: it does not exist any more, or was freed */
     bool has_base;             /* first is one */
 };
 
@@ -413,6 +413,34 @@ static void window_trim(struct recovery *recovery, uint64_t end)
     }
 }
 
+/*
+ * Pages that a record of the map shows free: changes that the log had of them up to here count no
+ * more. The page may have been dropped unwritten, and a checkpoint have passed since: then there is
+ * nothing that they could be applied to, though its number may be somebody's again, by a run that
+ * is not written yet. A base stays: the page may have been written with it, and torn.
+ *
+ * Nothing of the next owner is lost. His records are in the group that sets the bit, or behind it;
+ * and bits change and are logged under one latch, so that a record has all of them, reserved pages
+ * not among them, as they were at its place in the log. An image of a map page need not be looked
+ * at: the range that cleared a bit is in the log behind all that it makes void.
+ */
+static void window_forget_free(struct recovery *recovery, const struct cp_wal_record *record)
+{
+    const struct cp_pager *pager = recovery->pager;
+    const unsigned char *bytes = record->data;
+    const uint64_t first = record->page + UINT64_C(8) * record->offset;
+    if (record->type != CP_RECORD_RANGE ||
+        !cp_pager__is_map_offset(pager, record->page - pager->first_map_page))
+        return;
+    for (uint64_t bit = 0; bit < UINT64_C(8) * record->size_bytes; bit++) {
+        if ((bytes[bit / 8] >> bit % 8 & 1) != 0)
+            continue;
+        struct page_work *work = table_find(&recovery->window, first + bit);
+        if (work != NULL && !work->has_base)
+            work->first = work->last = NULL;
+    }
+}
+
 /* ---- the scans --------------------------------------------------------------------------------
  */
 
@@ -488,6 +516,7 @@ static int visit_record(struct recovery *recovery, const struct cp_wal_record *r
         return 0;
     }
     recovery->page_limit = cp_max_u64(recovery->page_limit, record->page + 1);
+    window_forget_free(recovery, record);
     if (!recovery->first_scan)
         return cp_parts__has(&recovery->part, record->page) ? window_add(recovery, record, lsn) : 0;
     recovery->record_bytes += cost_of(record->size_bytes);

@@ -73,10 +73,38 @@ static void pages_get_an_image_once_a_checkpoint(void **state)
     assert_ok(cp_pager_close(pager));
 }
 
+/* Nobody has written it since: it is whole all the same. */
+static void freed_page_keeps_its_image_for_the_run_that_gets_its_number(void **state)
+{
+    (void)state;
+    char before[PAGE_BYTES];
+    uint64_t again;
+    struct cp_pager *pager = create_store(new_store(), PAGE_BYTES, UINT64_C(1) << 20);
+    uint64_t page = allocate_filled(pager, 1);
+    uint64_t other = allocate_filled(pager, 1);
+    assert_ok(cp_pager_sync(pager));
+    assert_ok(cp_pager_checkpoint(pager)); /* behind the images of the first */
+    read_file(data_path(), page * PAGE_BYTES, before, sizeof before);
+    commit_page(pager, page, 2);
+    write_back(pager);
+    assert_ok(cp_pager_free(pager, page, 1));
+    assert_ok(cp_pager_allocate_run(pager, 1, &again));
+    assert_int_equal(again, page);
+    commit_page(pager, other, 2);
+    cp_pager_abandon(pager);
+    tear(page, before);
+
+    pager = open_store(store_path());
+    assert_int_equal(cp_pager_is_allocated(pager, page), 1);
+    assert_int_equal(cp_pager_check(pager, NULL, NULL, NULL), 0);
+    assert_ok(cp_pager_close(pager));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pages_get_an_image_once_a_checkpoint),
+        cmocka_unit_test(freed_page_keeps_its_image_for_the_run_that_gets_its_number),
         cmocka_unit_test(pages_written_without_images_get_one_elsewhere),
     };
     return RUN_ENGINE(CP_ENGINE_POOL, tests);
