@@ -175,7 +175,7 @@ static struct cp_mtr_page *add_page(struct cp_mtr *mtr, const struct cp_fix *fix
     return entry;
 }
 
-/* Let go of a page early; its entry stays, empty. drop: forget its bytes too. */
+/* Let go of a page; its entry stays, empty. drop: forget its bytes too. */
 static void unfix_entry(struct cp_mtr *mtr, struct cp_mtr_page *entry, bool drop)
 {
     struct cp_pager *pager = mtr->pager;
@@ -187,6 +187,25 @@ static void unfix_entry(struct cp_mtr *mtr, struct cp_mtr_page *entry, bool drop
     atomic_store_explicit(&entry->page, CP_NO_PAGE, memory_order_relaxed);
     if (drop)
         (void)pager->engine->ops->discard(pager->engine, page, 1);
+}
+
+/* Close the gaps that empty entries leave behind the first `from`, which savepoints may know. */
+static void remove_empty(struct cp_mtr *mtr, uint32_t from)
+{
+    const uint32_t count = atomic_load_explicit(&mtr->page_count, memory_order_relaxed);
+    uint32_t kept = from;
+    pthread_mutex_lock(&mtr->pager->table.mutex);
+    for (uint32_t i = from; i < count; i++) {
+        if (mtr->pages[i].fix.data != NULL)
+            mtr->pages[kept++] = mtr->pages[i];
+    }
+    atomic_store_explicit(&mtr->page_count, kept, memory_order_relaxed);
+    pthread_mutex_unlock(&mtr->pager->table.mutex);
+    if (kept == count)
+        return;
+    memset(mtr->index, 0, ((size_t)mtr->index_mask + 1) * sizeof *mtr->index);
+    for (uint32_t i = 0; i < kept; i++)
+        index_page(mtr, i);
 }
 
 static int check_size(const struct cp_mtr *mtr)
@@ -559,6 +578,7 @@ int cp_mtr_rollback(struct cp_mtr *mtr, uint32_t savepoint)
             continue;
         restore_page(mtr, entry, i < to->page_count ? to->images[i] : entry->before);
     }
+    remove_empty(mtr, to->page_count);
     mtr->savepoint_count = savepoint;
     return 0;
 }

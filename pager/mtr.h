@@ -45,7 +45,7 @@ struct cp_mtr {
     bool visited;                   /* by the search under way */
     int32_t owner_tid;
 
-    /* Appended to by the owner; others read under table.mutex, so the array moves under it only.
+    /* Appended to by the owner; others read under table.mutex, so entries move under it only.
      * page_count is stored with release after its entry. */
     struct cp_mtr_page *pages;
     _Atomic uint32_t page_count;

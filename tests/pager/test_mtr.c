@@ -368,6 +368,37 @@ static void rollback_takes_back_what_came_after_the_savepoint(void **state)
     assert_ok(cp_pager_close(pager));
 }
 
+static void pages_taken_back_count_no_more(void **state)
+{
+    (void)state;
+    struct cp_pager *pager = create_store(new_store(), 0, UINT64_C(1) << 20);
+    uint64_t fixed[100], before = allocate_filled(pager, 1), page;
+    uint32_t savepoint;
+    void *data;
+    for (unsigned i = 0; i < 100; i++)
+        fixed[i] = allocate_filled(pager, 1);
+    assert_ok(cp_pager_sync(pager));
+    struct cp_mtr *mtr = begin(pager);
+    change(mtr, before, 2);
+    assert_ok(cp_mtr_savepoint(mtr, &savepoint));
+    for (unsigned i = 0; i < 1000; i++) {
+        assert_ok(cp_mtr_allocate(mtr, &page, &data));
+        if (i < 100)
+            change(mtr, fixed[i], 3); /* stays fixed, behind one that does not */
+        assert_ok(cp_mtr_rollback(mtr, savepoint));
+    }
+    for (unsigned i = 0; i < 100; i += 2)
+        change(mtr, fixed[i], 4);
+    assert_ok(cp_mtr_commit(mtr, CP_COMMIT_DURABLE, NULL));
+    pager = crash(pager);
+    assert_true(check_page(pager, before, 2));
+    for (unsigned i = 0; i < 100; i++)
+        assert_true(check_page(pager, fixed[i], i % 2 == 0 ? 4 : 1));
+    assert_int_equal(cp_pager_is_allocated(pager, page), 0);
+    assert_int_equal(cp_pager_check(pager, NULL, NULL, NULL), 0);
+    assert_ok(cp_pager_close(pager));
+}
+
 static void upgrade_of_a_shared_fix_is_refused(void **state)
 {
     (void)state;
@@ -492,6 +523,7 @@ int main(void)
         cmocka_unit_test(free_of_a_page_fixed_shared_leaves_its_readers_alone),
         cmocka_unit_test(freed_page_is_not_fixed_again),
         cmocka_unit_test(rollback_takes_back_what_came_after_the_savepoint),
+        cmocka_unit_test(pages_taken_back_count_no_more),
         cmocka_unit_test(upgrade_of_a_shared_fix_is_refused),
         cmocka_unit_test(larger_than_the_pool_is_refused_and_changes_nothing),
         cmocka_unit_test(larger_than_the_log_takes_is_refused_and_changes_nothing),
