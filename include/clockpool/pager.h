@@ -19,6 +19,12 @@
  *              at some moment since. For bulk loads and data that can be made again. Allocation and
  *              freeing are logged always.
  *
+ * A page with unlogged changes must be synced before a mini-transaction changes it: cp_pager_sync()
+ * or cp_pager_checkpoint() has returned. A commit logs only the bytes that it changes. After a
+ * crash these may lie over the page as it was at the last sync, or over zeros when it was new: a
+ * state that it never had, with a good checksum, and no error says so. The other way round nothing
+ * is needed: unlogged changes never cost a commit's.
+ *
  * After a crash cp_pager_open() recovers from the log; stats.unclean then says so.
  *
  * A page has page_size bytes of which the caller owns the first payload_size; the rest is a trailer
@@ -203,7 +209,7 @@ CP_API int cp_pager_fix_new(struct cp_pager *pager, uint64_t page,
                             struct cp_fix *out_fix) CP_MUST_CHECK;
 CP_API void cp_pager_unfix(struct cp_pager *pager, struct cp_fix *fix);
 /* Say that the payload was changed under this exclusive fix. CP_EREADONLY and CP_EFAILED come here.
- */
+ * Sync before a mini-transaction changes the page (see the top of this file). */
 CP_API int cp_pager_mark_dirty(struct cp_pager *pager, struct cp_fix *fix) CP_MUST_CHECK;
 
 /* Copy part of a page's payload out, optimistically where possible. */
@@ -250,7 +256,8 @@ CP_API const struct cp_page_map *cp_pager_page_map(const struct cp_pager *pager)
 /*
  * A mini-transaction changes several pages so that after a crash all of the changes are there, or
  * none. Fix pages through it, change their bytes in place, commit. It finds what was changed by
- * comparing with the image it took when the page was fixed, and logs these bytes. One thread at a
+ * comparing with the image it took when the page was fixed, and logs these bytes; so what was
+ * changed unlogged before must be synced by then (see the top of this file). One thread at a
  * time uses a mini-transaction; as many as there are threads run side by side, each holding the
  * latches of its pages until it ends.
  *
