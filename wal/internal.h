@@ -38,7 +38,7 @@ struct cp_wal__segment {
     uint64_t header_number;  /* in its header on disk; CP_WAL__NO_NUMBER: none. Who may write the
                                 header changes it: the leader, or start and prepare */
     uint32_t index;          /* of its name */
-    bool made;               /* full size, filled and synced once */
+    bool made;               /* full size at least, filled and synced once */
     bool suspect;            /* what stands in place of its header no crash leaves there */
     struct cp_io_file *file; /* open from its assignment until the leader has left it; else NULL */
 };
@@ -142,6 +142,9 @@ int cp_wal__open_file(const struct cp_wal *wal, const struct cp_wal__segment *se
 
 /* The segment that holds a number, or NULL. */
 struct cp_wal__segment *cp_wal__segment_find(struct cp_wal *wal, uint64_t number);
+
+/* 0, or CP_EDAMAGED where a file is shorter than its header says. */
+int cp_wal__check_whole(const struct cp_wal *wal, const struct cp_wal__segment *segment);
 
 /* Have segments assigned up to position at least. Takes make_lock. Errors: -ENOSPC and the like. */
 int cp_wal__extend(struct cp_wal *wal, cp_lsn position);

@@ -395,6 +395,8 @@ int cp_wal_scan(struct cp_wal *wal, cp_lsn from,
         code = begin(&scan, from);
     if (code == 0)
         code = read_on(&scan);
+    if (code == 0 && scan.segment != NULL)
+        code = cp_wal__check_whole(wal, scan.segment); /* all before it were read to their ends */
     if (code == 0)
         code = search_behind(&scan, from);
     if (code == 0) {

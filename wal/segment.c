@@ -164,12 +164,12 @@ static int read_header(struct cp_wal *wal, struct cp_wal__segment *segment, void
     int code = cp_wal__open_file(wal, segment, true, false, &file);
     if (code != 0)
         return code;
-    code = cp_io_file_size(file, &size_bytes);
     memset(page, 0, CP_WAL__HEADER_BYTES);
-    if (code == 0)
-        code = cp_io_read(file, page, CP_WAL__HEADER_BYTES, 0);
+    code = cp_io_read(file, page, CP_WAL__HEADER_BYTES, 0);
     if (code == -ENODATA) /* shorter: what there is has been read */
         code = 0;
+    if (code == 0) /* after the header: a writer fills the file first */
+        code = cp_io_file_size(file, &size_bytes);
     if (code == 0) {
         memcpy(&header, page, sizeof header);
         code = cp_wal__check_segment(&header, wal->options.store_id);
@@ -182,7 +182,7 @@ static int read_header(struct cp_wal *wal, struct cp_wal__segment *segment, void
         if (wal->segment_bytes != header.segment_bytes)
             code = CP_EDAMAGED;
         segment->header_number = segment->number = header.number;
-        segment->made = size_bytes == header.segment_bytes;
+        segment->made = size_bytes >= header.segment_bytes; /* nobody reads what is behind */
     }
     if (code == CP_EVERSION || code == CP_EFOREIGN || code == CP_EDAMAGED) {
         struct cp_io_file_info info;
@@ -241,6 +241,22 @@ struct cp_wal__segment *cp_wal__segment_find(struct cp_wal *wal, uint64_t number
         segment = segment->next;
     pthread_mutex_unlock(&wal->segments_lock);
     return segment;
+}
+
+/*
+ * A header is written when its file has been filled and synced, or before there is a store: so no
+ * crash leaves it on a shorter file. What was cut off may have been durable, and the file may not
+ * be made anew over what is left.
+ */
+int cp_wal__check_whole(const struct cp_wal *wal, const struct cp_wal__segment *segment)
+{
+    if (segment->made)
+        return 0;
+    return cp_error_set(CP_EDAMAGED, wal->directory, CP_NO_PAGE,
+                        cp_wal__segment_start(wal, segment->number),
+                        "restore the log's files, or restore the store from a backup",
+                        "segment-%08u was cut: it has less than its %u bytes",
+                        (unsigned)segment->index, (unsigned)wal->segment_bytes);
 }
 
 /* ---- assigning --------------------------------------------------------------------------------

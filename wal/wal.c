@@ -282,11 +282,13 @@ static int sort_segments(struct cp_wal *wal)
     for (struct cp_wal__segment *s = wal->segments; s != NULL && code == 0; s = s->next) {
         if (s->number == CP_WAL__NO_NUMBER || s->number < number)
             continue;
-        if (s->number > number || !s->made) {
+        if (s->number > number) {
             s->number = CP_WAL__NO_NUMBER; /* its header may stay, see choose_spare */
             continue;
         }
-        code = cp_wal__open_file(wal, s, false, wal->dsync, &s->file);
+        code = cp_wal__check_whole(wal, s);
+        if (code == 0)
+            code = cp_wal__open_file(wal, s, false, wal->dsync, &s->file);
         prepared = cp_wal__segment_start(wal, number + 1);
     }
     atomic_store_explicit(&wal->prepared, prepared, memory_order_relaxed); /* nobody else yet */

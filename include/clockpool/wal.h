@@ -129,7 +129,8 @@ CP_API void cp_wal_close(struct cp_wal *wal);
  * Errors: CP_ELOG when the segment that holds from is missing, or a later one that must exist;
  * CP_EDAMAGED when what stands at the end cannot come from an interrupted write: a block that is
  * neither good, nor old, nor zero; or blocks behind it that say that they were written when the
- * log was durable beyond it. The error's lsn says where.
+ * log was durable beyond it; or a segment's file that is shorter than its header says. The error's
+ * lsn says where.
  */
 CP_API int cp_wal_scan(struct cp_wal *wal, cp_lsn from,
                        int (*visit)(void *ctx, const struct cp_wal_group *group), void *ctx,

@@ -621,6 +621,77 @@ static void tail_missing_segment_is_told(void **state)
     destroy_log(&s);
 }
 
+/* The file with the end of what make_long left. */
+static struct image_file *last_file(const struct subject *s, struct image *image)
+{
+    for (unsigned i = 0; i < image->count; i++) {
+        if (image_number(&image->files[i]) ==
+            cp_wal__block_of(s->end) / cp_wal__segment_blocks(SEGMENT))
+            return &image->files[i];
+    }
+    fail();
+    return NULL;
+}
+
+/* What was cut off is behind the first zeros, so the scan need not read it. */
+static void tail_cut_behind_the_end_is_damage(void **state)
+{
+    struct subject s;
+    struct image image, after;
+    struct found found;
+    uint64_t groups;
+    (void)state;
+    make_long(&s, &image, &groups);
+    uint64_t offset =
+        cp_wal__block_offset(cp_wal__block_of(s.end), cp_wal__segment_blocks(SEGMENT));
+    struct image_file *last = last_file(&s, &image);
+    last->size_bytes = (offset + 2 * CP_WAL_BLOCK_BYTES + 4095) / 4096 * 4096;
+    assert_true(last->size_bytes < SEGMENT);
+    assert_int_equal(scan_image(&s, &image, &found), CP_EDAMAGED);
+    assert_non_null(strstr(cp_error_info()->what, last->name));
+    /* Without a scan, nothing of it is lost either. */
+    open_log(&s);
+    assert_int_equal(cp_wal_start(s.wal, s.end, 9), CP_EDAMAGED);
+    close_log(&s);
+    image_take(&after, s.directory);
+    struct image_file *left = image_find(&after, last->name);
+    assert_int_equal(left->size_bytes, last->size_bytes);
+    assert_memory_equal(left->bytes, last->bytes, last->size_bytes);
+    image_free(&after);
+    image_free(&image);
+    destroy_log(&s);
+}
+
+static void tail_longer_file_keeps_its_blocks(void **state)
+{
+    struct subject s;
+    struct image image, longer;
+    struct found found;
+    uint64_t groups;
+    cp_lsn end;
+    (void)state;
+    make_long(&s, &image, &groups);
+    const struct image_file *last = last_file(&s, &image);
+    longer.count = 0;
+    for (unsigned i = 0; i < image.count; i++) {
+        const struct image_file *file = &image.files[i];
+        image_add(&longer, file->name, NULL, file->size_bytes + (file == last ? 4096 : 0));
+        memcpy(longer.files[i].bytes, file->bytes, file->size_bytes);
+    }
+    image_put(&longer, s.directory);
+    open_log(&s);
+    assert_int_equal(scan_log(&s, s.first, &found), 0);
+    assert_int_equal(found.groups, groups);
+    start_log(&s);
+    assert_int_equal(append_group(s.wal, 0, groups, 300, &end), 0);
+    assert_int_equal(cp_wal_flush(s.wal, end), 0);
+    reopen(&s, &found);
+    assert_int_equal(found.groups, groups + 1);
+    image_free(&longer);
+    image_free(&image);
+    destroy_log(&s);
+}
+
 static void tail_every_truncation_is_prefix_or_error(void **state)
 {
     struct tail t;
@@ -656,6 +727,8 @@ int main(void)
         cmocka_unit_test(tail_lost_block_before_durable_ones_is_damage),
         cmocka_unit_test(tail_older_image_of_durable_block_is_damage),
         cmocka_unit_test(tail_missing_segment_is_told),
+        cmocka_unit_test(tail_cut_behind_the_end_is_damage),
+        cmocka_unit_test(tail_longer_file_keeps_its_blocks),
         cmocka_unit_test(tail_every_truncation_is_prefix_or_error),
     };
     return cmocka_run_group_tests_name("wal tail", tests, NULL, NULL);
