@@ -56,6 +56,14 @@ static int write_all(struct cp_io_file *file, const struct cp_wal__segment_heade
     return code != 0 ? code : cp_io_file_sync(file);
 }
 
+/* Remove a file that could not be made; the error there is remains the one to tell. */
+static void give_back(struct cp_io *io, const char *path)
+{
+    struct cp_error first = *cp_error_info();
+    (void)!cp_io_unlink(io, path);
+    cp_error_restore(&first);
+}
+
 int cp_wal__fill(struct cp_io *io, const char *path, enum cp_io_caching caching,
                  uint32_t segment_bytes, uint64_t store_id, uint64_t number)
 {
@@ -78,11 +86,8 @@ int cp_wal__fill(struct cp_io *io, const char *path, enum cp_io_caching caching,
     int close_code = cp_io_file_close(file);
     if (code == 0)
         code = close_code;
-    if (code != 0) { /* give the space back; the first error is the one to tell */
-        struct cp_error first = *cp_error_info();
-        (void)!cp_io_unlink(io, path);
-        cp_error_restore(&first);
-    }
+    if (code != 0)
+        give_back(io, path);
     return code;
 }
 
@@ -288,9 +293,12 @@ static int make_file(struct cp_wal *wal, struct cp_wal__segment *segment)
         return -ENOMEM;
     int code = cp_wal__fill(wal->io, path, wal->options.caching, wal->segment_bytes,
                             wal->options.store_id, CP_WAL__NO_NUMBER);
-    free(path);
-    if (code == 0 && !CP_BREAK_DIRECTORY_SYNC)
+    if (code == 0 && !CP_BREAK_DIRECTORY_SYNC) {
         code = cp_io_directory_sync(wal->io, wal->directory);
+        if (code != 0)
+            give_back(wal->io, path);
+    }
+    free(path);
     if (code != 0)
         return code;
     segment->header_number = CP_WAL__NO_NUMBER;

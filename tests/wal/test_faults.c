@@ -186,6 +186,43 @@ static void faults_full_disk_at_append_leaves_nothing(void **state)
     destroy_log(&s);
 }
 
+static unsigned count_files(const char *directory)
+{
+    unsigned count = 0;
+    DIR *dir = opendir(directory);
+    assert_non_null(dir);
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
+        count += entry->d_name[0] != '.';
+    closedir(dir);
+    return count;
+}
+
+/* A file whose name cannot be made durable is given back: each attempt would leave another. */
+static void faults_directory_sync_leaves_no_files(void **state)
+{
+    struct subject s;
+    struct found found;
+    uint64_t number = 0;
+    cp_lsn end;
+    (void)state;
+    create_started(&s, SEGMENT);
+    cp_lsn room = atomic_load(&s.wal->prepared);
+    while (cp_wal_end(s.wal) + group_size(1000) <= room)
+        assert_int_equal(flush_group(&s, number++, 1000), 0);
+    fault(s.faults, &(struct fault_rule){
+                        .on = FAULT_DIRECTORY_SYNC, .nth = 1, .times = UINT64_MAX, .code = -EIO});
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(append_group(s.wal, 0, number, 1000, &end), -EIO);
+        assert_int_equal(cp_error_info()->code, -EIO);
+        assert_int_equal(count_files(s.directory), 1);
+    }
+    fault_io_reset(s.faults);
+    assert_int_equal(flush_group(&s, number++, 1000), 0);
+    reopen(&s, &found);
+    assert_int_equal(found.next[0], number);
+    destroy_log(&s);
+}
+
 static void faults_unreadable_segment_is_an_error(void **state)
 {
     struct subject s;
@@ -269,6 +306,7 @@ int main(void)
         cmocka_unit_test(faults_any_call_failing_loses_nothing),
         cmocka_unit_test(faults_short_writes_are_resumed),
         cmocka_unit_test(faults_full_disk_at_append_leaves_nothing),
+        cmocka_unit_test(faults_directory_sync_leaves_no_files),
         cmocka_unit_test(faults_unreadable_segment_is_an_error),
     };
     return cmocka_run_group_tests_name("wal faults", tests, NULL, NULL);
