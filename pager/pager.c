@@ -14,6 +14,7 @@
 #include <clockpool/base/error.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -349,6 +350,29 @@ int cp_pager__check_process(const struct cp_pager *pager)
                         "open the store again in the child", "use the store");
 }
 
+/*
+ * The log of a store that was closed has not been looked at. What this session commits is recovered
+ * from where it ends: were that not there, commits would be durable and lost all the same. Before
+ * the superblock says unclean: the store stays closed, and its pages can be read.
+ */
+static int check_log_end(struct cp_pager *pager)
+{
+    const struct cp_superblock *block = &pager->superblock;
+    /* The old version had epochs up to the generation, see cp_pager__next_epoch. */
+    const uint64_t epoch =
+        block->version == CP_FORMAT_VERSION_OLD ? block->generation : block->epoch;
+    int code = cp_wal_check_end(pager->wal, block->checkpoint_lsn,
+                                (uint32_t)cp_min_u64(epoch, UINT32_MAX));
+    if (code == CP_EDAMAGED || code == CP_ELOG) {
+        struct cp_error error = *cp_error_info();
+        snprintf(error.hint, sizeof error.hint,
+                 "restore data and log from one backup, or copy the pages, which can be read, "
+                 "into a new store");
+        cp_error_restore(&error);
+    }
+    return cp_pager__bad_checkpoint(pager->directory, code, block->checkpoint_lsn);
+}
+
 /* The superblock's epoch is durable, and no session before had it. A log that did not start does
  * not start later either. superblock_mutex held. */
 static int start_log(struct cp_pager *pager)
@@ -367,7 +391,9 @@ static int write_unclean(struct cp_pager *pager)
     int code = 0;
     pthread_mutex_lock(&pager->superblock_mutex);
     if (!atomic_load_explicit(&pager->unclean_written, memory_order_relaxed)) {
-        code = cp_pager__superblock_begin(pager);
+        code = check_log_end(pager);
+        if (code == 0)
+            code = cp_pager__superblock_begin(pager);
         if (code == 0)
             code = start_log(pager);
         if (code == 0) /* release: pairs with the acquire in begin_write */

@@ -377,12 +377,16 @@ static int search_behind(struct scan *scan, cp_lsn from)
     return code;
 }
 
-int cp_wal_scan(struct cp_wal *wal, cp_lsn from,
-                int (*visit)(void *ctx, const struct cp_wal_group *group), void *ctx,
-                cp_lsn *out_end)
+static void fini_scan(struct scan *scan)
 {
-    struct scan scan = {.wal = wal, .visit = visit, .ctx = ctx};
+    cp_wal__reader_fini(&scan->reader);
+    free(scan->records);
+    free(scan->bytes);
+}
 
+/* May the log be read, and can something begin at from? */
+static int check_position(const struct cp_wal *wal, cp_lsn from)
+{
     if (!cp_fork_guard_same(&wal->guard))
         return cp_error_set(CP_EFORKED, wal->directory, CP_NO_PAGE, CP_NO_LSN,
                             "open the store again in the child", "reading a log");
@@ -390,7 +394,19 @@ int cp_wal_scan(struct cp_wal *wal, cp_lsn from,
         from >= CP_WAL__POSITION_MAX)
         return cp_error_set(-EINVAL, wal->directory, CP_NO_PAGE, from, NULL,
                             "reading the log: it has started, or nothing can begin here");
-    int code = cp_wal__reader_init(&scan.reader, wal);
+    return 0;
+}
+
+int cp_wal_scan(struct cp_wal *wal, cp_lsn from,
+                int (*visit)(void *ctx, const struct cp_wal_group *group), void *ctx,
+                cp_lsn *out_end)
+{
+    struct scan scan = {.wal = wal, .visit = visit, .ctx = ctx};
+
+    int code = check_position(wal, from);
+    if (code != 0)
+        return code;
+    code = cp_wal__reader_init(&scan.reader, wal);
     if (code == 0)
         code = begin(&scan, from);
     if (code == 0)
@@ -405,8 +421,62 @@ int cp_wal_scan(struct cp_wal *wal, cp_lsn from,
         wal->scan_epoch = scan.epoch;
         *out_end = scan.group_start;
     }
-    cp_wal__reader_fini(&scan.reader);
-    free(scan.records);
-    free(scan.bytes);
+    fini_scan(&scan);
+    return code;
+}
+
+/* ---- the end of a clean store's log -----------------------------------------------------------
+ */
+
+static int went_on(const struct scan *scan, cp_lsn end)
+{
+    return damaged(scan, CP_EDAMAGED, end,
+                   "it goes on in later sessions than the store knows: data and log are of "
+                   "different times");
+}
+
+/* Has a session later than epoch written at start, or into a segment behind it? */
+static int look_behind(struct scan *scan, cp_lsn start, uint32_t epoch)
+{
+    struct cp_wal *wal = scan->wal;
+    const uint64_t wanted = cp_wal__segment_of(wal, start);
+    const struct cp_wal__block *block;
+    int code = 0;
+    for (const struct cp_wal__segment *s = wal->segments; s != NULL && code == 0; s = s->next) {
+        if (s->number == CP_WAL__NO_NUMBER || s->number < wanted)
+            continue;
+        if (s->number == wanted) {
+            code = cp_wal__check_whole(wal, s);
+            if (code != 0)
+                return code;
+        }
+        uint64_t number = cp_max_u64(s->number * wal->segment_blocks, cp_wal__block_of(start));
+        code = cp_wal__reader_block(&scan->reader, s, number % wal->segment_blocks, &block);
+        if (code == -ENODATA) /* a later one, which is made anew */
+            code = 0;
+        else if (code == 0 && block->number == number && block->epoch > epoch &&
+                 cp_wal__check_block(block, wal->options.store_id) == CP_WAL__BLOCK_VALID)
+            code = went_on(scan, start);
+    }
+    return code;
+}
+
+int cp_wal_check_end(struct cp_wal *wal, cp_lsn end, uint32_t epoch)
+{
+    struct scan scan = {.wal = wal};
+
+    int code = check_position(wal, end);
+    if (code != 0)
+        return code;
+    code = cp_wal__reader_init(&scan.reader, wal);
+    scan.reader.window_bytes = CP_WAL__UNIT_MAX; /* single blocks, and none ahead */
+    scan.reader.ring_tried = true;
+    if (code == 0)
+        code = begin(&scan, end);
+    if (code == 0 && scan.epoch > epoch)
+        code = went_on(&scan, end);
+    if (code == 0)
+        code = look_behind(&scan, cp_wal__round_up(end), epoch);
+    fini_scan(&scan);
     return code;
 }

@@ -137,6 +137,17 @@ CP_API int cp_wal_scan(struct cp_wal *wal, cp_lsn from,
                        cp_lsn *out_end) CP_MUST_CHECK;
 
 /*
+ * Does the log of a clean store end where the store says? To be asked before a start without a
+ * scan, since recovery will begin there. epoch: the highest used so far. Reads one block at end and
+ * one of each segment behind it.
+ *
+ * Errors: CP_ELOG when the segment that holds end is missing; CP_EDAMAGED when the block is not
+ * there, the segment is cut, or a session with a higher epoch has written behind end: then the log
+ * is newer than the store.
+ */
+CP_API int cp_wal_check_end(struct cp_wal *wal, cp_lsn end, uint32_t epoch) CP_MUST_CHECK;
+
+/*
  * Copy the part from .. end (both as cp_wal_scan has them) into another directory, existing and
  * empty: whole segments, every block of the part verified, what lies behind end left out. Others
  * may append to the log meanwhile, but not trim it beyond from. *out_bytes: of the new files, which
@@ -148,8 +159,9 @@ CP_API int cp_wal_copy(struct cp_wal *wal, cp_lsn from, cp_lsn end, const char *
 
 /*
  * Begin to append. end: what cp_wal_scan said, or the position up to which a clean store needs no
- * log. epoch: higher than any used before on this store, even by a session that left no trace in
- * the log. Appending begins at the next block boundary at or behind end. Probes the sync method.
+ * log (cp_wal_check_end). epoch: higher than any used before on this store, even by a session that
+ * left no trace in the log. Appending begins at the next block boundary at or behind end. Probes
+ * the sync method.
  */
 CP_API int cp_wal_start(struct cp_wal *wal, cp_lsn end, uint32_t epoch) CP_MUST_CHECK;
 

@@ -370,6 +370,90 @@ static void flipped_bits_anywhere_never_give_wrong_bytes(void **state)
     print_message("%u of 400 flips noticed (the rest lies in unused header bytes)\n", noticed);
 }
 
+/* The file of the closed store's log that holds its end; the end's block is at *out_offset. */
+static const char *log_end_file(uint64_t *out_offset)
+{
+    static char path[900];
+    struct cp_store_info info;
+    assert_ok(cp_pager_inspect(store_path(), NULL, &info));
+    const uint64_t blocks = (info.log_segment_bytes - 4096) / CP_WAL_BLOCK_BYTES;
+    const uint64_t block = (info.checkpoint_lsn - 1) / 488;
+    *out_offset = 4096 + block % blocks * CP_WAL_BLOCK_BYTES;
+    for (unsigned i = 1; i <= info.log_segments; i++) {
+        uint64_t number;
+        snprintf(path, sizeof path, "%s/wal/segment-%08u", store_path(), i);
+        read_file(path, 24, &number, sizeof number);
+        if (number == block / blocks)
+            return path;
+    }
+    fail();
+    return NULL;
+}
+
+/* All pages can be read, none can be changed, and the store stays closed. */
+static void expect_no_change(void)
+{
+    struct cp_store_info before, after;
+    struct cp_fix fix;
+    struct cp_mtr *mtr;
+    assert_ok(cp_pager_inspect(store_path(), NULL, &before));
+    struct cp_pager *pager = open_store(store_path());
+    for (unsigned i = 0; i < COUNT; i++)
+        assert_true(check_page(pager, first_page + i, i));
+    for (unsigned i = 0; i < 2; i++) { /* the error does not go away */
+        assert_code(cp_mtr_begin(pager, &mtr), CP_EDAMAGED);
+        assert_non_null(strstr(cp_error_info()->hint, "one backup"));
+        assert_code(cp_pager_allocate(pager, &fix), CP_EDAMAGED);
+    }
+    assert_int_equal(cp_pager_check(pager, NULL, NULL, NULL), 0);
+    assert_ok(cp_pager_close(pager));
+    assert_ok(cp_pager_inspect(store_path(), NULL, &after));
+    assert_int_equal(after.generation, before.generation);
+    assert_false(after.unclean);
+}
+
+/* What a session would commit behind such an end could not be recovered. */
+static void closed_store_without_its_log_takes_no_commits(void **state)
+{
+    (void)state;
+    uint64_t offset, page;
+    make_store();
+    const uint64_t data_bytes = file_size(data_path());
+    const char *path = log_end_file(&offset);
+    const uint64_t log_bytes = file_size(path);
+    uint8_t *data = malloc(data_bytes), *newer = malloc(data_bytes), *log = malloc(log_bytes);
+    read_file(data_path(), 0, data, data_bytes);
+    read_file(path, 0, log, log_bytes);
+    flip_bit(path, offset + 100, 3);
+    expect_no_change();
+    for (uint64_t cut = 4096; cut < log_bytes; cut += 4096) {
+        assert_int_equal(truncate(path, (off_t)cut), 0);
+        expect_no_change();
+        write_file(path, 0, log, log_bytes);
+    }
+    /* Data and log of different times. */
+    for (unsigned i = 0; i < 3; i++) {
+        struct cp_pager *pager = open_store(store_path());
+        commit_page(pager, first_page, 100 + i);
+        assert_ok(cp_pager_close(pager));
+    }
+    assert_int_equal(file_size(data_path()), data_bytes);
+    read_file(data_path(), 0, newer, data_bytes);
+    write_file(data_path(), 0, data, data_bytes);
+    expect_no_change();
+    write_file(data_path(), 0, newer, data_bytes);
+    struct cp_pager *pager = open_store(store_path());
+    page = allocate_filled(pager, 5);
+    commit_page(pager, page, 6);
+    cp_pager_abandon(pager);
+    pager = open_store(store_path());
+    assert_true(check_page(pager, page, 6));
+    assert_ok(cp_pager_close(pager));
+    free(data);
+    free(newer);
+    free(log);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -386,6 +470,7 @@ int main(void)
         cmocka_unit_test(damaged_space_map_is_refused),
         cmocka_unit_test(hostile_superblocks_never_kill),
         cmocka_unit_test(flipped_bits_anywhere_never_give_wrong_bytes),
+        cmocka_unit_test(closed_store_without_its_log_takes_no_commits),
     };
     int failed = RUN_ENGINE(CP_ENGINE_POOL, tests);
     return failed + RUN_ENGINE(CP_ENGINE_MMAP, tests);

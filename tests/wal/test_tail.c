@@ -692,6 +692,80 @@ static void tail_longer_file_keeps_its_blocks(void **state)
     destroy_log(&s);
 }
 
+/* What cp_wal_check_end says of the files of an image. */
+static int check_end(struct subject *s, const struct image *image, cp_lsn end, uint32_t epoch)
+{
+    image_put(image, s->directory);
+    open_log(s);
+    int code = cp_wal_check_end(s->wal, end, epoch);
+    close_log(s);
+    return code;
+}
+
+/* Every clean end is one, wherever in a block or a segment it lies; none is once a later session
+ * has written, nor without its block. */
+static void tail_clean_end_is_told_from_others(void **state)
+{
+    const uint32_t blocks = cp_wal__segment_blocks(SEGMENT);
+    struct subject s;
+    struct image image, changed;
+    cp_lsn end, segment_end = 0;
+    uint32_t segment_end_epoch = 0;
+    (void)state;
+    create_log(&s, SEGMENT);
+    s.options.caching = CP_IO_BUFFERED;
+    image_take(&image, s.directory);
+    assert_int_equal(check_end(&s, &image, s.first, 0), 0);
+    image_free(&image);
+    for (unsigned i = 0; i < blocks + 2; i++) { /* a session for each block; every other fills it */
+        open_log(&s);
+        start_log(&s);
+        if (i % 2 == 0)
+            fill_block(&s, 0, i);
+        else
+            assert_int_equal(append_group(s.wal, 0, i, 60, &end), 0);
+        s.end = end = cp_wal_end(s.wal);
+        assert_int_equal(cp_wal_flush(s.wal, end), 0);
+        close_log(&s);
+        if (end == cp_wal__block_start(blocks)) {
+            segment_end = end;
+            segment_end_epoch = s.epoch;
+        }
+        image_take(&image, s.directory);
+        assert_int_equal(check_end(&s, &image, end, s.epoch), 0);
+        assert_int_equal(check_end(&s, &image, end, s.epoch - 1), CP_EDAMAGED);
+        image_copy(&changed, &image);
+        image_block(&changed, cp_wal__block_of(end - 1), SEGMENT)->payload[300] ^= 1;
+        assert_int_equal(check_end(&s, &changed, end, s.epoch), CP_EDAMAGED);
+        image_free(&changed);
+        image_put(&image, s.directory);
+        image_free(&image);
+        open_log(&s);
+        assert_int_equal(cp_wal_start(s.wal, end, s.epoch + 1), 0);
+        close_log(&s);
+        image_take(&image, s.directory);
+        assert_int_equal(check_end(&s, &image, end, s.epoch), CP_EDAMAGED);
+        image_free(&image);
+        s.epoch++;
+    }
+    /* The segment that came next is in use again: only one further on tells. */
+    assert_int_not_equal(segment_end, 0);
+    open_log(&s);
+    start_log(&s);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(append_group(s.wal, 0, i, SEGMENT / 2, &end), 0);
+    assert_int_equal(cp_wal_flush(s.wal, end), 0);
+    close_log(&s);
+    image_take(&image, s.directory);
+    for (unsigned i = 0; i < image.count; i++) {
+        if (image_number(&image.files[i]) == 1)
+            memset(image.files[i].bytes, 0, CP_WAL__HEADER_BYTES);
+    }
+    assert_int_equal(check_end(&s, &image, segment_end, segment_end_epoch), CP_EDAMAGED);
+    image_free(&image);
+    destroy_log(&s);
+}
+
 static void tail_every_truncation_is_prefix_or_error(void **state)
 {
     struct tail t;
@@ -729,6 +803,7 @@ int main(void)
         cmocka_unit_test(tail_missing_segment_is_told),
         cmocka_unit_test(tail_cut_behind_the_end_is_damage),
         cmocka_unit_test(tail_longer_file_keeps_its_blocks),
+        cmocka_unit_test(tail_clean_end_is_told_from_others),
         cmocka_unit_test(tail_every_truncation_is_prefix_or_error),
     };
     return cmocka_run_group_tests_name("wal tail", tests, NULL, NULL);
