@@ -365,6 +365,23 @@ static int create_beside(const char *directory, struct new_store *store)
     return code;
 }
 
+/* The log of a creation that did not come to its end, which may be removed? Any other may be that
+ * of a store whose data file was moved away, or not ours at all: -ENOTEMPTY. */
+static int check_log(struct cp_io *io, const char *directory)
+{
+    struct stat status;
+    char *wal = cp_pager__path(directory, "wal");
+    int code = wal != NULL ? 0 : -ENOMEM;
+    if (code == 0 && (lstat(wal, &status) != 0 || !S_ISDIR(status.st_mode)))
+        code = cp_error_set(-ENOTEMPTY, wal, CP_NO_PAGE, CP_NO_LSN,
+                            "name a new directory, or an empty one",
+                            "create a store: something else is in the place of its log");
+    if (code == 0)
+        code = cp_wal_check_unused(io, wal);
+    free(wal);
+    return code;
+}
+
 /* An existing directory may become a store when it holds nothing but a failed creation's remains.
  * These are removed; the caller holds the lock. */
 static int check_empty(struct cp_io *io, const char *directory)
@@ -377,9 +394,11 @@ static int check_empty(struct cp_io *io, const char *directory)
     while (code == 0 && (entry = readdir(stream)) != NULL) {
         const char *name = entry->d_name;
         if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strcmp(name, "lock") == 0 ||
-            strcmp(name, "wal") == 0 || strcmp(name, "lost+found") == 0)
+            strcmp(name, "lost+found") == 0)
             continue;
-        if (strncmp(name, DATA_TEMPORARY, strlen(DATA_TEMPORARY)) == 0) {
+        if (strcmp(name, "wal") == 0) {
+            code = check_log(io, directory);
+        } else if (strncmp(name, DATA_TEMPORARY, strlen(DATA_TEMPORARY)) == 0) {
             char *path = cp_pager__path(directory, name);
             if (path != NULL)
                 remove_file(io, path);

@@ -41,6 +41,80 @@ int cp_wal_create(struct cp_io *io, const char *directory, uint64_t store_id,
     return 0;
 }
 
+/* The header of a new log, or zeros in its place, and zeros: size_bytes from offset on. */
+static bool part_is_unused(const uint8_t *data, uint64_t offset, uint64_t size_bytes)
+{
+    struct cp_wal__segment_header header = {.magic = 0};
+    if (offset == 0) {
+        const uint64_t head_bytes = cp_min_u64(size_bytes, sizeof header);
+        memcpy(&header, data, head_bytes);
+        data += head_bytes;
+        size_bytes -= head_bytes;
+    }
+    return (cp_is_zero(&header, sizeof header) ||
+            (cp_wal__check_segment(&header, header.store_id) == 0 && header.number == 0)) &&
+           (size_bytes == 0 || cp_is_zero(data, size_bytes));
+}
+
+static int check_segment_unused(struct cp_io *io, const char *path, bool *out_unused)
+{
+    const struct cp_io_file_options options = {
+        .read_only = true, .regular = true, .caching = CP_IO_BUFFERED};
+    struct cp_io_file *file;
+    uint64_t size_bytes = 0;
+    uint8_t *data = malloc(CP_WAL__STAGE_BYTES);
+    if (data == NULL)
+        return cp_error_set(-ENOMEM, path, CP_NO_PAGE, CP_NO_LSN, NULL, "looking into a log");
+    int code = cp_io_file_open(io, path, &options, &file);
+    if (code == 0) {
+        bool unused = true;
+        code = cp_io_file_size(file, &size_bytes);
+        for (uint64_t at = 0; code == 0 && unused && at < size_bytes; at += CP_WAL__STAGE_BYTES) {
+            const uint64_t part = cp_min_u64(size_bytes - at, CP_WAL__STAGE_BYTES);
+            code = cp_io_read(file, data, part, at);
+            unused = code == 0 && part_is_unused(data, at, part);
+        }
+        (void)!cp_io_file_close(file);
+        *out_unused = unused;
+    }
+    free(data);
+    return code;
+}
+
+struct entries {
+    const char *first; /* the name of the first segment */
+    bool has_first, has_others;
+};
+
+static int note_entry(void *ctx, const char *name)
+{
+    struct entries *entries = ctx;
+    if (strcmp(name, entries->first) == 0)
+        entries->has_first = true;
+    else
+        entries->has_others = true;
+    return 0;
+}
+
+int cp_wal_check_unused(struct cp_io *io, const char *directory)
+{
+    char *path = cp_wal__path(directory, 1);
+    if (path == NULL)
+        return -ENOMEM;
+    struct entries entries = {.first = strrchr(path, '/') + 1};
+    bool unused = true;
+    int code = cp_io_list(io, directory, note_entry, &entries);
+    if (code == 0 && entries.has_first && !entries.has_others)
+        code = check_segment_unused(io, path, &unused);
+    free(path);
+    if (code != 0 || (unused && !entries.has_others))
+        return code;
+    return cp_error_set(-ENOTEMPTY, directory, CP_NO_PAGE, CP_NO_LSN,
+                        "a log without its data file: put the data file back, or remove this "
+                        "directory",
+                        "this is not the directory of a new log");
+}
+
 static int check_options(const char *directory, const struct cp_wal_options *options)
 {
     uint32_t buffer_bytes = options->buffer_bytes;

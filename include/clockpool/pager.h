@@ -144,9 +144,10 @@ struct cp_pager_options {
  * synced, renamed. options may be NULL (pool engine, 64 MiB, must exist). Errors: CP_ELOCKED (the
  * hint names the process), CP_EFORMAT (some other file; or a data file that was cut), CP_EVERSION,
  * CP_ECHECKSUM, CP_ELOG (the log, or a part of it, is missing), CP_EDAMAGED, -ENOENT (no store; or
- * no directory to make it in), -EEXIST, -EINVAL, CP_EBUDGET, or what the system says. Blocks on
- * I/O. The log of a store that was closed is looked at with the first change, which has these
- * errors then.
+ * no directory to make it in), -EEXIST, -ENOTEMPTY (the directory to make it in holds other files,
+ * or the log of a store whose data file is missing), -EINVAL, CP_EBUDGET, or what the system says.
+ * Blocks on I/O. The log of a store that was closed is looked at with the first change, which has
+ * these errors then.
  */
 CP_API int cp_pager_open(const char *directory, const struct cp_pager_options *options,
                          struct cp_pager **out_pager) CP_MUST_CHECK;

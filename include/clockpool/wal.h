@@ -109,6 +109,13 @@ CP_API int cp_wal_create(struct cp_io *io, const char *directory, uint64_t store
                          cp_lsn *out_first) CP_MUST_CHECK;
 
 /*
+ * May directory be removed to make a log there? 0 when it holds nothing but what cp_wal_create
+ * leaves, come to its end or not: nothing at all, or a first segment that nobody appended to. Else
+ * -ENOTEMPTY, or what the system says. Reads that segment; needs 1 MiB of memory.
+ */
+CP_API int cp_wal_check_unused(struct cp_io *io, const char *directory) CP_MUST_CHECK;
+
+/*
  * Open the segments in directory. io: borrowed until close. CP_ELOG when there is none; CP_EFOREIGN
  * for another store's; CP_EVERSION; files that are no segments (names not of our form) are left
  * alone, and a file of the right name without a good header counts as an unused segment (its making

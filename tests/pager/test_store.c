@@ -16,6 +16,14 @@ static int try_open(const struct cp_pager_options *options, const char *path)
     return code;
 }
 
+static void write_file_anew(const char *path, const void *data, size_t size_bytes)
+{
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(size_bytes == 0 ? 0 : fwrite(data, 1, size_bytes, file), size_bytes);
+    assert_int_equal(fclose(file), 0);
+}
+
 static void open_missing_gives_enoent(void **state)
 {
     (void)state;
@@ -73,6 +81,73 @@ static void create_in_empty_directory_works_in_a_full_one_not(void **state)
     fclose(fopen(file, "w"));
     assert_ok(try_open(&options, path));
     assert_int_equal(count_entries(path), 3);
+}
+
+/* A new store whose data file is lost, its log used or not. */
+static void store_without_data(bool used)
+{
+    char file[400];
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    if (used)
+        commit_page(pager, allocate_filled(pager, 1), 2);
+    assert_ok(cp_pager_close(pager));
+    snprintf(file, sizeof file, "%s/data", store_path());
+    assert_int_equal(unlink(file), 0);
+}
+
+static void create_beside_a_log_that_is_not_its_own_gives_enotempty(void **state)
+{
+    (void)state;
+    struct cp_pager_options options = options_of(0, 0);
+    char wal[400], file[500];
+    options.create = true;
+    assert_int_equal(mkdir(new_store(), 0755), 0);
+    snprintf(wal, sizeof wal, "%s/wal", store_path());
+    snprintf(file, sizeof file, "%s/precious.txt", wal);
+    assert_int_equal(mkdir(wal, 0755), 0);
+    fclose(fopen(file, "w"));
+    assert_code(try_open(&options, store_path()), -ENOTEMPTY);
+    assert_string_equal(cp_error_info()->path, wal);
+    assert_int_equal(access(file, F_OK), 0);
+    unlink(file);
+    snprintf(file, sizeof file, "%s/segment-00000001", wal); /* ours by its name only */
+    write_file_anew(file, "mine", 4);
+    assert_code(try_open(&options, store_path()), -ENOTEMPTY);
+    assert_int_equal(access(file, F_OK), 0);
+    unlink(file);
+    assert_ok(try_open(&options, store_path()));
+
+    store_without_data(true);
+    assert_code(try_open(&options, store_path()), -ENOTEMPTY);
+    assert_non_null(strstr(cp_error_info()->hint, "put the data file back"));
+    snprintf(file, sizeof file, "%s/wal/segment-00000001", store_path());
+    assert_int_equal(access(file, F_OK), 0);
+
+    assert_int_equal(mkdir(new_store(), 0755), 0); /* a link, to an empty directory even */
+    snprintf(wal, sizeof wal, "%s/wal", store_path());
+    assert_int_equal(symlink(in_directory("."), wal), 0);
+    assert_code(try_open(&options, store_path()), -ENOTEMPTY);
+    assert_int_equal(count_entries(store_path()), 1);
+}
+
+/* Killed after its log was there, or while that was being made. */
+static void create_after_a_creation_that_was_killed_works(void **state)
+{
+    (void)state;
+    struct cp_pager_options options = options_of(0, 0);
+    char file[400];
+    options.create = true;
+    for (unsigned step = 0; step < 4; step++) {
+        store_without_data(false);
+        snprintf(file, sizeof file, "%s/wal/segment-00000001", store_path());
+        if (step == 1)
+            assert_int_equal(truncate(file, 65536), 0);
+        if (step == 2)
+            write_file_anew(file, NULL, 0);
+        if (step == 3)
+            unlink(file);
+        assert_ok(try_open(&options, store_path()));
+    }
 }
 
 static void create_without_parent_fails_cleanly(void **state)
@@ -709,6 +784,8 @@ int main(void)
         cmocka_unit_test(create_makes_private_files_and_no_leftovers),
         cmocka_unit_test(create_exclusive_twice_gives_eexist),
         cmocka_unit_test(create_in_empty_directory_works_in_a_full_one_not),
+        cmocka_unit_test(create_beside_a_log_that_is_not_its_own_gives_enotempty),
+        cmocka_unit_test(create_after_a_creation_that_was_killed_works),
         cmocka_unit_test(create_without_parent_fails_cleanly),
         cmocka_unit_test(open_bad_options_give_einval),
         cmocka_unit_test(open_with_other_page_size_gives_einval),
