@@ -383,6 +383,9 @@ static int write_superblocks(struct backup *backup)
                           (now.flags & CP_FORMAT_FLAG_UNCLEAN) == 0;
     if (!backup->stats.exact)
         block->flags |= CP_FORMAT_FLAG_UNCLEAN | (now.flags & CP_FORMAT_FLAG_UNBASED);
+    /* How sessions that began meanwhile wrote pages is forgotten once they have closed. */
+    if (now.epoch != block->epoch)
+        block->flags |= CP_FORMAT_FLAG_UNBASED;
     block->version = now.version; /* it says what the last epoch was */
     block->epoch = now.epoch;
     block->generation = now.generation;
