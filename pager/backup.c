@@ -8,7 +8,8 @@
  *     2. read the superblock; its redo point R is where the copy's recovery begins
  *     3. copy the data file, each page whole: one that is being written is read again
  *     4. read the log from R to its end E, which is behind all that the pages of step 3 contain,
- *        since a page is written only after its log; copy it up to E
+ *        since a page is written only after its log; copy it up to E. Of a page that is not whole
+ *        recovery may have the whole in memory: then the log has its base
  *     5. write the superblock of step 2, unclean, under a generation and an epoch at least as high
  *        as any that somebody used meanwhile
  *     6. sync everything, give it its name, sync the directory
@@ -24,6 +25,7 @@
  */
 #include "inspect.h"
 #include "internal.h"
+#include "records.h"
 
 #include <clockpool/backup.h>
 #include <clockpool/base/bits.h>
@@ -43,6 +45,7 @@
 #define REREAD_PAUSE_NS 1000000
 #define GROWTH_ROUNDS   16u /* of a file that grows while it is copied; see copy_data */
 #define NAME_ATTEMPTS   16u
+#define TORN_PAGES      16384u /* 64 MiB at least: more are not a crash's doing */
 
 struct backup {
     const char *source;
@@ -56,7 +59,9 @@ struct backup {
     struct cp_superblock superblock;        /* of step 2 */
     uint64_t generation;                    /* of the superblock that was seen last */
     struct cp_page_format format;
-    cp_lsn page_lsn; /* the highest in a page that was copied */
+    cp_lsn page_lsn;    /* the highest in a page that was copied */
+    uint64_t *bad;      /* owned; up to TORN_PAGES that are not whole, ascending */
+    uint32_t bad_count; /* without those that the log makes whole; 0 when there are too many */
     struct cp_backup_progress progress;
     struct cp_backup_stats stats;
 };
@@ -235,6 +240,8 @@ static int settle_page(struct backup *backup, unsigned char *data, uint64_t page
     if (verified != 0 && cp_is_zero(data, page_size))
         return 0;
     if (verified != 0) {
+        if (backup->bad_count < TORN_PAGES)
+            backup->bad[backup->bad_count++] = page;
         if (backup->stats.unverified_pages++ == 0)
             backup->stats.first_unverified = page;
         return 0;
@@ -336,9 +343,32 @@ static int open_files(struct backup *backup)
 /* ---- log and superblock -----------------------------------------------------------------------
  */
 
-static int tell_log(void *ctx, const struct cp_wal_group *group)
+/* The log has the whole page, or that it is all zeros: recovery does not read it. */
+static void drop_mended(struct backup *backup, uint64_t page)
+{
+    uint32_t low = 0, high = backup->bad_count;
+    while (low < high) { /* ends: the interval shrinks */
+        const uint32_t middle = low + (high - low) / 2;
+        if (backup->bad[middle] < page)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == backup->bad_count || backup->bad[low] != page)
+        return;
+    backup->bad_count--;
+    backup->stats.unverified_pages--;
+    memmove(&backup->bad[low], &backup->bad[low + 1],
+            (backup->bad_count - low) * sizeof backup->bad[0]);
+}
+
+static int visit_group(void *ctx, const struct cp_wal_group *group)
 {
     struct backup *backup = ctx;
+    for (uint32_t i = 0; i < group->record_count; i++) {
+        if (cp_pager__is_base(group->records[i].type))
+            drop_mended(backup, group->records[i].page);
+    }
     uint64_t done = group->end - backup->superblock.checkpoint_lsn;
     if (done - backup->progress.log_bytes_done < CHUNK_BYTES)
         return 0;
@@ -351,8 +381,10 @@ static int copy_log(struct backup *backup)
     struct cp_wal *wal;
     const cp_lsn redo = backup->superblock.checkpoint_lsn;
     cp_lsn end;
+    if (backup->stats.unverified_pages > TORN_PAGES)
+        backup->bad_count = 0;
     int code = cp_pager__log_scan(backup->source, backup->io, backup->superblock.store_id, redo,
-                                  tell_log, backup, &end, &wal);
+                                  visit_group, backup, &end, &wal);
     if (code != 0)
         return cp_pager__bad_checkpoint(backup->source, code, redo);
     if (end < backup->page_lsn)
@@ -366,6 +398,10 @@ static int copy_log(struct backup *backup)
     cp_wal_close(wal);
     cp_error_restore(&saved);
     backup->stats.end_lsn = end;
+    if (backup->bad_count > 0)
+        backup->stats.first_unverified = backup->bad[0];
+    else if (backup->stats.unverified_pages == 0)
+        backup->stats.first_unverified = CP_NO_PAGE;
     return code;
 }
 
@@ -479,6 +515,7 @@ static void release(struct backup *backup, struct cp_io *given)
     free(backup->wal);
     free(backup->lock);
     free(backup->chunk);
+    free(backup->bad);
     cp_error_restore(&saved);
 }
 
@@ -502,7 +539,9 @@ int cp_backup(const char *directory, const char *destination,
     backup.destination = strndup(destination, length);
     backup.source_data = cp_pager__path(directory, "data");
     backup.chunk = aligned_alloc(CP_FORMAT_BLOCK_BYTES, CHUNK_BYTES);
-    if (backup.destination == NULL || backup.source_data == NULL || backup.chunk == NULL)
+    backup.bad = malloc(TORN_PAGES * sizeof backup.bad[0]);
+    if (backup.destination == NULL || backup.source_data == NULL || backup.chunk == NULL ||
+        backup.bad == NULL)
         code = cp_error_set(-ENOMEM, directory, CP_NO_PAGE, CP_NO_LSN, NULL, "copy a store");
     else
         code = run(&backup);

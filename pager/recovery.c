@@ -233,11 +233,6 @@ static struct kept *window_alloc(struct recovery *recovery, uint64_t size_bytes)
     return kept;
 }
 
-static bool is_base(uint8_t type)
-{
-    return type == CP_RECORD_INIT || type == CP_RECORD_IMAGE;
-}
-
 static int window_add(struct recovery *recovery, const struct cp_wal_record *record, cp_lsn lsn)
 {
     struct page_work *work = table_get(&recovery->window, record->page);
@@ -251,7 +246,7 @@ static int window_add(struct recovery *recovery, const struct cp_wal_record *rec
                           .type = record->type};
     if (record->size_bytes > 0)
         memcpy(kept->data, record->data, record->size_bytes);
-    if (is_base(record->type)) {
+    if (cp_pager__is_base(record->type)) {
         work->first = NULL; /* all that came before is covered */
         work->has_base = true;
     }

@@ -170,8 +170,7 @@ static int backup_run(struct copy *copy, const char *from, const char *to)
     int code = copy_store(copy, from, to);
     if (code != 0)
         return tool_fail_in("backup", from, code, copy->json);
-    /* After a crash torn pages are as expected: the log that was copied has what they need. */
-    const bool damaged = copy->stats.unverified_pages > 0 && !copy->stats.needed_recovery;
+    const bool damaged = copy->stats.unverified_pages > 0;
     int printed = TOOL_FINE;
     if (copy->json)
         printed = tool_print_json("backup", copy_json(copy, from, to));

@@ -38,9 +38,9 @@ struct cp_backup_options {
 struct cp_backup_stats {
     uint64_t pages;        /* read, empty ones and the pager's own included */
     uint64_t reread_pages; /* that were being written when they were read, and read again */
-    /* Pages that are neither empty nor good, copied as they are. In a store that needs recovery
-     * they may be pages that the crash tore and the log makes whole again; otherwise they are
-     * damaged. */
+    /* Damaged pages, copied as they are: neither empty nor good, and the log that was copied does
+     * not make them whole, as it does those that a crash tore. More than 16384 that are not good
+     * are all counted. */
     uint64_t unverified_pages;
     uint64_t first_unverified; /* its number, or CP_NO_PAGE */
     uint64_t data_bytes;       /* of the copy's data file */

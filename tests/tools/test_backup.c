@@ -522,6 +522,68 @@ static void backup_damaged_pages_of_a_closed_store_are_not_waited_for(void **sta
     assert_true(damaged <= whole + 3 * BAD_PAGES);
 }
 
+/* Write a page, its log with it, and have half of it as it was before. Returns its number. */
+static uint64_t tear_page(void)
+{
+    char path[200];
+    unsigned char before[512];
+    struct cp_pager_options options = pairs_options();
+    struct cp_pager *pager = NULL;
+    struct cp_mtr *mtr;
+    void *data;
+    uint64_t page;
+    options.background = CP_BACKGROUND_NONE;
+    assert_code(cp_pager_open(in_base("store"), &options, &pager), 0);
+    assert_code(cp_mtr_begin(pager, &mtr), 0);
+    assert_code(cp_mtr_allocate(mtr, &page, &data), 0);
+    memset(data, 1, 4000);
+    assert_code(cp_mtr_commit(mtr, CP_COMMIT_DURABLE, NULL), 0);
+    assert_code(cp_pager_checkpoint(pager), 0);
+    snprintf(path, sizeof path, "%s/data", in_base("store"));
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_int_equal(pread(fd, before, sizeof before, (off_t)page * 4096 + 1024), sizeof before);
+    assert_code(cp_mtr_begin(pager, &mtr), 0);
+    assert_code(cp_mtr_fix(mtr, page, CP_EXCLUSIVE, &data), 0);
+    memset(data, 2, 4000);
+    assert_code(cp_mtr_commit(mtr, CP_COMMIT_DURABLE, NULL), 0);
+    assert_int_equal(cp_pager_check(pager, NULL, NULL, NULL), 0); /* writes it */
+    cp_pager_abandon(pager);
+    assert_int_equal(pwrite(fd, before, sizeof before, (off_t)page * 4096 + 1024), sizeof before);
+    close(fd);
+    return page;
+}
+
+/* Before recovery, and while it is only in memory that the page is whole. A damaged one is told. */
+static void backup_torn_pages_that_the_log_mends_are_not_damaged(void **state)
+{
+    (void)state;
+    struct cp_backup_stats stats;
+    struct cp_pager_options options = pairs_options();
+    options.background = CP_BACKGROUND_NONE;
+    for (unsigned bad_pages = 0; bad_pages < 2; bad_pages++) {
+        struct cp_pager *pager = NULL;
+        new_store(FEW_PAIRS);
+        const uint64_t torn = tear_page();
+        damage_pages(bad_pages);
+        for (unsigned opened = 0; opened < 2; opened++) {
+            if (opened == 1)
+                assert_code(cp_pager_open(in_base("store"), &options, &pager), 0);
+            assert_code(cp_backup(in_base("store"), in_base("copy"), NULL, &stats), 0);
+            assert_int_equal(stats.needed_recovery, opened == 0);
+            assert_int_equal(stats.unverified_pages, bad_pages);
+            assert_int_equal(stats.first_unverified, bad_pages > 0 ? 33 : CP_NO_PAGE);
+            struct cp_pager *copy = open_store("copy");
+            struct cp_fix fix;
+            assert_code(cp_pager_fix(copy, torn, CP_SHARED, &fix), 0);
+            assert_int_equal(((unsigned char *)fix.data)[1024], 2);
+            cp_pager_unfix(copy, &fix);
+            assert_code(cp_pager_close(copy), 0);
+            remove_tree(in_base("copy"));
+        }
+        cp_pager_abandon(pager);
+    }
+}
+
 static int count_calls(void *ctx, const struct cp_backup_progress *progress)
 {
     (void)progress;
@@ -614,6 +676,7 @@ int main(void)
         cmocka_unit_test(backup_page_in_the_making_is_read_again),
         cmocka_unit_test(backup_stopped_leaves_nothing),
         cmocka_unit_test(backup_damaged_pages_of_a_closed_store_are_not_waited_for),
+        cmocka_unit_test(backup_torn_pages_that_the_log_mends_are_not_damaged),
         cmocka_unit_test(backup_damaged_pages_of_an_open_store_can_be_stopped),
         cmocka_unit_test(backup_wrong_names_are_refused),
         cmocka_unit_test(backup_forged_superblocks_are_refused),
