@@ -479,9 +479,15 @@ static int publish(struct backup *backup)
         code = cp_io_rename(backup->io, backup->temporary, backup->destination);
     if (code != 0)
         return code;
-    free(backup->temporary); /* it has its name: nothing to remove any more */
-    backup->temporary = NULL;
-    return cp_io_directory_sync(backup->io, backup->parent);
+    char *name = backup->temporary; /* a name that may not stay is removed like a temporary one */
+    backup->temporary = backup->destination;
+    backup->destination = name;
+    code = cp_io_directory_sync(backup->io, backup->parent);
+    if (code == 0) {
+        free(backup->temporary);
+        backup->temporary = NULL;
+    }
+    return code;
 }
 
 static int run(struct backup *backup)

@@ -303,6 +303,8 @@ static int give_name(const char *from, const char *to, const char *parent)
     int code = fd < 0 || fsync(fd) != 0 ? -errno : 0;
     if (fd >= 0)
         close(fd);
+    if (code != 0) /* a name that may not stay: it is removed under the one that it had */
+        (void)rename(to, from);
     return code;
 }
 

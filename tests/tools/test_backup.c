@@ -413,9 +413,9 @@ static void backup_each_fault_leaves_a_whole_copy_or_nothing(void **state)
     cp_pager_abandon(pager); /* so the copy needs its log */
     take_snapshot();
     begin_faults();
-    static const enum fault_class classes[] = {FAULT_WRITE, FAULT_ALLOCATE, FAULT_SYNC,
-                                               FAULT_OPEN,  FAULT_RENAME,   FAULT_MKDIR,
-                                               FAULT_RESIZE};
+    static const enum fault_class classes[] = {FAULT_WRITE,  FAULT_ALLOCATE,      FAULT_SYNC,
+                                               FAULT_OPEN,   FAULT_RENAME,        FAULT_MKDIR,
+                                               FAULT_RESIZE, FAULT_DIRECTORY_SYNC};
     for (unsigned i = 0; i < sizeof classes / sizeof classes[0]; i++)
         sweep(classes[i], FAULT_CODE, i % 2 == 0 ? -ENOSPC : -EIO, UINT64_MAX);
     sweep(FAULT_READ, FAULT_CODE, -EIO, UINT64_MAX);
