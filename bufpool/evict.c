@@ -589,6 +589,14 @@ static bool is_being_written(struct cp_bufpool *pool, const uint64_t *word, uint
     return written;
 }
 
+/* Is there time left to wait? The first to ask sets the deadline. */
+static bool has_time(uint64_t now_ns, uint64_t *deadline_ns)
+{
+    if (*deadline_ns == 0)
+        *deadline_ns = now_ns + CP_BUFPOOL_WAIT_LIMIT_MS * UINT64_C(1000000);
+    return now_ns < *deadline_ns;
+}
+
 int cp_evict__claim(struct cp_bufpool_file *file, uint64_t page, struct cp_frame **out_frame)
 {
     struct cp_bufpool *pool = file->pool;
@@ -607,7 +615,9 @@ int cp_evict__claim(struct cp_bufpool_file *file, uint64_t page, struct cp_frame
                 *out_frame = cp_bufpool__frame_of(pool, seen);
                 return 0;
             }
-            if (cp_pin_wait(word, cp_now_ns() + CLAIM_PATIENCE_NS))
+            /* Each reader may let go in time, and yet another one always hold the page. */
+            uint64_t now_ns = cp_now_ns();
+            if (has_time(now_ns, &deadline_ns) && cp_pin_wait(word, now_ns + CLAIM_PATIENCE_NS))
                 continue;
             return pinned(file, page);
         }
@@ -619,9 +629,7 @@ int cp_evict__claim(struct cp_bufpool_file *file, uint64_t page, struct cp_frame
         bool writer = cp_word_readable(seen) &&
                       atomic_load_explicit(&pool->writes_claimed, memory_order_relaxed) > 0;
         uint64_t now_ns = cp_now_ns();
-        if (deadline_ns == 0)
-            deadline_ns = now_ns + CP_BUFPOOL_WAIT_LIMIT_MS * UINT64_C(1000000);
-        if (now_ns >= deadline_ns && !is_being_written(pool, word, seen))
+        if (!has_time(now_ns, &deadline_ns) && !is_being_written(pool, word, seen))
             return pinned(file, page);
         if (!io && cp_latch_wait(word, seen, NULL, NULL, now_ns + CLAIM_PATIENCE_NS) != 0 &&
             !writer)

@@ -2,6 +2,8 @@
 /* What the policy makes of a real pool: bufpool/evict.c with bufpool/clock.c. */
 #include "helpers.h"
 
+#include <limits.h>
+
 #define POOL_BYTES (8 * MIB)
 #define PAGES      8192u /* four times what the pool holds */
 
@@ -289,6 +291,81 @@ static void evict_estimate_of_an_idle_pool_is_zero(void **state)
     world_close(&w);
 }
 
+/* ---- readers that overlap -----------------------------------------------------------------------
+ */
+
+#define READERS 8u /* so that each is without the page most of the time */
+
+struct readers {
+    struct world *w;
+    uint32_t fixes; /* so many so far: they take turns */
+    _Atomic bool over;
+};
+
+struct reader {
+    pthread_t thread;
+    struct readers *all;
+    uint32_t first_turn;
+};
+
+static void await_fixes(struct readers *all, uint32_t fixes)
+{
+    for (;;) { /* the watchdog bounds it */
+        uint32_t seen = __atomic_load_n(&all->fixes, __ATOMIC_ACQUIRE);
+        if (seen >= fixes || atomic_load(&all->over))
+            return;
+        cp_futex_wait(&all->fixes, seen, 10000000);
+    }
+}
+
+/* Fix the page while another one holds it, and keep it until the next one has it. */
+static void *read_in_turns(void *argument)
+{
+    struct reader *self = argument;
+    struct readers *all = self->all;
+    for (uint32_t turn = self->first_turn; !atomic_load(&all->over); turn += READERS) {
+        await_fixes(all, turn);
+        struct cp_fix fix = must_fix(all->w, 0, 3, CP_SHARED);
+        __atomic_fetch_add(&all->fixes, 1, __ATOMIC_RELEASE);
+        cp_futex_wake(&all->fixes, INT_MAX);
+        await_fixes(all, turn + 2);
+        cp_bufpool_unfix(&fix);
+    }
+    return NULL;
+}
+
+/* No reader has the page for long, but there always is one: the wait for them ends all the same. */
+static void evict_page_of_overlapping_readers_is_pinned(void **state)
+{
+    (void)state;
+    for (uint32_t counted = 0; counted < 2; counted++) {
+        struct world w;
+        struct watchdog dog;
+        struct readers all = {.w = &w};
+        struct reader readers[READERS];
+        world_open_with(
+            &w, &(struct cp_bufpool_options){.budget_bytes = MIB, .counted_pins = counted != 0},
+            RINGS_DEFERRED);
+        world_add_file(&w, 0, 4096, 16);
+        use(&w, 0, 3);
+        watchdog_start(&dog, &w, WATCHDOG_LIMIT / 2);
+        for (uint32_t i = 0; i < READERS; i++) {
+            readers[i] = (struct reader){.all = &all, .first_turn = i};
+            assert_int_equal(pthread_create(&readers[i].thread, NULL, read_in_turns, &readers[i]),
+                             0);
+        }
+        await_fixes(&all, READERS);
+        assert_int_equal(cp_bufpool_discard(w.file[0], 3, 1), CP_EPINNED);
+        assert_true(cp_bufpool_is_fixed(w.file[0], 3));
+        atomic_store(&all.over, true);
+        for (uint32_t i = 0; i < READERS; i++)
+            pthread_join(readers[i].thread, NULL);
+        assert_int_equal(cp_bufpool_discard(w.file[0], 3, 1), 0);
+        watchdog_stop(&dog);
+        world_close(&w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -303,6 +380,7 @@ int main(void)
         cmocka_unit_test(evict_ghosts_of_files_are_told_apart),
         cmocka_unit_test(evict_estimate_tells_of_a_larger_pool),
         cmocka_unit_test(evict_estimate_of_an_idle_pool_is_zero),
+        cmocka_unit_test(evict_page_of_overlapping_readers_is_pinned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
