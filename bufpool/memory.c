@@ -245,8 +245,11 @@ struct cp_frame *cp_memory__frame_alloc(struct cp_bufpool *pool, uint32_t order)
 uint32_t cp_memory__run_alloc(struct cp_bufpool *pool, uint32_t order, uint32_t count,
                               struct cp_frame **out_frames)
 {
+    /* No block is larger than an extent. */
+    const uint32_t largest = cp_log2_floor(pool->extent_bytes >> CP_UNIT_SHIFT) - order;
     uint32_t done = 0, split = count > 0 ? cp_log2_floor(count) : 0;
 
+    split = (uint32_t)cp_min_u64(split, largest);
     while (done < count) { /* ends: each round allocates, commits an extent, or lowers split */
         while (1u << split > count - done)
             split--;

@@ -265,6 +265,23 @@ static void scan_frames_lie_side_by_side_in_free_memory(void **state)
     world_close(&w);
 }
 
+/* The extents of a pool that began small are smaller than what a scan asks for at a time. */
+static void scan_takes_no_more_memory_than_its_pages_need(void **state)
+{
+    (void)state;
+    struct world w;
+    world_open_with(&w,
+                    &(struct cp_bufpool_options){.budget_bytes = MIB, .max_budget_bytes = 64 * MIB},
+                    RINGS_DEFERRED);
+    world_add_file(&w, 0, 4096, 512);
+    assert_int_equal(cp_bufpool_resize(w.pool, 64 * MIB), 0);
+    must_scan(&w, 0, 0, 512);
+    struct cp_bufpool_stats stats = stats_of(&w);
+    assert_int_equal(stats.pages_resident, 512);
+    assert_in_range(stats.frame_bytes, 2 * MIB, 3 * MIB);
+    world_close(&w);
+}
+
 static void scan_frames_lie_side_by_side_in_a_full_pool(void **state)
 {
     (void)state;
@@ -474,6 +491,7 @@ int main(void)
         cmocka_unit_test(scan_names_a_bad_page_and_goes_on_behind_it),
         cmocka_unit_test(scan_longer_than_memory_reuses_a_bounded_ring_of_its_own),
         cmocka_unit_test(scan_frames_lie_side_by_side_in_free_memory),
+        cmocka_unit_test(scan_takes_no_more_memory_than_its_pages_need),
         cmocka_unit_test(scan_frames_lie_side_by_side_in_a_full_pool),
         cmocka_unit_test(scan_memory_coalesces_when_its_pages_go),
         cmocka_unit_test(scan_whose_caller_keeps_pages_fixed_gives_the_rest),
