@@ -95,6 +95,10 @@ static int check_budget(const struct cp_bufpool *pool)
         end--;
     if (end != atomic_load_explicit(&pool->extent_end, memory_order_relaxed))
         return broken(NULL, CP_NO_PAGE, "the end of the extents is not where the last one ends");
+    for (uint32_t i = 0; i < pool->extent_free; i++) {
+        if (pool->extents_committed[i] == 0)
+            return broken(NULL, CP_NO_PAGE, "an extent is free where none is looked for");
+    }
     return 0;
 }
 

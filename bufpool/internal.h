@@ -264,9 +264,10 @@ struct cp_bufpool {
     void *clock_memory; /* reserved address space, as slots */
     uint64_t slots_bytes, clock_memory_bytes;
 
-    pthread_mutex_t memory_lock; /* guards: extents_committed, what is registered, resizes */
+    pthread_mutex_t memory_lock; /* guards: the extents, what is registered, resizes */
     uint8_t *extents_committed;  /* one byte an extent */
     uint32_t extent_count;       /* committed */
+    uint32_t extent_free;        /* all below it are committed */
     _Atomic uint32_t extent_end; /* none is committed from here on; read without the lock too */
     uint8_t *pieces_registered; /* one byte a piece of piece_extents extents; NULL: none shall be */
     uint32_t piece_extents;

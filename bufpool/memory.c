@@ -11,7 +11,8 @@
  *
  * Invariants
  *  1. extents_committed[e] is 1 exactly while extent e is paid for, committed, and in the buddy;
- *     the highest of them is extent_end - 1. What goes over all extents or units ends there: the
+ *     the highest of them is extent_end - 1, and all below extent_free are. What goes over all
+ *     extents or units ends at the former, who looks for one to commit begins at the latter: the
  *     largest budget may be a thousand times what is in use.
  *  2. slots[u].frame names a descriptor exactly while the block at unit u is allocated as a frame;
  *     the clock holds slot u only then, from the page's claim, or shortly before, until it is
@@ -174,9 +175,10 @@ static bool grow(struct cp_bufpool *pool)
         return false; /* the usual case of a full pool: no lock */
 
     pthread_mutex_lock(&pool->memory_lock);
-    uint32_t extent = 0;
+    uint32_t extent = pool->extent_free;
     while (extent < pool->extent_limit && pool->extents_committed[extent] != 0)
         extent++;
+    pool->extent_free = extent;
     if (extent == pool->extent_limit || !cp_budget__take(budget, CP_FOR_FRAMES, pool->extent_bytes))
         goto out;
     if (!cp_budget__take(budget, CP_FOR_DESCRIPTORS, metadata_bytes))
@@ -414,6 +416,7 @@ static int release_extent(struct cp_bufpool *pool, uint32_t extent)
                               memory_order_relaxed);
     CP_PROBE1(extent_release, extent);
     pool->extents_committed[extent] = 0;
+    pool->extent_free = (uint32_t)cp_min_u64(pool->extent_free, extent);
     pool->extent_count--;
     move_end(pool, extent);
     cp_budget__give(&pool->budget, CP_FOR_DESCRIPTORS, pool->extent_cost_bytes - bytes);
