@@ -226,7 +226,8 @@ static uint32_t pass_gate(struct cp_bufpool *pool, struct cp_frame **frames, uin
     cp_lsn largest = 0;
 
     count = log_ahead(pool, frames, count, status);
-    if (!file->has_gate || count == 0)
+    CP_HOOK("logged", NULL, count);
+    if (count == 0 || !file->has_gate) /* without a page of it the file may be gone */
         return count;
     cp_lsn durable = gate->durable_lsn(gate->ctx);
     for (uint32_t i = 0; i < count; i++) {

@@ -506,6 +506,50 @@ static void writeback_discard_of_dirty_pages_writes_nothing(void **state)
     close_setting(&s);
 }
 
+static int refuse_page(void *ctx, void *data, uint64_t page, cp_lsn *inout_lsn)
+{
+    (void)ctx;
+    (void)data;
+    (void)page;
+    (void)inout_lsn;
+    return -EIO;
+}
+
+/* No page is held any more: another thread may discard them all and detach the file. */
+static void detach_meanwhile(const char *point, struct cp_bufpool_file *file, uint64_t page)
+{
+    (void)file;
+    if (strcmp(point, "logged") != 0)
+        return;
+    assert_int_equal(page, 0); /* so many may be written */
+    cp_bufpool__hook = NULL;
+    assert_int_equal(cp_bufpool_discard(hooked->w.file[0], 0, UINT64_MAX), 0);
+    assert_int_equal(cp_bufpool_detach(hooked->w.file[0]), 0);
+    hooked->w.file[0] = NULL;
+}
+
+/* For AddressSanitizer. */
+static void writeback_file_is_left_alone_when_its_pages_are_let_go(void **state)
+{
+    (void)state;
+    static struct setting s;
+    struct cp_fix fix;
+    memset(&s, 0, sizeof s);
+    const struct cp_lsn_gate gate = {&s.log, fake_durable, fake_make_durable};
+    world_open(&s.w, CP_BUFPOOL_BUDGET_MIN);
+    world_create_file(&s.w, 0, 4096, PAGES);
+    world_attach_with(
+        &s.w, 0, &(struct cp_bufpool_file_options){.gate = &gate, .before_write = refuse_page});
+    world_add_file(&s.w, 1, 4096, 1);
+    fill_with_dirty(&s);
+    hooked = &s;
+    cp_bufpool__hook = detach_meanwhile;
+    assert_int_equal(cp_bufpool_fix(s.w.file[1], 0, CP_SHARED, &fix), -EIO);
+    assert_null(cp_bufpool__hook); /* it was reached */
+    check_version(&s.w, 1, 0, 0);
+    world_close(&s.w);
+}
+
 /* A log that takes its time: it is durable once the discard has returned, or after a while. */
 struct slow_log {
     struct fake_log log;
@@ -553,6 +597,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(writeback_discard_is_patient_with_a_slow_log),
+        cmocka_unit_test(writeback_file_is_left_alone_when_its_pages_are_let_go),
         cmocka_unit_test(writeback_gate_asked_once_with_the_largest_lsn),
         cmocka_unit_test(writeback_largest_lsn_of_a_page_counts),
         cmocka_unit_test(writeback_durable_log_is_not_asked),
