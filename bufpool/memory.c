@@ -515,7 +515,8 @@ int cp_memory__shrink(struct cp_bufpool *pool, uint64_t target_bytes)
     const _Atomic uint64_t *used = &pool->budget.used_bytes;
     int status = 0;
 
-    if (atomic_load_explicit(used, memory_order_relaxed) <= target_bytes)
+    /* seq_cst: pairs with that in cp_budget__take */
+    if (atomic_load_explicit(used, memory_order_seq_cst) <= target_bytes)
         return 0; /* growing waits for nobody who empties extents */
     pthread_mutex_lock(&pool->resize_lock);
     (void)trim_tables(pool); /* first what costs no page */

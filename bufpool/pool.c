@@ -218,9 +218,10 @@ int cp_bufpool_resize(struct cp_bufpool *pool, uint64_t budget_bytes)
                             (unsigned long long)least_budget(pool),
                             (unsigned long long)pool->options.max_budget_bytes);
     pthread_mutex_lock(&pool->budget_lock);
-    /* New limit first: from here on nobody takes what the shrink is about to free. */
+    /* New limit first: from here on nobody takes what the shrink is about to free. seq_cst: pairs
+     * with that in cp_budget__take. */
     uint64_t old =
-        atomic_exchange_explicit(&pool->budget.limit_bytes, budget_bytes, memory_order_relaxed);
+        atomic_exchange_explicit(&pool->budget.limit_bytes, budget_bytes, memory_order_seq_cst);
     status = cp_memory__shrink(pool, budget_bytes);
     if (status != 0)
         atomic_store_explicit(&pool->budget.limit_bytes, old, memory_order_relaxed);

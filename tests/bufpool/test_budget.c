@@ -419,6 +419,35 @@ static void budget_grows_at_once_while_extents_are_emptied(void **state)
     world_close(&w);
 }
 
+/* Bytes are about to be taken, by the limit of before: a resize to what is in use is over at once.
+ */
+static void shrink_now(const char *point, struct cp_bufpool_file *file, uint64_t page)
+{
+    (void)file;
+    (void)page;
+    if (strcmp(point, "take") != 0 || growth.reclaims++ > 0)
+        return;
+    assert_int_equal(cp_bufpool_resize(growth.w->pool, stats_of(growth.w).used_bytes), 0);
+}
+
+static void budget_lowered_while_bytes_are_taken_is_kept(void **state)
+{
+    (void)state;
+    struct world w;
+    struct cp_fix fix;
+    world_simple(&w, 4 * MIB, PAGES);
+    touch_pages(&w, 300);
+    growth = (struct growth){.w = &w};
+    cp_bufpool__hook = shrink_now;
+    assert_int_equal(cp_bufpool_fix_new(w.file[0], 10 * CP_GROUP_WORDS, &fix), 0);
+    cp_bufpool__hook = NULL;
+    cp_bufpool_unfix(&fix);
+    assert_true(growth.reclaims > 0); /* the first time for a part of the table */
+    assert_true(stats_of(&w).budget_bytes < 2 * MIB);
+    check_sum(&w);
+    world_close(&w);
+}
+
 /* ---- many misses at once ------------------------------------------------------------------------
  */
 
@@ -595,6 +624,7 @@ int main(void)
         cmocka_unit_test(budget_two_resizes_at_once_each_whole),
         cmocka_unit_test(budget_grown_while_the_table_is_paid_for_is_used),
         cmocka_unit_test(budget_grows_at_once_while_extents_are_emptied),
+        cmocka_unit_test(budget_lowered_while_bytes_are_taken_is_kept),
         cmocka_unit_test(budget_misses_at_once_leave_room_for_the_table),
         cmocka_unit_test(budget_resized_while_pages_change_nothing_lost),
         cmocka_unit_test(budget_registered_frames_follow_the_extents),
