@@ -209,20 +209,35 @@ out:
     return grown;
 }
 
-/* Give the frames that begin at `unit`, side by side, their descriptors. */
-static void enter_frames(struct cp_bufpool *pool, uint32_t unit, uint32_t order, uint32_t count,
-                         struct cp_frame **out_frames)
+static void give_units(struct cp_bufpool *pool, uint32_t unit, uint32_t order)
 {
+    cp_buddy_free(pool->buddy, cp_bufpool__unit_data(pool, unit), order);
+    atomic_fetch_add_explicit(&pool->free_units, INT64_C(1) << order, memory_order_relaxed);
+}
+
+/*
+ * Give the frames that begin at `unit`, side by side, their descriptors. Returns how many got one:
+ * where the kernel refuses memory for more of them, the rest of the units is given back.
+ */
+static uint32_t enter_frames(struct cp_bufpool *pool, uint32_t unit, uint32_t order, uint32_t count,
+                             struct cp_frame **out_frames)
+{
+    uint32_t done = 0;
+
     pthread_mutex_lock(&pool->clock_lock);
-    for (uint32_t i = 0; i < count; i++, unit += 1u << order) {
+    for (; done < count; done++, unit += 1u << order) {
         struct cp_frame *frame = cp_slab_alloc(pool->frame_slab);
-        cp_assert(frame != NULL); /* one for each unit */
+        if (frame == NULL)
+            break;
         *frame = (struct cp_frame){.unit = unit, .order = order};
         cp_assert(pool->slots[unit].frame == 0);
         pool->slots[unit].frame = cp_slab_index(pool->frame_slab, frame) + 1;
-        out_frames[i] = frame;
+        out_frames[done] = frame;
     }
     pthread_mutex_unlock(&pool->clock_lock);
+    for (uint32_t i = done; i < count; i++, unit += 1u << order)
+        give_units(pool, unit, order);
+    return done;
 }
 
 static uint32_t unit_at(const struct cp_bufpool *pool, const unsigned char *block)
@@ -240,8 +255,8 @@ struct cp_frame *cp_memory__frame_alloc(struct cp_bufpool *pool, uint32_t order)
         return NULL;
 
     atomic_fetch_sub_explicit(&pool->free_units, INT64_C(1) << order, memory_order_relaxed);
-    enter_frames(pool, unit_at(pool, block), order, 1, &frame);
-    return frame;
+    (void)enter_frames(pool, unit_at(pool, block), order, 1, &frame);
+    return frame; /* NULL where it got no descriptor */
 }
 
 uint32_t cp_memory__run_alloc(struct cp_bufpool *pool, uint32_t order, uint32_t count,
@@ -264,8 +279,11 @@ uint32_t cp_memory__run_alloc(struct cp_bufpool *pool, uint32_t order, uint32_t 
             cp_buddy_split(pool->buddy, block, order + split, order);
             atomic_fetch_sub_explicit(&pool->free_units, INT64_C(1) << (order + split),
                                       memory_order_relaxed);
-            enter_frames(pool, unit_at(pool, block), order, 1u << split, &out_frames[done]);
-            done += 1u << split;
+            uint32_t entered =
+                enter_frames(pool, unit_at(pool, block), order, 1u << split, &out_frames[done]);
+            done += entered;
+            if (entered < 1u << split)
+                break;
         } else if (!grow(pool) && split-- == 0) {
             break;
         }
@@ -284,8 +302,7 @@ void cp_memory__frame_free(struct cp_bufpool *pool, struct cp_frame *frame)
     pool->slots[unit].frame = 0;
     cp_slab_free(pool->frame_slab, frame);
     pthread_mutex_unlock(&pool->clock_lock);
-    cp_buddy_free(pool->buddy, cp_bufpool__unit_data(pool, unit), order);
-    atomic_fetch_add_explicit(&pool->free_units, INT64_C(1) << order, memory_order_relaxed);
+    give_units(pool, unit, order);
 }
 
 bool cp_memory__free_spares(struct cp_bufpool *pool)

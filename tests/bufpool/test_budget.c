@@ -257,6 +257,53 @@ static void budget_shrink_that_the_kernel_refuses_is_an_error(void **state)
     world_close(&w);
 }
 
+/* ---- the kernel gives nothing -------------------------------------------------------------------
+ */
+
+void *__real_cp_slab_alloc(struct cp_slab *slab);
+void *__wrap_cp_slab_alloc(struct cp_slab *slab);
+
+static struct cp_slab *short_slab; /* has memory for so many objects more; NULL: none is short */
+static uint32_t objects_left;
+
+void *__wrap_cp_slab_alloc(struct cp_slab *slab)
+{
+    if (slab == short_slab && objects_left == 0)
+        return NULL;
+    objects_left -= slab == short_slab;
+    return __real_cp_slab_alloc(slab);
+}
+
+/* As with vm.overcommit_memory=2: misses do with the frames that have descriptors, and evict. */
+static void budget_descriptors_that_the_kernel_refuses_are_done_without(void **state)
+{
+    (void)state;
+    struct world w;
+    struct cp_scan scan;
+    struct cp_fix fix;
+    world_simple(&w, 4 * MIB, PAGES);
+    short_slab = w.pool->frame_slab;
+    objects_left = 105;
+    for (uint64_t page = 0; page < 100; page++)
+        check_version(&w, 0, page, 0);
+    assert_int_equal(cp_bufpool_scan_begin(w.file[0], 100, 200, &scan), 0);
+    while (cp_bufpool_scan_next(&scan, &fix) == 1) {
+        assert_int_equal(page_version(fix.data, 4096, fix.page), 0);
+        cp_bufpool_unfix(&fix);
+    }
+    assert_int_equal(scan.next, 300);
+    for (uint64_t page = 300; page < 400; page++)
+        check_version(&w, 0, page, 0);
+    assert_in_range(stats_of(&w).pages_resident, 1, 105);
+    assert_int_equal(cp_bufpool__check(w.pool), 0);
+    short_slab = NULL;
+    for (uint64_t page = 0; page < 400; page++)
+        check_version(&w, 0, page, 0);
+    assert_in_range(stats_of(&w).pages_resident, 300, 400);
+    check_sum(&w);
+    world_close(&w);
+}
+
 /* ---- at the same time ---------------------------------------------------------------------------
  */
 
@@ -621,6 +668,7 @@ int main(void)
         cmocka_unit_test(budget_shrink_gives_back_an_empty_table),
         cmocka_unit_test(budget_shrink_gives_back_what_the_policy_kept),
         cmocka_unit_test(budget_shrink_that_the_kernel_refuses_is_an_error),
+        cmocka_unit_test(budget_descriptors_that_the_kernel_refuses_are_done_without),
         cmocka_unit_test(budget_two_resizes_at_once_each_whole),
         cmocka_unit_test(budget_grown_while_the_table_is_paid_for_is_used),
         cmocka_unit_test(budget_grows_at_once_while_extents_are_emptied),
