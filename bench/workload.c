@@ -287,11 +287,11 @@ struct flight {
     bool resident;
 };
 
-/* One slot has finished, at now (0: not timed). False: wrong bytes. */
+/* One slot has finished, at now (0: no longer timed). False: wrong bytes. */
 static bool land(struct flight *flight, unsigned slot, uint64_t now)
 {
     struct worker *worker = flight->worker;
-    if (now != 0)
+    if (now != 0 && worker->started_ns[slot] != 0) /* of resident data few are timed */
         record(worker, now - worker->started_ns[slot]);
     flight->worker->free_slots[flight->free_count++] = slot;
     return check_ops(worker, &worker->slots[slot], 1);

@@ -162,6 +162,50 @@ static void resident_rate_at_a_depth_is_no_more_than_the_engine_does(void **stat
     assert_true(result.ops_per_s * (double)SPIN_NS * 1e-9 <= 1.0);
 }
 
+/* ---- an engine that finishes what it started only when it is asked ------------------------------
+ */
+
+static struct bench_op *in_flight[BENCH_DEPTH_MAX];
+
+static int start_and_keep(void *thread, unsigned slot, struct bench_op *op)
+{
+    (void)thread;
+    in_flight[slot] = op;
+    return 0;
+}
+
+static int reap_all(void *thread, unsigned *out_slots, unsigned capacity)
+{
+    unsigned count = 0;
+    for (unsigned slot = 0; slot < capacity; slot++) {
+        if (in_flight[slot] == NULL)
+            continue;
+        read_ops(thread, in_flight[slot], 1);
+        in_flight[slot] = NULL;
+        out_slots[count++] = slot;
+    }
+    return (int)count;
+}
+
+/* Of resident data one in BENCH_ROUND is timed; the others have no start to count from. */
+static void resident_latency_at_a_depth_is_of_what_was_timed(void **state)
+{
+    (void)state;
+    const double seconds = 0.2;
+    struct bench_engine of = engine;
+    of.start = start_and_keep;
+    of.reap = reap_all;
+    const uint64_t begin = cp_now_ns();
+    const struct bench_cell_result result = run_engine(
+        &of, (struct bench_cell){.access = BENCH_FIX, .threads = 1, .depth = 32}, 1, true, seconds);
+    const double elapsed_us = (double)(cp_now_ns() - begin) * 1e-3;
+    assert_true(result.op_count > 0);
+    assert_true(result.p50_us < elapsed_us);
+    assert_true(result.max_us < elapsed_us);
+    assert_true(result.timed_count >= result.op_count / BENCH_ROUND);
+    assert_true(result.timed_count <= fetched / BENCH_ROUND + 1);
+}
+
 #define STALL_NS     UINT64_C(50000000)
 #define RATE         10000
 #define OPEN_SECONDS 1.0
@@ -210,6 +254,7 @@ int main(void)
         cmocka_unit_test(resident_figures_are_per_operation_that_was_fetched),
         cmocka_unit_test(resident_rate_at_a_depth_is_no_more_than_the_engine_does),
         cmocka_unit_test(latency_at_a_depth_is_of_the_operation_alone),
+        cmocka_unit_test(resident_latency_at_a_depth_is_of_what_was_timed),
         cmocka_unit_test(an_engine_is_told_what_it_will_start),
         cmocka_unit_test(open_loop_arrivals_waiting_at_the_end_are_slow_ones),
     };
