@@ -468,6 +468,37 @@ static int settle_rates(const struct bench_plan *plan)
     return 0;
 }
 
+static bool can_do(const struct bench_engine *engine, enum bench_workload workload)
+{
+    if (bench_workload_commits(workload))
+        return engine->commit != NULL;
+    return workload != BENCH_UPDATE_RANDOM || engine->update != NULL;
+}
+
+/* A workload that no engine can do has no rows: the tables would leave it out without a word. */
+static int settle_workload(const struct bench_plan *plan, enum bench_workload workload)
+{
+    char names[256] = "";
+    for (unsigned e = 0; e < plan->engine_count; e++) {
+        if (can_do(plan->engines[e], workload))
+            return 0;
+        snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", e > 0 ? ", " : "",
+                 plan->engines[e]->name);
+    }
+    return usage_error("workload", bench_workload_names[workload],
+                       "none of the engines (%s) can do it: name one more with --engines that can, "
+                       "such as raw or pool",
+                       names);
+}
+
+static int settle_workloads(const struct bench_plan *plan)
+{
+    int code = 0;
+    for (unsigned w = 0; w < plan->workload_count && code == 0; w++)
+        code = settle_workload(plan, plan->workloads[w]);
+    return code;
+}
+
 /* How long the lists are that a workload's cells of an engine are made of. */
 struct shape {
     bool many_ways, deep, open; /* open: one operation at a time, and rates instead of depths */
@@ -576,6 +607,8 @@ int bench_plan_parse(struct bench_plan *plan, int argc, char **argv)
     if (code == 0)
         code = settle_sizes(plan, mem_count);
     if (code == 0)
+        code = settle_workloads(plan);
+    if (code == 0)
         code = settle_rates(plan);
     return code != 0 ? code : settle_cells(plan);
 }
@@ -639,9 +672,7 @@ unsigned bench_plan_cells(const struct bench_plan *plan, const struct bench_engi
                           enum bench_workload workload, struct bench_cell *out_cells)
 {
     unsigned count = 0;
-    if (bench_workload_commits(workload) && engine->commit == NULL)
-        return 0;
-    if (workload == BENCH_UPDATE_RANDOM && engine->update == NULL)
+    if (!can_do(engine, workload))
         return 0;
     if (workload == BENCH_RECOVER)
         return recover_cells(plan, engine, out_cells);

@@ -410,12 +410,12 @@ static void run_recover(struct runner *runner, unsigned size, unsigned repeat)
     }
 }
 
-/* All repetitions of a workload and distribution; rows first_row .. belong to it. */
-static void run_group(struct runner *runner, unsigned size, unsigned *first_row)
+/* All repetitions of a workload and one distribution; rows first_row .. belong to it. */
+static void run_group(struct runner *runner, unsigned size, enum bench_workload workload,
+                      unsigned *first_row)
 {
     const struct bench_plan *plan = runner->plan;
     struct bench_cell ignored[BENCH_CELLS_MAX];
-    enum bench_workload workload = runner->results.rows[*first_row].workload;
     unsigned row = *first_row;
     for (unsigned repeat = 0; repeat < plan->repeat; repeat++) {
         row = *first_row;
@@ -497,7 +497,7 @@ static void run_size(struct runner *runner, unsigned size, unsigned *first_row)
             fail_format(runner, size, plan->engines[e]->format);
     for (unsigned w = 0; w < plan->workload_count; w++)
         for (unsigned d = 0; d < dist_count(plan, plan->workloads[w]); d++)
-            run_group(runner, size, first_row);
+            run_group(runner, size, plan->workloads[w], first_row);
     for (unsigned e = 0; e < plan->engine_count; e++) {
         char path[PATH_MAX];
         if (snprintf(path, sizeof path, "%s/%u-%s", runner->scratch, size,

@@ -141,6 +141,10 @@ static void parse_bad_values_name_option_and_value(void **state)
         {"run --threads 1,2,3,4,5,6,7,8,9,10,11,12 --rate 1,2,3,4,5,6,7,8,9,10,11 --access "
          "fix,optimistic",
          "2 x 12 x 11 = 264", "256"},
+        {"run --engines floor --workload commit", "\"commit\"", "none of the engines (floor)"},
+        {"run --engines floor --workload read-random,update-random", "\"update-random\"",
+         "such as raw or pool"},
+        {"run --engines floor --workload recover", "\"recover\"", "none of the engines (floor)"},
         {"run --seed -1", "--seed", "-1"},
         {"run --nonsense 1", "--nonsense", "unknown"},
         {"run --size", "--size", "needs a value"},
