@@ -11,7 +11,10 @@
 int bench_read_all(int fd, void *buffer, uint64_t size_bytes, uint64_t offset_bytes);
 int bench_write_all(int fd, const void *buffer, uint64_t size_bytes, uint64_t offset_bytes);
 
-/* Anonymous memory, 2 MiB aligned, on transparent huge pages where the kernel grants them. */
+/*
+ * Anonymous memory, 2 MiB aligned; from 2 MiB on transparent huge pages where the kernel grants
+ * them. What is smaller takes no more memory than what is touched of it.
+ */
 void *bench_huge_alloc(uint64_t size_bytes, struct bench_error *error);
 void bench_huge_free(void *memory, uint64_t size_bytes);
 
