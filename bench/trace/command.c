@@ -28,10 +28,10 @@ static const char help_text[] =
     "                   synthetic:loop, synthetic:shift, which are made up (those three)\n"
     "  --policy LIST    clockpool | clock | lru | sieve | 2q | arc | lirs | s3-fifo | min, or all\n"
     "                   (all)\n"
-    "  --frames LIST    sizes of the pool: frames, or with % a share of the distinct pages\n"
-    "                   (1%,5%,10%,20%,40%)\n"
+    "  --frames LIST    sizes of the pool: frames, or with % a share of the distinct pages, one\n"
+    "                   frame at least; the same size is run once (1%,5%,10%,20%,40%)\n"
     "  --points N       N sizes, 2 to 64, evenly spaced (by ratio) from the smallest to the\n"
-    "                   largest of --frames, instead of these\n"
+    "                   largest of --frames, instead of these; fewer where they are close\n"
     "  --seed N         of made-up sequences (1)\n"
     "  --estimate       also what the pool's ghosts say that a larger pool would miss\n"
     "                   (miss_ratio_at in cp_bufpool_stats), beside what it does\n"
@@ -62,6 +62,7 @@ struct trace_plan {
     bool chosen[TRACE_POLICIES];
     bool estimate, no_curve, quiet, help;
     const char *json;
+    const char *twice; /* a sequence or policy that was named twice */
 };
 
 /* ---- the command line -------------------------------------------------------------------------
@@ -94,6 +95,16 @@ static const struct option option_list[] = {
     {NULL, 0, NULL, 0},
 };
 
+static bool parse_names(struct trace_plan *plan, char *text)
+{
+    plan->name_count = bench_split_list(text, plan->names, TRACE_FILES_MAX);
+    for (unsigned i = 1; i < plan->name_count; i++)
+        for (unsigned j = 0; j < i; j++)
+            if (strcmp(plan->names[i], plan->names[j]) == 0)
+                plan->twice = plan->names[i];
+    return plan->name_count > 0;
+}
+
 static bool parse_policies(struct trace_plan *plan, char *text)
 {
     char *items[BENCH_LIST_MAX];
@@ -104,6 +115,8 @@ static bool parse_policies(struct trace_plan *plan, char *text)
         bool known = false;
         for (unsigned p = 0; p < TRACE_POLICIES; p++) {
             bool same = strcmp(items[i], trace_policies[p]->name) == 0;
+            if (same && plan->chosen[p])
+                plan->twice = items[i];
             plan->chosen[p] |= same;
             known |= same;
         }
@@ -124,7 +137,7 @@ static bool parse_sizes(struct trace_plan *plan, char *text)
         size->percent = length > 0 && items[i][length - 1] == '%';
         if (size->percent) {
             items[i][length - 1] = '\0';
-            if (!bench_parse_real(items[i], 0, 1000, &size->value))
+            if (!bench_parse_real(items[i], 0, 1000, &size->value) || size->value == 0)
                 return false;
         } else {
             if (!bench_parse_number(items[i], 1, TRACE_ACCESSES_MAX, &frames))
@@ -141,8 +154,7 @@ static bool take_option(void *ctx, int id, char *value)
 
     switch ((enum option_id)id) {
     case OPT_TRACE:
-        plan->name_count = bench_split_list(value, plan->names, TRACE_FILES_MAX);
-        return plan->name_count > 0;
+        return parse_names(plan, value);
     case OPT_POLICY:
         return parse_policies(plan, value);
     case OPT_FRAMES:
@@ -177,6 +189,8 @@ static int parse(struct trace_plan *plan, int argc, char **argv)
     int code = bench_options_parse(&options, plan, argc, argv);
     if (code != 0)
         return code;
+    if (plan->twice != NULL)
+        return bench_options_wrong(&options, "each may be named once: ", plan->twice);
     if (plan->points > 0 && plan->size_count < 2)
         return bench_options_wrong(
             &options, "--points needs two sizes in --frames, to go from one to the other", "");
@@ -192,7 +206,18 @@ static int compare_frames(const void *a, const void *b)
     return left < right ? -1 : left > right;
 }
 
-/* The sizes for a sequence of so many pages, rising. Returns how many. */
+/* Keep one of each that is there several times, of a list that rises. Returns how many are left. */
+static unsigned drop_equal(uint32_t *frames, unsigned count)
+{
+    unsigned kept = 0;
+    for (unsigned i = 0; i < count; i++)
+        if (kept == 0 || frames[i] != frames[kept - 1])
+            frames[kept++] = frames[i];
+    return kept;
+}
+
+/* The sizes for a sequence of so many pages, rising. Returns how many: shares of few pages, and
+ * points close together, may be the same frames. */
 static unsigned choose_frames(const struct trace_plan *plan, uint32_t page_count,
                               uint32_t out_frames[TRACE_SIZES_MAX])
 {
@@ -204,12 +229,12 @@ static unsigned choose_frames(const struct trace_plan *plan, uint32_t page_count
     }
     qsort(out_frames, plan->size_count, sizeof out_frames[0], compare_frames);
     if (plan->points == 0)
-        return plan->size_count;
+        return drop_equal(out_frames, plan->size_count);
     double first = log(out_frames[0]), last = log(out_frames[plan->size_count - 1]);
     for (unsigned i = 0; i < plan->points; i++)
         out_frames[i] =
             (uint32_t)lround(exp(first + (last - first) * i / (double)(plan->points - 1)));
-    return (unsigned)plan->points;
+    return drop_equal(out_frames, (unsigned)plan->points);
 }
 
 static bool is_needed(const struct trace_plan *plan, unsigned policy)
@@ -219,9 +244,9 @@ static bool is_needed(const struct trace_plan *plan, unsigned policy)
 }
 
 /* What the estimates are compared with: the pool's policy in larger pools. */
-static int simulate_larger(struct trace_result *result, unsigned count, char *text, size_t capacity)
+static int simulate_larger(struct trace_result *result, char *text, size_t capacity)
 {
-    for (unsigned s = 0; s < count; s++) {
+    for (unsigned s = 0; s < result->size_count; s++) {
         for (unsigned f = 0; f < TRACE_FACTORS; f++) {
             struct trace_count larger;
             uint32_t frames = (uint32_t)(result->frames[s] * trace_factors[f]);
@@ -237,17 +262,17 @@ static int simulate_larger(struct trace_result *result, unsigned count, char *te
 
 /* 0, or -1 with the reason in text. */
 static int simulate_one(const struct trace_plan *plan, const char *name,
-                        struct trace_result *result, unsigned *out_size_count,
-                        struct bench_progress *progress, char *text, size_t capacity)
+                        struct trace_result *result, struct bench_progress *progress, char *text,
+                        size_t capacity)
 {
     if (trace_sequence_open(name, plan->seed, &result->sequence, text, capacity) != 0)
         return -1;
-    unsigned count = choose_frames(plan, result->sequence.page_count, result->frames);
+    result->size_count = choose_frames(plan, result->sequence.page_count, result->frames);
     for (unsigned p = 0; p < TRACE_POLICIES; p++) {
         if (!is_needed(plan, p))
             continue;
         bench_progress_step(progress, 1, "%s: %s", result->sequence.name, trace_policies[p]->title);
-        for (unsigned s = 0; s < count; s++) {
+        for (unsigned s = 0; s < result->size_count; s++) {
             if (trace_simulate(trace_policies[p], &result->sequence, result->frames[s],
                                &result->counts[s][p]) != 0) {
                 snprintf(text, capacity, "%s: not enough memory", name);
@@ -255,8 +280,7 @@ static int simulate_one(const struct trace_plan *plan, const char *name,
             }
         }
     }
-    *out_size_count = count;
-    return plan->estimate ? simulate_larger(result, count, text, capacity) : 0;
+    return plan->estimate ? simulate_larger(result, text, capacity) : 0;
 }
 
 static bool is_taken(const struct trace_result *results, unsigned count, unsigned except,
@@ -294,8 +318,7 @@ static void tell_apart(const struct trace_plan *plan, struct trace_result *resul
     }
 }
 
-static int simulate_all(const struct trace_plan *plan, struct trace_result *results,
-                        unsigned *out_size_count)
+static int simulate_all(const struct trace_plan *plan, struct trace_result *results)
 {
     struct bench_progress progress;
     char text[512] = "";
@@ -305,8 +328,7 @@ static int simulate_all(const struct trace_plan *plan, struct trace_result *resu
         policies += is_needed(plan, p);
     bench_progress_begin(&progress, plan->quiet, plan->name_count * policies);
     for (unsigned i = 0; i < plan->name_count && result == 0; i++)
-        result = simulate_one(plan, plan->names[i], &results[i], out_size_count, &progress, text,
-                              sizeof text);
+        result = simulate_one(plan, plan->names[i], &results[i], &progress, text, sizeof text);
     bench_progress_end(&progress);
     if (result == 0)
         tell_apart(plan, results);
@@ -319,12 +341,12 @@ static int show(const struct trace_plan *plan, const struct trace_report *report
 {
     if (plan->json == NULL || strcmp(plan->json, "-") != 0) {
         for (unsigned i = 0; i < report->result_count && !plan->no_curve; i++)
-            if (report->size_count > 1)
+            if (report->results[i].size_count > 1)
                 trace_print_curve(report, &report->results[i], stdout);
         trace_print_tables(report, stdout);
         for (unsigned i = 0; i < report->result_count && plan->estimate; i++) {
             printf("\n");
-            trace_print_estimates(report, &report->results[i], stdout);
+            trace_print_estimates(&report->results[i], stdout);
         }
     }
     struct bench_error error;
@@ -366,7 +388,7 @@ int bench_trace_main(int argc, char **argv)
         fprintf(stderr, "clockpool-bench trace: not enough memory\n");
         return 1;
     }
-    code = simulate_all(&plan, results, &report.size_count) != 0 ? 1 : show(&plan, &report);
+    code = simulate_all(&plan, results) != 0 ? 1 : show(&plan, &report);
     for (unsigned i = 0; i < plan.name_count; i++)
         trace_sequence_close(&results[i].sequence);
     free(results);

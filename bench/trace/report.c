@@ -33,7 +33,7 @@ static void print_reductions(const struct trace_report *report, const struct tra
     fprintf(out, "%-22s", title);
     for (unsigned p = 0; p < TRACE_POLICIES; p++)
         if (report->chosen[p])
-            fprintf(out, " %8.2f", trace_reduction(result, report->size_count, p, CLOCK));
+            fprintf(out, " %8.2f", trace_reduction(result, p, CLOCK));
     fputc('\n', out);
 }
 
@@ -44,7 +44,7 @@ static void print_steps(const struct trace_report *report, const struct trace_re
     fprintf(out, "%-22s", "hand steps a miss");
     for (unsigned p = 0; p < TRACE_POLICIES; p++) {
         uint64_t steps = 0, misses = 0;
-        for (unsigned s = 0; s < report->size_count; s++) {
+        for (unsigned s = 0; s < result->size_count; s++) {
             steps += result->counts[s][p].steps;
             misses += result->counts[s][p].misses;
         }
@@ -65,7 +65,7 @@ static void print_one(const struct trace_report *report, const struct trace_resu
             bench_format_thousands(accesses, sizeof accesses, sequence->access_count),
             bench_format_thousands(pages, sizeof pages, sequence->page_count));
     print_heading(report, "frames", "pages", out);
-    for (unsigned s = 0; s < report->size_count; s++) {
+    for (unsigned s = 0; s < result->size_count; s++) {
         fprintf(out, "%-14s %5.1f %%",
                 bench_format_thousands(frames, sizeof frames, result->frames[s]),
                 100.0 * result->frames[s] / sequence->page_count);
@@ -88,7 +88,7 @@ static void print_summary(const struct trace_report *report, FILE *out)
     for (unsigned p = 0; p < TRACE_POLICIES; p++) {
         double sum = 0;
         for (unsigned i = 0; i < report->result_count; i++)
-            sum += trace_reduction(&report->results[i], report->size_count, p, CLOCK);
+            sum += trace_reduction(&report->results[i], p, CLOCK);
         if (report->chosen[p])
             fprintf(out, " %8.2f", sum / report->result_count);
     }
@@ -107,8 +107,7 @@ void trace_print_tables(const struct trace_report *report, FILE *out)
 
 const double trace_factors[TRACE_FACTORS] = {1.25, 1.5, 2};
 
-void trace_print_estimates(const struct trace_report *report, const struct trace_result *result,
-                           FILE *out)
+void trace_print_estimates(const struct trace_result *result, FILE *out)
 {
     const double accesses = result->sequence.access_count;
     fprintf(out, "%s: miss ratios of a larger pool in percent, estimated and simulated\n\n%-14s",
@@ -116,7 +115,7 @@ void trace_print_estimates(const struct trace_report *report, const struct trace
     for (unsigned f = 0; f < TRACE_FACTORS; f++)
         fprintf(out, "    x %-4.2f estimated simulated", trace_factors[f]);
     fputc('\n', out);
-    for (unsigned s = 0; s < report->size_count; s++) {
+    for (unsigned s = 0; s < result->size_count; s++) {
         char frames[32];
         fprintf(out, "%-14s", bench_format_thousands(frames, sizeof frames, result->frames[s]));
         for (unsigned f = 0; f < TRACE_FACTORS; f++) {
@@ -134,11 +133,10 @@ void trace_print_estimates(const struct trace_report *report, const struct trace
  */
 
 /* The miss ratio between two simulated sizes: a straight line over the logarithm of frames. */
-static double ratio_at(const struct trace_report *report, const struct trace_result *result,
-                       unsigned policy, double frames)
+static double ratio_at(const struct trace_result *result, unsigned policy, double frames)
 {
     unsigned s = 0;
-    while (s + 2 < report->size_count && frames > result->frames[s + 1])
+    while (s + 2 < result->size_count && frames > result->frames[s + 1])
         s++;
     double low = log(result->frames[s]), high = log(result->frames[s + 1]);
     double at = high > low ? (log(frames) - low) / (high - low) : 0;
@@ -147,14 +145,14 @@ static double ratio_at(const struct trace_report *report, const struct trace_res
 }
 
 /* Enter a policy's points where no other has one; it is drawn last what is to be seen least. */
-static void draw(const struct trace_report *report, const struct trace_result *result,
-                 unsigned policy, double top, char grid[CURVE_ROWS][CURVE_COLUMNS + 1])
+static void draw(const struct trace_result *result, unsigned policy, double top,
+                 char grid[CURVE_ROWS][CURVE_COLUMNS + 1])
 {
     double first = log(result->frames[0]);
-    double last = log(result->frames[report->size_count - 1]);
+    double last = log(result->frames[result->size_count - 1]);
     for (unsigned column = 0; column < CURVE_COLUMNS; column++) {
         double frames = exp(first + (last - first) * column / (CURVE_COLUMNS - 1));
-        double ratio = ratio_at(report, result, policy, frames);
+        double ratio = ratio_at(result, policy, frames);
         long row = lround((1 - ratio / top) * (CURVE_ROWS - 1));
         row = row < 0 ? 0 : row >= (long)CURVE_ROWS ? (long)CURVE_ROWS - 1 : row;
         if (grid[row][column] == ' ')
@@ -166,7 +164,7 @@ static double highest_ratio(const struct trace_report *report, const struct trac
 {
     double top = 0;
     for (unsigned p = 0; p < TRACE_POLICIES; p++)
-        for (unsigned s = 0; s < report->size_count; s++)
+        for (unsigned s = 0; s < result->size_count; s++)
             if (report->chosen[p])
                 top = fmax(top, trace_miss_ratio(result, s, p));
     return top;
@@ -180,7 +178,7 @@ void trace_print_curve(const struct trace_report *report, const struct trace_res
     memset(grid, ' ', sizeof grid);
     for (unsigned p = 0; p < TRACE_POLICIES; p++)
         if (report->chosen[p])
-            draw(report, result, p, top, grid);
+            draw(result, p, top, grid);
     fprintf(out, "%s: miss ratio over frames (logarithmic)\n\n", result->sequence.name);
     for (unsigned row = 0; row < CURVE_ROWS; row++) {
         grid[row][CURVE_COLUMNS] = '\0';
@@ -190,7 +188,7 @@ void trace_print_curve(const struct trace_report *report, const struct trace_res
     for (unsigned column = 0; column < CURVE_COLUMNS; column++)
         fputc('-', out);
     bench_format_thousands(first, sizeof first, result->frames[0]);
-    bench_format_thousands(last, sizeof last, result->frames[report->size_count - 1]);
+    bench_format_thousands(last, sizeof last, result->frames[result->size_count - 1]);
     fprintf(out, "\n%10s%s%*s\n%10s", "", first, (int)(CURVE_COLUMNS - strlen(first)), last, "");
     for (unsigned p = 0; p < TRACE_POLICIES; p++)
         if (report->chosen[p])
@@ -201,11 +199,10 @@ void trace_print_curve(const struct trace_report *report, const struct trace_res
 /* ---- JSON ---------------------------------------------------------------------------------------
  */
 
-static json_t *policy_json(const struct trace_report *report, const struct trace_result *result,
-                           unsigned policy)
+static json_t *policy_json(const struct trace_result *result, unsigned policy)
 {
     json_t *points = json_array();
-    for (unsigned s = 0; s < report->size_count; s++) {
+    for (unsigned s = 0; s < result->size_count; s++) {
         const struct trace_count *count = &result->counts[s][policy];
         json_t *point =
             json_pack("{s:I,s:I,s:f}", "frames", (json_int_t)result->frames[s], "misses",
@@ -215,8 +212,8 @@ static json_t *policy_json(const struct trace_report *report, const struct trace
         json_array_append_new(points, point);
     }
     return json_pack("{s:s,s:f,s:o}", "policy", trace_policies[policy]->name,
-                     "fewer_than_clock_percent",
-                     trace_reduction(result, report->size_count, policy, CLOCK), "points", points);
+                     "fewer_than_clock_percent", trace_reduction(result, policy, CLOCK), "points",
+                     points);
 }
 
 int trace_write_json(const struct trace_report *report, const char *path, struct bench_error *error)
@@ -227,7 +224,7 @@ int trace_write_json(const struct trace_report *report, const char *path, struct
         json_t *policies = json_array();
         for (unsigned p = 0; p < TRACE_POLICIES; p++)
             if (report->chosen[p])
-                json_array_append_new(policies, policy_json(report, result, p));
+                json_array_append_new(policies, policy_json(result, p));
         json_array_append_new(
             traces, json_pack("{s:s,s:I,s:I,s:o}", "trace", result->sequence.name, "accesses",
                               (json_int_t)result->sequence.access_count, "pages",

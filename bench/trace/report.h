@@ -13,7 +13,6 @@ struct trace_report {
     const struct trace_result *results; /* one a sequence */
     unsigned result_count;
     bool chosen[TRACE_POLICIES];
-    unsigned size_count;
     uint64_t seed; /* of made-up sequences */
 };
 
@@ -27,8 +26,7 @@ void trace_print_curve(const struct trace_report *report, const struct trace_res
  */
 #define TRACE_FACTORS 3u
 extern const double trace_factors[TRACE_FACTORS];
-void trace_print_estimates(const struct trace_report *report, const struct trace_result *result,
-                           FILE *out);
+void trace_print_estimates(const struct trace_result *result, FILE *out);
 /* As bench_json_write. */
 int trace_write_json(const struct trace_report *report, const char *path,
                      struct bench_error *error);

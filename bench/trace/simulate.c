@@ -30,12 +30,11 @@ int trace_simulate(const struct trace_policy *policy, const struct trace_sequenc
     return 0;
 }
 
-double trace_reduction(const struct trace_result *result, unsigned size_count, unsigned policy,
-                       unsigned base)
+double trace_reduction(const struct trace_result *result, unsigned policy, unsigned base)
 {
     double sum = 0;
-    for (unsigned s = 0; s < size_count; s++)
+    for (unsigned s = 0; s < result->size_count; s++)
         sum +=
             1 - (double)result->counts[s][policy].misses / (double)result->counts[s][base].misses;
-    return size_count > 0 ? 100 * sum / size_count : 0;
+    return result->size_count > 0 ? 100 * sum / result->size_count : 0;
 }

@@ -24,7 +24,8 @@ int trace_simulate(const struct trace_policy *policy, const struct trace_sequenc
 /* All results of one sequence. */
 struct trace_result {
     struct trace_sequence sequence;
-    uint32_t frames[TRACE_SIZES_MAX];
+    unsigned size_count;
+    uint32_t frames[TRACE_SIZES_MAX]; /* rising */
     struct trace_count counts[TRACE_SIZES_MAX][TRACE_POLICIES];
     uint64_t larger[TRACE_SIZES_MAX][3]; /* misses of the first policy at trace_factors, if asked */
 };
@@ -39,7 +40,6 @@ static inline double trace_miss_ratio(const struct trace_result *result, unsigne
  * By how much a policy's miss ratio is below that of another, in percent of the latter, mean over
  * the sizes of one sequence. The measure of the eviction study.
  */
-double trace_reduction(const struct trace_result *result, unsigned size_count, unsigned policy,
-                       unsigned base);
+double trace_reduction(const struct trace_result *result, unsigned policy, unsigned base);
 
 #endif
