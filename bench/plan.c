@@ -43,7 +43,8 @@ static const char help_text[] =
     "  --access LIST      how pages are accessed: optimistic | fix | batch (optimistic)\n"
     "  --write-share X    mixed: this share of the operations commits, 0 to 1 (0.2)\n"
     "  --log-size LIST    recover: bytes of log at the time of the kill (64M)\n"
-    "  --batch N          pages of one batch, 1 to 256 (16); at depth above 1 the depth\n"
+    "  --batch N          access batch: pages of one batch, 1 to 256 (16); at depth above 1 the\n"
+    "                     depth\n"
     "  --advice ADVICE    random | normal | sequential: what mmap and lmdb tell the kernel about\n"
     "                     read-ahead; for lmdb, random means MDB_NORDAHEAD (random; sequential "
     "for\n"
@@ -99,6 +100,8 @@ enum option_id {
     OPT_QUIET,
     OPT_HELP,
 };
+
+#define OPTION_COUNT (OPT_HELP - OPT_ENGINES + 1)
 
 static const struct option options[] = {
     {"engines", required_argument, NULL, OPT_ENGINES},
@@ -468,6 +471,41 @@ static int settle_rates(const struct bench_plan *plan)
     return 0;
 }
 
+static bool has_workload(const struct bench_plan *plan, enum bench_workload workload)
+{
+    for (unsigned i = 0; i < plan->workload_count; i++)
+        if (plan->workloads[i] == workload)
+            return true;
+    return false;
+}
+
+static bool has_batches(const struct bench_plan *plan)
+{
+    for (unsigned i = 0; i < plan->access_count; i++)
+        if (plan->accesses[i] == BENCH_BATCH)
+            return has_workload(plan, BENCH_READ_RANDOM);
+    return false;
+}
+
+/* given: by option, the value or NULL. One that changes nothing was meant to change something. */
+static int settle_unused(const struct bench_plan *plan, const char *const given[OPTION_COUNT])
+{
+    const char *batch = given[OPT_BATCH - OPT_ENGINES],
+               *write_share = given[OPT_WRITE_SHARE - OPT_ENGINES],
+               *log_size = given[OPT_LOG_SIZE - OPT_ENGINES];
+    if (batch != NULL && !has_batches(plan))
+        return usage_error("batch", batch,
+                           "there are no batches without --access batch and the workload "
+                           "read-random: add them, or leave it out");
+    if (write_share != NULL && !has_workload(plan, BENCH_MIXED))
+        return usage_error("write-share", write_share,
+                           "only mixed has one: add --workload mixed, or leave it out");
+    if (log_size != NULL && !has_workload(plan, BENCH_RECOVER))
+        return usage_error("log-size", log_size,
+                           "only recover has one: add --workload recover, or leave it out");
+    return 0;
+}
+
 static bool can_do(const struct bench_engine *engine, enum bench_workload workload)
 {
     if (bench_workload_commits(workload))
@@ -539,15 +577,35 @@ static int settle_cells(const struct bench_plan *plan)
     return 0;
 }
 
+/* The options as a whole, each of which is good by itself. */
+static int settle(struct bench_plan *plan, unsigned mem_count,
+                  const char *const given[OPTION_COUNT])
+{
+    if (mem_count == 0) /* --size alone: as much memory for each as the first default has */
+        mem_count = given[OPT_SIZE - OPT_ENGINES] != NULL ? 1 : plan->size_count;
+    int code = settle_sizes(plan, mem_count);
+    if (code == 0)
+        code = settle_workloads(plan);
+    if (code == 0)
+        code = settle_rates(plan);
+    if (code == 0)
+        code = settle_unused(plan, given);
+    return code != 0 ? code : settle_cells(plan);
+}
+
 int bench_plan_parse(struct bench_plan *plan, int argc, char **argv)
 {
+    const char *given[OPTION_COUNT] = {NULL}; /* lists have been taken apart */
     unsigned mem_count = 0;
-    bool sized = false;
     int id, index = 0, code = 0;
     optind = 1;
     opterr = 0;
     while (code == 0 && (id = getopt_long(argc, argv, ":", options, &index)) != -1) {
-        const char *option = id >= 256 ? options[id - OPT_ENGINES].name : "";
+        const char *option = "";
+        if (id >= OPT_ENGINES) {
+            option = options[id - OPT_ENGINES].name;
+            given[id - OPT_ENGINES] = optarg;
+        }
         switch (id) {
         case OPT_HELP:
             fputs(help_text, stdout);
@@ -574,7 +632,6 @@ int bench_plan_parse(struct bench_plan *plan, int argc, char **argv)
         case OPT_RATE:
         case OPT_ACCESS:
         case OPT_LOG_SIZE:
-            sized = sized || id == OPT_SIZE;
             code = parse_list(plan, id, option, optarg, &mem_count);
             break;
         case ':':
@@ -601,16 +658,7 @@ int bench_plan_parse(struct bench_plan *plan, int argc, char **argv)
         fprintf(stderr, "clockpool-bench run: --json and --html cannot both be standard output\n");
         return 2;
     }
-    if (mem_count == 0) { /* --size alone: as much memory for each as the first default has */
-        mem_count = sized ? 1 : plan->size_count;
-    }
-    if (code == 0)
-        code = settle_sizes(plan, mem_count);
-    if (code == 0)
-        code = settle_workloads(plan);
-    if (code == 0)
-        code = settle_rates(plan);
-    return code != 0 ? code : settle_cells(plan);
+    return code != 0 ? code : settle(plan, mem_count, given);
 }
 
 /* ---- cells

@@ -145,6 +145,10 @@ static void parse_bad_values_name_option_and_value(void **state)
         {"run --engines floor --workload read-random,update-random", "\"update-random\"",
          "such as raw or pool"},
         {"run --engines floor --workload recover", "\"recover\"", "none of the engines (floor)"},
+        {"run --batch 4", "--batch: \"4\"", "--access batch"},
+        {"run --batch 4 --access fix,batch --workload commit", "--batch: \"4\"", "read-random"},
+        {"run --write-share 0.5 --workload commit", "--write-share: \"0.5\"", "--workload mixed"},
+        {"run --log-size 1G --workload mixed", "--log-size: \"1G\"", "--workload recover"},
         {"run --seed -1", "--seed", "-1"},
         {"run --nonsense 1", "--nonsense", "unknown"},
         {"run --size", "--size", "needs a value"},
@@ -200,7 +204,8 @@ static void cells_commits_have_threads_and_recovery_has_logs(void **state)
 {
     (void)state;
     struct bench_cell cells[BENCH_CELLS_MAX];
-    assert_int_equal(parse("run --threads 1,8,32 --depth 1,32 --log-size 1M,2M"), 0);
+    assert_int_equal(
+        parse("run --workload commit,recover --threads 1,8,32 --depth 1,32 --log-size 1M,2M"), 0);
     assert_int_equal(bench_plan_cells(&plan, &bench_engine_pool, BENCH_COMMIT, cells), 3);
     assert_int_equal(cells[2].threads, 32);
     assert_int_equal(cells[2].depth, 1);
