@@ -3,6 +3,7 @@
  */
 #include "progress.h"
 
+#include "common/terminal.h"
 #include "units.h"
 
 #include <clockpool/base/thread.h>
@@ -27,7 +28,7 @@ void bench_progress_begin(struct bench_progress *progress, bool quiet, double pl
 static void show(struct bench_progress *progress, double fraction, double ops_per_s,
                  const char *detail)
 {
-    char left[32], rate[32], tail[160] = "";
+    char left[32], rate[32], tail[64] = "", line[320];
     double done = progress->done_s + fraction * progress->step_s;
     double part = done / progress->planned_s;
     double elapsed = (double)(cp_now_ns() - progress->begin_ns) * 1e-9;
@@ -40,13 +41,12 @@ static void show(struct bench_progress *progress, double fraction, double ops_pe
     if (ops_per_s > 0)
         snprintf(tail, sizeof tail, " · %s ops/s",
                  bench_format_thousands(rate, sizeof rate, ops_per_s));
+    snprintf(line, sizeof line, "%3.0f %% · %s left · %s%s%s%s", part * 100, left, progress->phase,
+             detail[0] != '\0' ? ": " : "", detail, tail);
     if (progress->terminal)
-        fprintf(stderr, "\r\033[K%3.0f %% · %s left · %s%s%s%s", part * 100, left, progress->phase,
-                detail[0] != '\0' ? ": " : "", detail, tail);
+        terminal_rewrite(line);
     else
-        fprintf(stderr, "%3.0f %% · %s left · %s%s%s%s\n", part * 100, left, progress->phase,
-                detail[0] != '\0' ? ": " : "", detail, tail);
-    fflush(stderr);
+        fprintf(stderr, "%s\n", line);
     progress->shown_ns = cp_now_ns();
 }
 
@@ -77,7 +77,7 @@ void bench_progress_note(struct bench_progress *progress, const char *format, ..
     if (progress->quiet)
         return;
     if (progress->terminal)
-        fputs("\r\033[K", stderr);
+        terminal_clear();
     va_start(args, format);
     vfprintf(stderr, format, args);
     va_end(args);
@@ -87,6 +87,6 @@ void bench_progress_note(struct bench_progress *progress, const char *format, ..
 void bench_progress_end(struct bench_progress *progress)
 {
     if (!progress->quiet && progress->terminal)
-        fputs("\r\033[K", stderr);
+        terminal_clear();
     progress->quiet = true;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the user sees while a run goes on, on standard error: one line rewritten on a terminal
- * (phase, percent, time left, operations per second), plain lines at changes of phase otherwise.
+ * What the user sees while a run goes on, on standard error: one line rewritten on a terminal,
+ * cut to its width (phase, percent, time left, operations per second), plain lines at changes of
+ * phase otherwise.
  */
 #ifndef BENCH_PROGRESS_H
 #define BENCH_PROGRESS_H

@@ -2,6 +2,7 @@
 /* Exit statuses, errors in words and as JSON, progress lines. */
 #include "report.h"
 
+#include "common/terminal.h"
 #include "common/units.h"
 
 #include <clockpool/inspect.h>
@@ -237,32 +238,32 @@ void tool_progress_phase(struct tool_progress *progress, const char *verb)
 void tool_progress_update(struct tool_progress *progress, uint64_t done, uint64_t total, bool bytes)
 {
     const uint64_t now = cp_now_ns();
-    char done_text[40], total_text[40], left[32];
+    char done_text[40], total_text[40], left[32], line[200];
     if (now - progress->shown_ns < (progress->terminal ? TERMINAL_PERIOD_NS : PLAIN_PERIOD_NS))
         return;
     progress->shown_ns = now;
     progress->shown = true;
     amount(done_text, sizeof done_text, done, bytes);
     amount(total_text, sizeof total_text, total, bytes);
-    const char *before = progress->terminal ? "\r\033[K" : "",
-               *after = progress->terminal ? "" : "\n";
     if (total == 0 || done == 0) {
-        fprintf(stderr, "%s%s %s%s%s", before, progress->verb, done_text, bytes ? "" : " pages",
-                after);
+        snprintf(line, sizeof line, "%s %s%s", progress->verb, done_text, bytes ? "" : " pages");
     } else {
         double part = done < total ? (double)done / (double)total : 1;
         double elapsed = (double)(now - progress->phase_ns) * 1e-9;
         units_format_seconds(left, sizeof left, elapsed / part - elapsed);
-        fprintf(stderr, "%s%3.0f %% · %s left · %s %s of %s%s%s", before, part * 100, left,
-                progress->verb, done_text, total_text, bytes ? "" : " pages", after);
+        snprintf(line, sizeof line, "%3.0f %% · %s left · %s %s of %s%s", part * 100, left,
+                 progress->verb, done_text, total_text, bytes ? "" : " pages");
     }
-    fflush(stderr);
+    if (progress->terminal)
+        terminal_rewrite(line);
+    else
+        fprintf(stderr, "%s\n", line);
 }
 
 void tool_progress_clear(struct tool_progress *progress)
 {
     if (progress->terminal && progress->shown)
-        fputs("\r\033[K", stderr);
+        terminal_clear();
     progress->shown = false;
 }
 
