@@ -137,6 +137,20 @@ static int reserve_range(struct cp_arena *arena)
     return 0;
 }
 
+void *cp_arena_reserve_table(uint64_t size_bytes)
+{
+    void *table =
+        mmap(NULL, size_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (table == MAP_FAILED)
+        return NULL;
+    (void)munlock(table, size_bytes); /* as in reserve_range; while there is nothing to populate */
+    if (mprotect(table, size_bytes, PROT_READ | PROT_WRITE) != 0) {
+        munmap(table, size_bytes);
+        return NULL;
+    }
+    return table;
+}
+
 static int check_options(const struct cp_arena_options *options, uint64_t extent_bytes)
 {
     /* The bound leaves room for rounding and guards in 64 bits; no kernel gives that much. */
@@ -170,13 +184,11 @@ int cp_arena_create(const struct cp_arena_options *options, struct cp_arena **ou
     atomic_init(&arena->huge_pages, huge ? CP_HUGE_AUTO : CP_HUGE_OFF);
 
     arena->committed_bytes_of_mapping = (arena->extent_count + 63) / 64 * 8;
-    void *bits = mmap(NULL, arena->committed_bytes_of_mapping, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (bits == MAP_FAILED) {
+    arena->committed = cp_arena_reserve_table(arena->committed_bytes_of_mapping);
+    if (arena->committed == NULL) {
         code = -ENOMEM;
         goto fail_bits;
     }
-    arena->committed = bits;
     code = reserve_range(arena);
     if (code != 0)
         goto fail_reserve;

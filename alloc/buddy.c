@@ -43,6 +43,7 @@
  */
 #include "buddy_internal.h"
 
+#include <clockpool/arena.h>
 #include <clockpool/base/assert.h>
 #include <clockpool/base/bits.h>
 #include <clockpool/base/error.h>
@@ -192,9 +193,8 @@ static int map_metadata(struct cp_buddy *buddy)
 
     for (uint32_t order = 0; order <= buddy->max_order; order++)
         size += 8 * cp_bitset_words((uint32_t)(buddy->unit_count >> order));
-    void *metadata = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (metadata == MAP_FAILED)
+    void *metadata = cp_arena_reserve_table(size);
+    if (metadata == NULL)
         return -ENOMEM;
     buddy->metadata = metadata;
     buddy->metadata_size_bytes = size;

@@ -139,9 +139,8 @@ static int map_memory(struct cp_slab *slab)
     };
 
     slab->metadata_size_bytes = words * 8 + slab->chunk_count * sizeof(uint32_t);
-    slab->metadata = mmap(NULL, slab->metadata_size_bytes, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (slab->metadata == MAP_FAILED)
+    slab->metadata = cp_arena_reserve_table(slab->metadata_size_bytes);
+    if (slab->metadata == NULL)
         return slab_error(-ENOMEM, "slab: allocating its metadata");
     cp_bitset_init(&slab->used.bits, slab->max_objects, slab->metadata);
     slab->chunk_live = (uint32_t *)((uint64_t *)slab->metadata + words);

@@ -47,13 +47,6 @@ static uint64_t choose_extent_bytes(uint64_t budget_bytes)
     return cp_min_u64(cp_max_u64(bytes, EXTENT_MIN_BYTES), EXTENT_MAX_BYTES);
 }
 
-static void *reserve_array(uint64_t bytes)
-{
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return memory != MAP_FAILED ? memory : NULL;
-}
-
 static int create_allocators(struct cp_bufpool *pool, uint64_t max_budget_bytes)
 {
     const struct cp_arena_options arena_options = {
@@ -113,8 +106,8 @@ int cp_memory__create(struct cp_bufpool *pool)
 
     pool->slots_bytes = (uint64_t)pool->unit_limit * sizeof(struct cp_slot);
     pool->clock_memory_bytes = cp_clock__bytes(pool->unit_limit);
-    pool->slots = reserve_array(pool->slots_bytes);
-    pool->clock_memory = reserve_array(pool->clock_memory_bytes);
+    pool->slots = cp_arena_reserve_table(pool->slots_bytes);
+    pool->clock_memory = cp_arena_reserve_table(pool->clock_memory_bytes);
     pool->extents_committed = calloc(pool->extent_limit, 1);
     if (pool->slots == NULL || pool->clock_memory == NULL || pool->extents_committed == NULL)
         return cp_error_set(-ENOMEM, NULL, CP_NO_PAGE, CP_NO_LSN, NULL,

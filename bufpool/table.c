@@ -40,9 +40,8 @@ _Static_assert(GROUP_BYTES == 4096, "a group is one page, so that it can be give
 
 static void *reserve(uint64_t bytes)
 {
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED)
+    void *memory = cp_arena_reserve_table(bytes);
+    if (memory == NULL)
         return NULL;
     /* Groups are given back one page at a time, which a huge page would not allow. */
     (void)madvise(memory, bytes, MADV_NOHUGEPAGE);

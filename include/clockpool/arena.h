@@ -73,6 +73,13 @@ CP_API int cp_arena_decommit(struct cp_arena *arena, uint64_t first, uint64_t co
  */
 CP_API uint64_t cp_arena_huge_bytes(const struct cp_arena *arena);
 
+/*
+ * Address space for a table that reads as zeros and takes memory only where it is touched, as the
+ * arena does, even in a process that called mlockall(MCL_FUTURE). NULL: the kernel refuses. The
+ * caller gives it back with munmap.
+ */
+CP_API void *cp_arena_reserve_table(uint64_t size_bytes);
+
 CP_API void cp_arena_stats(const struct cp_arena *arena, struct cp_arena_stats *out_stats);
 
 /* Walk the arena's own invariants (debug and tests): 0, or -EINVAL with an error description. */

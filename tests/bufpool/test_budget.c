@@ -304,6 +304,56 @@ static void budget_descriptors_that_the_kernel_refuses_are_done_without(void **s
     world_close(&w);
 }
 
+/* ---- a host that locks its memory ---------------------------------------------------------------
+ */
+
+static uint64_t process_resident_bytes(void)
+{
+    unsigned long long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    assert_non_null(file);
+    assert_int_equal(fscanf(file, "%*u %llu", &pages), 1);
+    fclose(file);
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* As a host would; false where the process may not lock as much as a pool reserves. */
+static bool lock_memory(void)
+{
+    const size_t bytes = 8192 * MIB;
+    if (mlockall(MCL_FUTURE) != 0)
+        return false;
+    void *part = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (part != MAP_FAILED)
+        assert_int_equal(munmap(part, bytes), 0);
+    else
+        assert_int_equal(munlockall(), 0);
+    return part != MAP_FAILED;
+}
+
+/* Address space that is only reserved gets no memory, or it would be outside every budget. */
+static void budget_of_a_host_that_locks_its_memory_holds(void **state)
+{
+    (void)state;
+    struct world w;
+    if (!lock_memory()) {
+        print_message("skipped: memory cannot be locked here\n");
+        skip();
+    }
+    uint64_t before = process_resident_bytes();
+    world_open_with(
+        &w, &(struct cp_bufpool_options){.budget_bytes = MIB, .max_budget_bytes = 4096 * MIB},
+        RINGS_DEFERRED);
+    world_create_file(&w, 0, 4096, 4);
+    world_attach_with(&w, 0, &(struct cp_bufpool_file_options){.max_pages = UINT64_C(1) << 24});
+    check_version(&w, 0, 3, 0);
+    uint64_t after = process_resident_bytes();
+    assert_int_equal(munlockall(), 0);
+    print_message("%llu KiB for a budget of 1024\n", (unsigned long long)(after - before) / 1024);
+    assert_true(after - before < 8 * MIB);
+    world_close(&w);
+}
+
 /* ---- at the same time ---------------------------------------------------------------------------
  */
 
@@ -669,6 +719,7 @@ int main(void)
         cmocka_unit_test(budget_shrink_gives_back_what_the_policy_kept),
         cmocka_unit_test(budget_shrink_that_the_kernel_refuses_is_an_error),
         cmocka_unit_test(budget_descriptors_that_the_kernel_refuses_are_done_without),
+        cmocka_unit_test(budget_of_a_host_that_locks_its_memory_holds),
         cmocka_unit_test(budget_two_resizes_at_once_each_whole),
         cmocka_unit_test(budget_grown_while_the_table_is_paid_for_is_used),
         cmocka_unit_test(budget_grows_at_once_while_extents_are_emptied),
