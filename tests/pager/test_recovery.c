@@ -165,6 +165,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(page_freed_unwritten_needs_none_of_its_changes),
     };
-    return RUN_ENGINE(CP_ENGINE_POOL, growing) + RUN_ENGINE(CP_ENGINE_POOL, tests) +
-           RUN_ENGINE(CP_ENGINE_MMAP, tests);
+    int failed =
+        RUN_ENGINE(CP_ENGINE_POOL, growing); /* each sets the engine, so one after the other */
+    failed += RUN_ENGINE(CP_ENGINE_POOL, tests);
+    failed += RUN_ENGINE(CP_ENGINE_MMAP, tests);
+    return failed;
 }
