@@ -268,9 +268,10 @@ static uint32_t objects_left;
 
 void *__wrap_cp_slab_alloc(struct cp_slab *slab)
 {
-    if (slab == short_slab && objects_left == 0)
+    if (slab == short_slab && objects_left-- == 0) {
+        objects_left = 0;
         return NULL;
-    objects_left -= slab == short_slab;
+    }
     return __real_cp_slab_alloc(slab);
 }
 
