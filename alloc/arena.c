@@ -137,12 +137,29 @@ static int reserve_range(struct cp_arena *arena)
     return 0;
 }
 
+/* Has the process called mlockall(MCL_FUTURE)? Then a new page is there before it is touched. */
+static bool locks_new_mappings(void)
+{
+    const size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
+    unsigned char resident = 0;
+    void *page = mmap(NULL, page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED)
+        return false;
+    bool locks = mincore(page, page_bytes, &resident) == 0 && (resident & 1) != 0;
+    munmap(page, page_bytes);
+    return locks;
+}
+
 void *cp_arena_reserve_table(uint64_t size_bytes)
 {
-    void *table =
-        mmap(NULL, size_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    /* Only where that is so: valgrind goes through all of what becomes accessible later. */
+    const bool locks = locks_new_mappings();
+    void *table = mmap(NULL, size_bytes, locks ? PROT_NONE : PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (table == MAP_FAILED)
         return NULL;
+    if (!locks)
+        return table;
     (void)munlock(table, size_bytes); /* as in reserve_range; while there is nothing to populate */
     if (mprotect(table, size_bytes, PROT_READ | PROT_WRITE) != 0) {
         munmap(table, size_bytes);
