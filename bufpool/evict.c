@@ -436,6 +436,14 @@ static int evict_one(struct cp_bufpool *pool, uint32_t order, bool may_wait,
     return too_small ? cp_evict__gather(pool, unit, order, may_wait) : 0;
 }
 
+/* Is there time left to wait? The first to ask sets the deadline. */
+static bool has_time(uint64_t now_ns, uint64_t *deadline_ns)
+{
+    if (*deadline_ns == 0)
+        *deadline_ns = now_ns + CP_BUFPOOL_WAIT_LIMIT_MS * UINT64_C(1000000);
+    return now_ns < *deadline_ns;
+}
+
 /* Nothing can be evicted right now: wait for I/O, or a little for others to unpin. */
 static int wait_for_frames(struct cp_bufpool *pool, uint64_t *deadline_ns)
 {
@@ -443,15 +451,14 @@ static int wait_for_frames(struct cp_bufpool *pool, uint64_t *deadline_ns)
 
     cp_bufpool__count(pool, CP_COUNT_FRAME_WAITS, 1);
     CP_PROBE1(frame_wait, pool);
-    if (*deadline_ns == 0)
-        *deadline_ns = cp_now_ns() + CP_BUFPOOL_WAIT_LIMIT_MS * UINT64_C(1000000);
+    const bool in_time = has_time(cp_now_ns(), deadline_ns);
     if (atomic_load_explicit(&pool->writes_in_flight, memory_order_relaxed) > 0) {
         cp_writeback__wait_any(pool);
         return 0;
     }
     for (uint32_t i = 0; i < pool->ring_count; i++)
         (void)cp_io_ring_poll(pool->rings[i]);
-    if (cp_now_ns() >= *deadline_ns)
+    if (!in_time)
         return cp_error_set(
             CP_ENOFRAMES, NULL, CP_NO_PAGE, CP_NO_LSN,
             "unfix pages sooner, or raise the budget; "
@@ -587,14 +594,6 @@ static bool is_being_written(struct cp_bufpool *pool, const uint64_t *word, uint
                    atomic_load_explicit(&frame->writing, memory_order_relaxed) != 0;
     pthread_mutex_unlock(&pool->clock_lock);
     return written;
-}
-
-/* Is there time left to wait? The first to ask sets the deadline. */
-static bool has_time(uint64_t now_ns, uint64_t *deadline_ns)
-{
-    if (*deadline_ns == 0)
-        *deadline_ns = now_ns + CP_BUFPOOL_WAIT_LIMIT_MS * UINT64_C(1000000);
-    return now_ns < *deadline_ns;
 }
 
 int cp_evict__claim(struct cp_bufpool_file *file, uint64_t page, struct cp_frame **out_frame)

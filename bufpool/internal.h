@@ -324,6 +324,12 @@ static inline void cp_bufpool__count(struct cp_bufpool *pool, enum cp_counter co
         atomic_fetch_add_explicit(value, n, memory_order_relaxed);
 }
 
+/* The ring that the calling thread puts its reads on. */
+static inline uint32_t cp_bufpool__own_ring(const struct cp_bufpool *pool)
+{
+    return cp_thread_slot() % pool->ring_count;
+}
+
 static inline uint64_t cp_bufpool__frame_number(const struct cp_bufpool *pool, uint64_t word)
 {
     return word >> pool->frame_shift;

@@ -152,7 +152,7 @@ void cp_load__run_init(struct cp_load_run *run, struct cp_bufpool_file *file)
 {
     run->file = file;
     run->transfer = NULL;
-    run->ring = cp_thread_slot() % file->pool->ring_count;
+    run->ring = cp_bufpool__own_ring(file->pool);
 }
 
 static struct cp_transfer *read_transfer(struct cp_bufpool *pool)

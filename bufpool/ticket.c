@@ -164,7 +164,7 @@ int cp_bufpool_begin(struct cp_bufpool_file *file, const uint64_t *pages, uint32
 /* What this thread has begun and not submitted goes out, whichever ticket it waits for. */
 static void submit_line(struct cp_bufpool *pool)
 {
-    cp_io_ring_submit_pending(pool->rings[cp_thread_slot() % pool->ring_count]);
+    cp_io_ring_submit_pending(pool->rings[cp_bufpool__own_ring(pool)]);
 }
 
 /* The ring a ticket's read is on: any thread may reap it, but it has to know where. */

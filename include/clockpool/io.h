@@ -217,14 +217,14 @@ CP_API void cp_io_ring_put(struct cp_io_ring *ring, struct cp_io_request *reques
 
 /* Hand everything put so far to the kernel, as far as depth allows. Any thread. */
 CP_API void cp_io_ring_submit(struct cp_io_ring *ring);
-/* The same where something that was put has not been taken yet; costs a load otherwise. */
+/* The same, where something that was put has not been taken yet; else it costs a load. */
 CP_API void cp_io_ring_submit_pending(struct cp_io_ring *ring);
 
 /*
- * The same once enough is in line to be worth a system call: four requests, and an eighth of what
- * is in flight; or where another thread sleeps that may be waiting for it. For who puts one by one
- * and computes in between: the device goes on meanwhile. The synchronous backend, which would
- * block, waits for such a thread or for cp_io_ring_submit. Any thread.
+ * cp_io_ring_submit once enough is in line to be worth a system call: four requests, and an eighth
+ * of what is in flight; or where another thread sleeps that may be waiting for it. For who puts one
+ * by one and computes in between: the device goes on meanwhile. The synchronous backend, which
+ * would block, waits for such a thread or for cp_io_ring_submit. Any thread.
  */
 CP_API void cp_io_ring_submit_batch(struct cp_io_ring *ring);
 
