@@ -7,26 +7,18 @@
 
 #define RUNS_PRINTED 8u
 
-static uint64_t kept(const struct unwritten *unwritten)
-{
-    if (unwritten->runs == NULL)
-        return 0;
-    return unwritten->run_count < UNWRITTEN_RUNS_KEPT ? unwritten->run_count : UNWRITTEN_RUNS_KEPT;
-}
-
 void unwritten_add(struct unwritten *unwritten, uint64_t page)
 {
     unwritten->pages++;
-    if (unwritten->runs == NULL && unwritten->run_count == 0)
+    if (unwritten->runs == NULL)
         unwritten->runs = calloc(UNWRITTEN_RUNS_KEPT, sizeof *unwritten->runs);
-    uint64_t count = kept(unwritten);
-    if (count > 0 && unwritten->runs[count - 1].last + 1 == page) {
+    const uint32_t count = unwritten->run_count;
+    if (count > 0 && unwritten->runs[count - 1].last + 1 == page)
         unwritten->runs[count - 1].last = page;
-        return;
-    }
-    if (unwritten->runs != NULL && count < UNWRITTEN_RUNS_KEPT)
-        unwritten->runs[count] = (struct unwritten_run){page, page};
-    unwritten->run_count++;
+    else if (unwritten->runs != NULL && count < UNWRITTEN_RUNS_KEPT)
+        unwritten->runs[unwritten->run_count++] = (struct unwritten_run){page, page};
+    else
+        unwritten->more = true;
 }
 
 void unwritten_free(struct unwritten *unwritten)
@@ -50,12 +42,11 @@ char *unwritten_line(char *text, size_t capacity, const struct unwritten *unwrit
                                      ? "%" PRIu64 " page was allocated and never written"
                                      : "%" PRIu64 " pages were allocated and never written",
                                  unwritten->pages);
-    const uint64_t count = kept(unwritten);
-    for (uint64_t i = 0; i < count && i < RUNS_PRINTED && at + 64 < capacity; i++) {
+    for (uint32_t i = 0; i < unwritten->run_count && i < RUNS_PRINTED && at + 64 < capacity; i++) {
         at += (size_t)snprintf(text + at, capacity - at, i == 0 ? ": " : ", ");
         at += print_run(text + at, capacity - at, &unwritten->runs[i]);
     }
-    if (unwritten->run_count > RUNS_PRINTED && at < capacity)
+    if ((unwritten->more || unwritten->run_count > RUNS_PRINTED) && at < capacity)
         snprintf(text + at, capacity - at, " and others");
     return text;
 }
@@ -63,7 +54,7 @@ char *unwritten_line(char *text, size_t capacity, const struct unwritten *unwrit
 void unwritten_to_json(const struct unwritten *unwritten, json_t *object)
 {
     json_t *runs = json_array();
-    for (uint64_t i = 0; i < kept(unwritten); i++)
+    for (uint32_t i = 0; i < unwritten->run_count; i++)
         json_array_append_new(runs, json_pack("[I,I]", (json_int_t)unwritten->runs[i].first,
                                               (json_int_t)unwritten->runs[i].last));
     json_object_set_new(object, "unwritten_pages", json_integer((json_int_t)unwritten->pages));

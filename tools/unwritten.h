@@ -7,6 +7,7 @@
 #define TOOLS_UNWRITTEN_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,8 +20,9 @@ struct unwritten_run {
 /* Begins as zeros. */
 struct unwritten {
     uint64_t pages;
-    uint64_t run_count;
-    struct unwritten_run *runs; /* owned; the first UNWRITTEN_RUNS_KEPT of them; NULL: none yet */
+    struct unwritten_run *runs; /* owned; up to UNWRITTEN_RUNS_KEPT; NULL: none yet, or no memory */
+    uint32_t run_count;
+    bool more; /* there are pages in none of them */
 };
 
 /* The next such page: their numbers rise. Without memory for its run it is counted all the same. */
