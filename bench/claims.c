@@ -9,6 +9,7 @@
 
 #include "cgroup.h"
 #include "claims.h"
+#include "common/signals.h"
 #include "crash/fuse_recorder.h"
 #include "environment.h"
 #include "file.h"
@@ -165,7 +166,7 @@ static void fail_claim(struct claims *claims, unsigned index, const char *engine
     struct claims_claim *claim = &claims->claims[index];
     claim->verdict = CLAIMS_NOT_MEASURED;
     snprintf(claim->reason, sizeof claim->reason, "%s failed: %s", engine, claims->error.text);
-    if (bench_interrupted() == 0)
+    if (signals_caught() == 0)
         bench_progress_note(&claims->progress, "FAILED: claim %u, %s", index + 1, claim->reason);
     claims->failed = true;
 }
@@ -187,7 +188,7 @@ static int run_turns(struct claims *claims, unsigned index, const struct claims_
                                 turn.seconds + (turn.cold ? 0.5 : warm_seconds(claims)),
                                 "claim %u, turn %u of %u, %s", index + 1, repeat + 1, CLAIMS_REPEAT,
                                 claims_engine_names[engine]);
-            if (bench_interrupted() != 0 ||
+            if (signals_caught() != 0 ||
                 claims_run_turn(claims, &turn, &turns[engine].results[repeat]) != 0) {
                 fail_claim(claims, index, claims_engine_names[engine]);
                 return -1;
@@ -213,7 +214,7 @@ static void measure_log_order(struct claims *claims)
     settings.seed = claims->plan->seed;
     settings.dir = claims->plan->dir;
     settings.no_fuse = crash_fuse_unavailable();
-    for (unsigned i = 0; i < ORDER_ENGINES && bench_interrupted() == 0; i++) {
+    for (unsigned i = 0; i < ORDER_ENGINES && signals_caught() == 0; i++) {
         if (order_engines[i].in_place && settings.no_fuse != NULL)
             continue;
         bench_progress_step(&claims->progress, ORDER_SECONDS, "claim 2, %s", order_engines[i].name);
@@ -236,7 +237,7 @@ static int choose_rate(struct claims *claims, double *capacity, uint64_t *out_ra
                                          .seconds = CAPACITY_PART * claims->plan->seconds};
         bench_progress_step(&claims->progress, turn.seconds + warm_seconds(claims),
                             "claim 3, choosing the rate, %s", claims_engine_names[e]);
-        if (bench_interrupted() != 0 || claims_run_turn(claims, &turn, &result) != 0) {
+        if (signals_caught() != 0 || claims_run_turn(claims, &turn, &result) != 0) {
             fail_claim(claims, 2, claims_engine_names[e]);
             return -1;
         }
@@ -310,11 +311,11 @@ static void run_experiments(struct claims *claims)
     }
     if (obstacle[0] == '\0')
         measure_predictability(claims);
-    if (bench_interrupted() == 0)
+    if (signals_caught() == 0)
         measure_log_order(claims);
-    if (obstacle[0] == '\0' && bench_interrupted() == 0)
+    if (obstacle[0] == '\0' && signals_caught() == 0)
         measure_latency(claims);
-    if (obstacle[0] == '\0' && bench_interrupted() == 0)
+    if (obstacle[0] == '\0' && signals_caught() == 0)
         measure_memory(claims);
 }
 
@@ -363,7 +364,7 @@ static int run_claims(struct claims *claims, int argc, char **argv)
     run_experiments(claims);
     bench_remove_tree(claims->scratch);
     bench_progress_end(&claims->progress);
-    if (bench_interrupted() != 0)
+    if (signals_caught() != 0)
         return 1;
     if (!json_only)
         claims_print(claims);
@@ -393,11 +394,11 @@ int bench_claims_main(int argc, char **argv)
         return 2;
     bench_plan_defaults(&defaults); /* the same slack as `run` */
     plan.slack_bytes = defaults.slack_bytes;
-    bench_signals_catch();
+    signals_catch();
     int status = run_claims(&claims, argc, argv);
-    if (bench_interrupted() != 0) {
+    if (signals_caught() != 0) {
         fprintf(stderr, "\nclockpool-bench: interrupted; everything it made has been removed\n");
-        bench_signals_raise_again();
+        signals_raise_again();
     }
     return status;
 }

@@ -6,6 +6,7 @@
  */
 #include "claims.h"
 
+#include "common/signals.h"
 #include "process.h"
 
 #include <clockpool/base/bits.h>
@@ -75,7 +76,7 @@ static int on_read(void *ctx, uint64_t bytes)
 {
     (void)ctx;
     (void)bytes;
-    return bench_interrupted();
+    return signals_caught();
 }
 
 int claims_make_data(struct claims *claims)

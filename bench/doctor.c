@@ -8,6 +8,7 @@
 #include "commands.h"
 
 #include "cgroup.h"
+#include "common/signals.h"
 #include "doctor_probe.h"
 #include "engine.h"
 #include "environment.h"
@@ -352,11 +353,11 @@ int bench_doctor_main(int argc, char **argv)
         fprintf(stderr, "clockpool-bench doctor: option --dir: %s\n", error.text);
         return 2;
     }
-    bench_signals_catch();
+    signals_catch();
     doctor.findings = json_array();
     int status = examine(&doctor, &place);
     if (!doctor.json)
         json_decref(doctor.findings);
-    bench_signals_raise_again();
+    signals_raise_again();
     return status;
 }

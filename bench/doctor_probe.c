@@ -5,6 +5,7 @@
  */
 #include "doctor_probe.h"
 
+#include "common/signals.h"
 #include "transfer.h"
 
 #include <clockpool/base/thread.h>
@@ -29,7 +30,7 @@ static int write_file(int fd, char *buffer, struct bench_error *error)
         int code = bench_write_all(fd, buffer, BENCH_TRANSFER_BYTES, at);
         if (code != 0)
             return bench_fail_errno(error, code, "cannot write the probe file");
-        if (bench_interrupted() != 0)
+        if (signals_caught() != 0)
             return bench_fail(error, "interrupted");
     }
     if (fsync(fd) != 0)

@@ -8,6 +8,7 @@
  */
 #include "commands.h"
 
+#include "common/signals.h"
 #include "crash/fuse_recorder.h"
 #include "file.h"
 #include "json_file.h"
@@ -15,7 +16,6 @@
 #include "order_measure.h"
 #include "order_work.h"
 #include "progress.h"
-#include "scratch.h"
 #include "units.h"
 
 #include <inttypes.h>
@@ -194,7 +194,7 @@ static int measure_all(struct order_plan *plan)
     for (unsigned i = 0; i < ENGINES; i++)
         count += plan->chosen[i];
     bench_progress_begin(&progress, plan->quiet, count);
-    bench_signals_catch();
+    signals_catch();
     int result = 0;
     for (unsigned i = 0; result == 0 && i < ENGINES; i++) {
         struct order_result *out = &plan->results[i];
@@ -207,14 +207,14 @@ static int measure_all(struct order_plan *plan)
         bench_progress_step(&progress, 1, "%s: %" PRIu64 " transactions", order_engines[i].name,
                             plan->settings.transactions);
         result = order_measure(&plan->settings, &order_engines[i], out, text, sizeof text);
-        if (result != 0 && bench_interrupted() == 0) {
+        if (result != 0 && signals_caught() == 0) {
             bench_progress_end(&progress);
             fprintf(stderr, "clockpool-bench order: %s: %s\n", order_engines[i].name, text);
         }
     }
     bench_progress_end(&progress);
-    if (bench_interrupted() != 0)
-        bench_signals_raise_again();
+    if (signals_caught() != 0)
+        signals_raise_again();
     return result;
 }
 

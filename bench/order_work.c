@@ -7,10 +7,10 @@
  */
 #include "order_work.h"
 
+#include "common/signals.h"
 #include "crash/fuse_recorder.h"
 #include "crash/recorder.h"
 #include "random.h"
-#include "scratch.h"
 
 #include <clockpool/clockpool.h>
 
@@ -231,7 +231,7 @@ int order_record(struct order_job *job, const char *root, bool fuse, struct cras
         .workload = work_in_mount,
         .ctx = job,
         .prepare = join_limit,
-        .interrupted = bench_interrupted,
+        .interrupted = signals_caught,
     };
     return crash_fuse_record(&options, job->text, job->text_capacity);
 }

@@ -6,7 +6,7 @@
  */
 #include "process.h"
 
-#include "scratch.h"
+#include "common/signals.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -161,7 +161,7 @@ static void take_bytes(struct listener *listener, const char *bytes, size_t coun
 static bool listen_to_child(struct listener *listener, int fd)
 {
     char bytes[4096];
-    while (bench_interrupted() == 0) {
+    while (signals_caught() == 0) {
         struct pollfd wait = {.fd = fd, .events = POLLIN};
         int ready = poll(&wait, 1, POLL_MS);
         if (ready <= 0)
@@ -183,7 +183,7 @@ static int send_job(const struct bench_job *job, int fd)
     size_t left = sizeof *job;
     while (left > 0) { /* a pipe: the child reads it all before anything else */
         ssize_t n = write(fd, at, left);
-        if (n < 0 && errno == EINTR && bench_interrupted() == 0)
+        if (n < 0 && errno == EINTR && signals_caught() == 0)
             continue;
         if (n <= 0)
             return -1;
@@ -224,10 +224,10 @@ static int attend(pid_t pid, const struct bench_job *job, int to_child, int from
         kill(pid, SIGKILL);
     while (wait4(pid, &status, 0, &usage) < 0 && errno == EINTR) {
         /* ends with the child: it was killed, or has closed its pipe on its way out */
-        if (bench_interrupted() != 0)
+        if (signals_caught() != 0)
             kill(pid, SIGKILL);
     }
-    if (bench_interrupted() != 0)
+    if (signals_caught() != 0)
         return bench_fail(listener->error, "interrupted");
     uint64_t peak = group != NULL ? bench_cgroup_peak(group) : 0;
     if (peak == 0)

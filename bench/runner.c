@@ -13,6 +13,7 @@
 #include "runner.h"
 
 #include "cgroup.h"
+#include "common/signals.h"
 #include "environment.h"
 #include "json_file.h"
 #include "process.h"
@@ -358,7 +359,7 @@ static bool run_job(struct runner *runner, struct bench_job *job)
     int code =
         bench_process_run(job, runner->equal_memory ? &group : NULL, &events, &result, &error);
     bench_cgroup_remove(&group);
-    if (code != 0 && bench_interrupted() == 0)
+    if (code != 0 && signals_caught() == 0)
         bench_progress_note(&runner->progress, "FAILED: %s: %s", runner->engine->name, error.text);
     take_result(runner, &result, code != 0 ? error.text : NULL);
     return code == 0;
@@ -384,7 +385,7 @@ static void run_recover(struct runner *runner, unsigned size, unsigned repeat)
 {
     static struct bench_job job;
     unsigned first = runner->first_row, count = runner->cell_count;
-    for (unsigned i = 0; i < count && bench_interrupted() == 0; i++) {
+    for (unsigned i = 0; i < count && signals_caught() == 0; i++) {
         char text[32];
         const struct bench_row *row = &runner->results.rows[first + i];
         runner->first_row = first + i;
@@ -425,7 +426,7 @@ static void run_group(struct runner *runner, unsigned size, enum bench_workload 
             runner->cell_count = bench_plan_cells(plan, runner->engine, workload, ignored);
             row += runner->cell_count;
             /* A data set that could not be made has failed its rows already. */
-            if (bench_interrupted() == 0 && runner->cell_count > 0 &&
+            if (signals_caught() == 0 && runner->cell_count > 0 &&
                 runner->results.rows[runner->first_row].failed[0] == '\0')
                 workload == BENCH_RECOVER ? run_recover(runner, size, repeat)
                                           : run_process(runner, size, repeat);
@@ -448,7 +449,7 @@ static int on_read(void *ctx, uint64_t bytes)
     reading->done += bytes;
     bench_progress_update(&reading->runner->progress,
                           (double)reading->done / (double)reading->total, 0, "reading through");
-    return bench_interrupted();
+    return signals_caught();
 }
 
 static int make_data(struct runner *runner, unsigned size, const struct bench_engine *engine)
@@ -491,9 +492,9 @@ static void fail_format(struct runner *runner, unsigned size, const char *format
 static void run_size(struct runner *runner, unsigned size, unsigned *first_row)
 {
     const struct bench_plan *plan = runner->plan;
-    for (unsigned e = 0; e < plan->engine_count && bench_interrupted() == 0; e++)
+    for (unsigned e = 0; e < plan->engine_count && signals_caught() == 0; e++)
         if (is_first_of_format(plan, e) && make_data(runner, size, plan->engines[e]) != 0 &&
-            bench_interrupted() == 0)
+            signals_caught() == 0)
             fail_format(runner, size, plan->engines[e]->format);
     for (unsigned w = 0; w < plan->workload_count; w++)
         for (unsigned d = 0; d < dist_count(plan, plan->workloads[w]); d++)
@@ -586,11 +587,11 @@ static int run_plan(struct runner *runner, int argc, char **argv)
                              &runner->error) != 0)
         return 2;
     check_fairness(runner);
-    for (unsigned s = 0; s < runner->plan->size_count && bench_interrupted() == 0; s++)
+    for (unsigned s = 0; s < runner->plan->size_count && signals_caught() == 0; s++)
         run_size(runner, s, &row);
     bench_remove_tree(runner->scratch);
     bench_progress_end(&runner->progress);
-    if (bench_interrupted() != 0)
+    if (signals_caught() != 0)
         return 1;
     return report(runner, argc, argv);
 }
@@ -598,14 +599,14 @@ static int run_plan(struct runner *runner, int argc, char **argv)
 int bench_run(const struct bench_plan *plan, int argc, char **argv)
 {
     struct runner runner = {.plan = plan};
-    bench_signals_catch();
+    signals_catch();
     int status = run_plan(&runner, argc, argv);
     if (status == 2)
         fprintf(stderr, "clockpool-bench: %s\n", runner.error.text);
     bench_results_fini(&runner.results);
-    if (bench_interrupted() != 0) {
+    if (signals_caught() != 0) {
         fprintf(stderr, "\nclockpool-bench: interrupted; everything it made has been removed\n");
-        bench_signals_raise_again();
+        signals_raise_again();
     }
     return status;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Working directory, file systems, signals. */
+/* Working directory, file systems. */
 #include "scratch.h"
 
 #include "transfer.h"
@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -266,44 +265,4 @@ int bench_read_through(const char *directory, int (*report)(void *ctx, uint64_t 
     int result = walk(directory, read_one_through, &all);
     bench_huge_free(all.buffer, BENCH_TRANSFER_BYTES);
     return result;
-}
-
-/* ---- signals
- * -------------------------------------------------------------------------------------- */
-
-static volatile sig_atomic_t caught;
-
-static void note_signal(int number)
-{
-    caught = number;
-}
-
-/* What the caller has the process ignore (nohup, a shell's background job) stays ignored. */
-static void catch_one(int number)
-{
-    struct sigaction before, action = {.sa_handler = note_signal};
-    sigemptyset(&action.sa_mask);
-    if (sigaction(number, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
-        sigaction(number, &action, NULL);
-}
-
-void bench_signals_catch(void)
-{
-    catch_one(SIGINT);
-    catch_one(SIGTERM);
-    catch_one(SIGHUP);
-    signal(SIGPIPE, SIG_IGN); /* a child that died is seen by its exit status */
-}
-
-int bench_interrupted(void)
-{
-    return caught;
-}
-
-void bench_signals_raise_again(void)
-{
-    if (caught == 0)
-        return;
-    signal(caught, SIG_DFL);
-    raise(caught);
 }

@@ -51,13 +51,4 @@ void bench_drop_cache(const char *directory);
 int bench_read_through(const char *directory, int (*report)(void *ctx, uint64_t bytes), void *ctx,
                        struct bench_error *error);
 
-/*
- * SIGINT, SIGTERM and SIGHUP, unless ignored, set a flag instead of ending the process, so that
- * what was made can be removed. bench_interrupted() is the signal's number, or 0. raise_again: end
- * by it after all.
- */
-void bench_signals_catch(void);
-int bench_interrupted(void);
-void bench_signals_raise_again(void);
-
 #endif

@@ -4,6 +4,7 @@
 #include "report.h"
 #include "unwritten.h"
 
+#include "common/signals.h"
 #include "common/units.h"
 
 #include <clockpool/backup.h>
@@ -15,7 +16,6 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,39 +63,6 @@ static const char restore_help[] =
     "\n"
     "example: clockpool restore /backup/orders-monday orders\n";
 
-static volatile sig_atomic_t stop_signal;
-
-static void note_signal(int number)
-{
-    stop_signal = number;
-}
-
-/*
- * An interrupted copy is removed before the process ends. Who reads our messages may be gone before
- * that: then they are lost, and the copy goes on.
- */
-static void catch_signals(void)
-{
-    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
-    struct sigaction before, action = {.sa_handler = note_signal};
-    sigemptyset(&action.sa_mask);
-    /* What the caller has the process ignore (nohup, a shell's background job) stays ignored. */
-    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-        if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
-            (void)sigaction(numbers[i], &action, NULL);
-    }
-    (void)signal(SIGPIPE, SIG_IGN);
-}
-
-/* Die from the signal that was caught, as the shell expects it. */
-static void die_if_stopped(void)
-{
-    if (stop_signal == 0)
-        return;
-    (void)signal(stop_signal, SIG_DFL);
-    (void)raise(stop_signal);
-}
-
 struct copy {
     bool json, damaged;    /* the options */
     const char *temporary; /* what restore has made so far, or NULL */
@@ -124,7 +91,7 @@ static int show_copy(void *ctx, const struct cp_backup_progress *progress)
         progress->log_bytes_done > 0 ? "copied, and log" : "copied";
     tool_progress_update(&copy->progress, progress->data_bytes_done + progress->log_bytes_done,
                          progress->data_bytes + progress->log_bytes_done, true);
-    return stop_signal != 0 ? -ECANCELED : 0;
+    return signals_caught() != 0 ? -ECANCELED : 0;
 }
 
 static int copy_store(struct copy *copy, const char *from, const char *to)
@@ -197,9 +164,9 @@ int tool_backup_main(int argc, char **argv)
     int status = tool_parse(&command, argc, argv, take, &copy, operands);
     if (status >= 0)
         return status;
-    catch_signals();
+    signals_catch();
     status = backup_run(&copy, operands[0], operands[1]);
-    die_if_stopped();
+    signals_raise_again();
     return status;
 }
 
@@ -223,9 +190,9 @@ static void remove_tree(const char *path)
 /* Recovery and check are not to be waited for: the store that they work on goes away. */
 static void leave_if_stopped(const struct copy *copy)
 {
-    if (stop_signal != 0)
+    if (signals_caught() != 0)
         remove_tree(copy->temporary);
-    die_if_stopped();
+    signals_raise_again();
 }
 
 static void show_recovery(void *ctx, const struct cp_recovery_progress *progress)
@@ -382,7 +349,7 @@ static int restore_run(struct copy *copy, const char *from, const char *to, cons
                            "nothing was restored: use an earlier backup, or have it as it is by "
                            "--damaged",
                            what);
-    } else if (stop_signal == 0) {
+    } else if (signals_caught() == 0) {
         code = give_name(temporary, to, parent);
         if (code == 0)
             return restored(copy, from, to);
@@ -420,13 +387,13 @@ int tool_restore_main(int argc, char **argv)
             fail_with(&copy, length == 0 ? -EINVAL : -ENOMEM, operands[1], NULL, "name the copy");
     } else {
         copy.temporary = temporary;
-        catch_signals();
+        signals_catch();
         status = restore_run(&copy, operands[0], to, temporary, parent);
     }
     unwritten_free(&copy.unwritten);
     free(temporary);
     free(parent);
     free(to);
-    die_if_stopped();
+    signals_raise_again();
     return status;
 }

@@ -2,10 +2,10 @@
 /* `clockpool-bench crash`: what a store still has after a crash, in as many states as wanted. */
 #include "commands.h"
 
+#include "common/signals.h"
 #include "file.h"
 #include "json_file.h"
 #include "progress.h"
-#include "scratch.h"
 #include "search.h"
 #include "units.h"
 
@@ -254,7 +254,7 @@ static bool show_progress(void *ctx, uint64_t states, uint64_t wanted, const uin
     snprintf(detail, sizeof detail, "%" PRIu64 " states, %" PRIu64 " failures, %.0f states/s",
              states, failures, seconds > 0 ? (double)states / seconds : 0);
     bench_progress_update(&command->progress, (double)states / (double)wanted, 0, detail);
-    return bench_interrupted() != 0;
+    return signals_caught() != 0;
 }
 
 static uint64_t failures_of(const struct crash_report *report)
@@ -279,7 +279,7 @@ static const char *verdict_of(const struct crash_report *report)
 {
     if (failures_of(report) > 0)
         return "lost";
-    return bench_interrupted() != 0 ? "interrupted" : "nothing lost";
+    return signals_caught() != 0 ? "interrupted" : "nothing lost";
 }
 
 static void print_report(const struct command *command, const struct crash_report *report)
@@ -352,7 +352,7 @@ static int search(struct command *command)
     struct crash_report report;
     char text[384] = "";
     uint64_t states = command->search.states != 0 ? command->search.states : CRASH_STATES_DEFAULT;
-    bench_signals_catch();
+    signals_catch();
     command->begin_ns = cp_now_ns();
     command->search.save_traces = true;
     command->search.progress = show_progress;
@@ -377,7 +377,7 @@ static int search(struct command *command)
         print_report(command, &report);
     else
         code = report_json(command, &report);
-    bench_signals_raise_again();
+    signals_raise_again();
     if (code == 0 && failures_of(&report) > 0)
         return 1;
     return report.failed_runs > 0 ? 2 : code;
