@@ -1,29 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Rings: putting, submitting, reaping, waiting. README.md tells the protocol as a whole.
- *
- * A request's way:
- *
- *     put ──> incoming ──take──> backlog ──queue──> kernel ──reap──> advance ──> complete()
- *                ^                                                      │
- *                └─────────── short transfer, EINTR, EAGAIN ────────────┘
- *     synchronous backend: submit takes `incoming`, runs each request, pushes it to `finished`
- *
- * Invariants
- * 1. outstanding counts requests put and not yet completed; in_flight those handed to the backend.
- *    outstanding > in_flight tells a reaper that there is something to submit.
- * 2. One thread at a time has the submitter's role (`submitters` > 0 taken from 0), one the
- *    reaper's (`reaper` != NULL). The backend's submission side is touched under submit_lock only,
- *    its completion side by the reaper only.
- * 3. While there is work to reap and a thread sleeps on its own word, somebody has the reaper's
- *    role, or has been woken to take it. Every release of the role and every submit sees to that.
- *    What is in line is work too: who asks for a batch submits where a sleeper may wait for it.
- *
- * Locks: `lock` and `submit_lock` are leaves, never held together, and neither is held over a
- * callback. submit_lock is held over the submitting system call, lock over none but futex wakes of
- * overflowing wake lists.
- */
-#include "internal.h"
+/* Rings: reaping, waiting, waking; creation and end. Invariants and locks: ring.h. */
+#include "ring.h"
 
 #include <clockpool/base/assert.h>
 #include <clockpool/base/bits.h>
@@ -38,9 +15,6 @@
 #define DEFAULT_DEPTH 256u
 #define MAX_DEPTH     8192u /* twice that, plus wakes, stays below the kernel's limit on CQ entries */
 #define REAP_BATCH    64u   /* 768 bytes of stack */
-/* Worth a system call: so many requests, and this share of those in flight. */
-#define BATCH_LEAST 4u
-#define BATCH_SHARE 8u
 /* Pause after a failed reap, which no known kernel shows: long enough not to burn a core. */
 #define REAP_FAILED_PAUSE_NS 1000000u
 
@@ -51,83 +25,12 @@ enum waiter_word {
 };
 
 /* A thread inside cp_io_ring_wait; lives in its stack frame, in `sleepers` while it sleeps. */
-struct waiter {
-    struct waiter *next; /* lock */
+struct cp_io__waiter {
+    struct cp_io__waiter *next; /* lock */
     bool (*done)(void *ctx);
     void *ctx;
     uint32_t word; /* enum waiter_word; the futex, so accessed by the __atomic builtins */
 };
-
-struct cp_io_ring {
-    struct cp_io *io; /* borrows */
-    void *raw;        /* owns: the backend's ring; NULL when requests are carried out at submit */
-    struct cp_io_ring_stats facts;      /* depth, registration */
-    uint64_t buffer_bytes, piece_bytes; /* piece_bytes 0: nothing can be registered */
-
-    /* lock-free */
-    alignas(64) _Atomic(struct cp_io_request *) incoming; /* stack, newest first */
-    _Atomic(struct cp_io_request *) finished;             /* stack; result is final */
-    _Atomic uint64_t outstanding;
-    alignas(64) _Atomic uint64_t in_flight;
-    _Atomic uint32_t submitters;
-    _Atomic uint32_t sleeper_count; /* written under lock */
-    _Atomic bool role_taken;        /* reaper != NULL or offered; written under lock */
-
-    /* the submitter's role */
-    alignas(64) pthread_mutex_t submit_lock;
-    struct cp_io_request *backlog_head, *backlog_tail;
-    struct cp_io_request **queued; /* owns: [depth], queued and not yet taken by the kernel */
-    uint32_t queued_count;
-
-    /* lock */
-    alignas(64) pthread_mutex_t lock;
-    struct waiter *reaper;
-    bool offered; /* a sleeper has been woken to take the role and has not looked yet */
-    struct waiter *sleepers, **sleepers_end;
-    bool wake_sent; /* the reaper has been told to look at its condition */
-    uint64_t waits, handovers;
-};
-
-/* ---- stacks of requests -----------------------------------------------------------------------
- */
-
-static void push(_Atomic(struct cp_io_request *) *stack, struct cp_io_request *request)
-{
-    struct cp_io_request *top = atomic_load_explicit(stack, memory_order_relaxed);
-    do { /* ends: a failure means that another thread's push succeeded */
-        request->next = top;
-        /* seq_cst: release pairs with the acquire in take_all; the order against sleeper_count
-         * keeps a kick from being lost (invariant 3) */
-    } while (!atomic_compare_exchange_weak_explicit(stack, &top, request, memory_order_seq_cst,
-                                                    memory_order_relaxed));
-}
-
-static bool stack_empty(_Atomic(struct cp_io_request *) *stack)
-{
-    return atomic_load_explicit(stack, memory_order_seq_cst) == NULL;
-}
-
-/* Take everything, oldest first. */
-static struct cp_io_request *take_all(_Atomic(struct cp_io_request *) *stack)
-{
-    struct cp_io_request *oldest_first = NULL;
-    if (stack_empty(stack))
-        return NULL;
-    /* acquire: pairs with the release in push */
-    struct cp_io_request *request = atomic_exchange_explicit(stack, NULL, memory_order_acquire);
-    while (request != NULL) {
-        struct cp_io_request *next = request->next;
-        request->next = oldest_first;
-        oldest_first = request;
-        request = next;
-    }
-    return oldest_first;
-}
-
-static uint64_t outstanding(struct cp_io_ring *ring)
-{
-    return atomic_load_explicit(&ring->outstanding, memory_order_seq_cst);
-}
 
 /*
  * Could a reaper get something, now or by sleeping in the kernel? Without a kernel there is nothing
@@ -135,14 +38,9 @@ static uint64_t outstanding(struct cp_io_ring *ring)
  */
 static bool has_work(struct cp_io_ring *ring)
 {
-    if (!stack_empty(&ring->finished))
+    if (!cp_io__stack_empty(&ring->finished))
         return true;
-    return ring->raw != NULL ? outstanding(ring) != 0 : !stack_empty(&ring->incoming);
-}
-
-static bool same_process(const struct cp_io_ring *ring)
-{
-    return cp_fork_guard_same(&ring->io->guard);
+    return ring->raw != NULL ? cp_io__outstanding(ring) != 0 : !cp_io__stack_empty(&ring->incoming);
 }
 
 /* ---- waking -----------------------------------------------------------------------------------
@@ -152,14 +50,14 @@ static bool same_process(const struct cp_io_ring *ring)
  * Unlink every sleeper whose condition holds, and return them as a list. They stay asleep until
  * wake_list, so their frames stay valid. Under lock.
  */
-static struct waiter *collect_satisfied(struct cp_io_ring *ring)
+static struct cp_io__waiter *collect_satisfied(struct cp_io_ring *ring)
 {
-    struct waiter *satisfied = NULL;
-    struct waiter **link = &ring->sleepers;
+    struct cp_io__waiter *satisfied = NULL;
+    struct cp_io__waiter **link = &ring->sleepers;
     uint32_t count = 0;
 
     while (*link != NULL) {
-        struct waiter *waiter = *link;
+        struct cp_io__waiter *waiter = *link;
         if (!waiter->done(waiter->ctx)) {
             link = &waiter->next;
             continue;
@@ -184,7 +82,7 @@ static void publish_role(struct cp_io_ring *ring)
                           memory_order_seq_cst);
 }
 
-static void set_reaper(struct cp_io_ring *ring, struct waiter *waiter)
+static void set_reaper(struct cp_io_ring *ring, struct cp_io__waiter *waiter)
 {
     ring->reaper = waiter;
     ring->offered = false;
@@ -196,9 +94,9 @@ static void set_reaper(struct cp_io_ring *ring, struct waiter *waiter)
  * The reaper's role is free: if there is work and somebody sleeps, unlink the first sleeper, which
  * the caller wakes with LOOK_AGAIN. Under lock.
  */
-static struct waiter *choose_successor(struct cp_io_ring *ring)
+static struct cp_io__waiter *choose_successor(struct cp_io_ring *ring)
 {
-    struct waiter *waiter = ring->sleepers;
+    struct cp_io__waiter *waiter = ring->sleepers;
 
     cp_debug_assert(ring->reaper == NULL);
     if (waiter == NULL || ring->offered || !has_work(ring))
@@ -214,10 +112,10 @@ static struct waiter *choose_successor(struct cp_io_ring *ring)
     return waiter;
 }
 
-static void wake_list(struct waiter *waiter, uint32_t word)
+static void wake_list(struct cp_io__waiter *waiter, uint32_t word)
 {
     while (waiter != NULL) {
-        struct waiter *next = waiter->next; /* the frame is gone once the word is set */
+        struct cp_io__waiter *next = waiter->next; /* the frame is gone once the word is set */
         uint32_t *address = &waiter->word;
         /* release: pairs with the acquire in sleep_on_word */
         __atomic_store_n(address, word, __ATOMIC_RELEASE);
@@ -226,217 +124,24 @@ static void wake_list(struct waiter *waiter, uint32_t word)
     }
 }
 
-/* After something became reapable: if threads sleep and nobody reaps, wake one. */
-static void kick(struct cp_io_ring *ring)
+void cp_io__kick(struct cp_io_ring *ring)
 {
     if (atomic_load_explicit(&ring->sleeper_count, memory_order_seq_cst) == 0 ||
         atomic_load_explicit(&ring->role_taken, memory_order_seq_cst))
         return;
     pthread_mutex_lock(&ring->lock);
-    struct waiter *successor = ring->reaper == NULL ? choose_successor(ring) : NULL;
+    struct cp_io__waiter *successor = ring->reaper == NULL ? choose_successor(ring) : NULL;
     pthread_mutex_unlock(&ring->lock);
     wake_list(successor, LOOK_AGAIN);
 }
 
-/* Make a reaper that sleeps in the kernel return. */
-static void wake_reaper(struct cp_io_ring *ring)
+void cp_io__wake_reaper(struct cp_io_ring *ring)
 {
     if (ring->raw == NULL || ring->io->backend->ring_wake == NULL)
         return;
     pthread_mutex_lock(&ring->submit_lock);
     ring->io->backend->ring_wake(ring->io->ctx, ring->raw);
     pthread_mutex_unlock(&ring->submit_lock);
-}
-
-/* ---- submitting -------------------------------------------------------------------------------
- */
-
-/* A request that ends without the kernel. The reaper calls its callback. */
-static void finish_unsent(struct cp_io_ring *ring, struct cp_io_request *request, int code)
-{
-    struct cp_io__tally tally = {{0}};
-    request->result = code;
-    cp_io__count_finished(request, &tally);
-    cp_io__add(ring->io, &tally);
-    push(&ring->finished, request);
-}
-
-void cp_io_ring_put(struct cp_io_ring *ring, struct cp_io_request *request)
-{
-    int code = cp_io__prepare(request);
-    if (code == 0 && request->untorn && !cp_io__untorn_possible(request))
-        code = -EOPNOTSUPP;
-    /* seq_cst, before the push: outstanding never lags behind what can be taken */
-    atomic_fetch_add_explicit(&ring->outstanding, 1, memory_order_seq_cst);
-    if (code != 0)
-        finish_unsent(ring, request, code);
-    else
-        push(&ring->incoming, request);
-}
-
-static void run_synchronously(struct cp_io_ring *ring)
-{
-    struct cp_io_request *request;
-    struct cp_io__tally tally = {{0}};
-
-    while ((request = take_all(&ring->incoming)) != NULL) { /* ends: a batch per outside put */
-        while (request != NULL) {
-            struct cp_io_request *next = request->next;
-            cp_io__run(request, &tally);
-            tally.count[CP_IO__SUBMIT_CALLS]++;
-            tally.count[CP_IO__SUBMITTED]++;
-            push(&ring->finished, request);
-            request = next;
-        }
-    }
-    cp_io__add(ring->io, &tally);
-}
-
-/*
- * Hand the queued requests to the kernel. What it does not take now stays queued without counting
- * as in flight, so the next reap round tries again. Submitter's role.
- */
-static void submit_queued(struct cp_io_ring *ring, struct cp_io__tally *tally)
-{
-    uint32_t count = ring->queued_count;
-    if (count == 0)
-        return;
-    /* release, before the system call: pairs with the acquire in finish_batch, and shows the
-     * requests' fields to whoever reaps them */
-    atomic_fetch_add_explicit(&ring->in_flight, count, memory_order_release);
-    int taken = ring->io->backend->ring_submit(ring->io->ctx, ring->raw);
-    tally->count[CP_IO__SUBMIT_CALLS]++;
-    uint32_t left = count;
-    if (taken > 0) {
-        cp_assert((uint32_t)taken <= count);
-        tally->count[CP_IO__SUBMITTED] += (uint32_t)taken;
-        left = count - (uint32_t)taken;
-    }
-    if (left != 0) /* seq_cst: as the sub in finish_batch */
-        atomic_fetch_sub_explicit(&ring->in_flight, left, memory_order_seq_cst);
-    if (taken < 0) { /* the backend has forgotten them: they end here */
-        for (uint32_t i = 0; i < count; i++)
-            finish_unsent(ring, ring->queued[i], taken);
-        left = 0;
-    }
-    memmove(ring->queued, ring->queued + (count - left), left * sizeof *ring->queued);
-    ring->queued_count = left;
-}
-
-/* Append what has been put to the backlog. Submitter's role. */
-static void take_incoming(struct cp_io_ring *ring)
-{
-    struct cp_io_request *request = take_all(&ring->incoming);
-    if (request == NULL)
-        return;
-    if (ring->backlog_head == NULL)
-        ring->backlog_head = request;
-    else
-        ring->backlog_tail->next = request;
-    while (request->next != NULL)
-        request = request->next;
-    ring->backlog_tail = request;
-}
-
-/* Submit as much as depth allows. Submitter's role, under submit_lock. */
-static void submit_backlog(struct cp_io_ring *ring, struct cp_io__tally *tally)
-{
-    const struct cp_io_backend *backend = ring->io->backend;
-
-    take_incoming(ring);
-    /* seq_cst: a reaper that frees depth after this read sees outstanding > in_flight and comes
-     * back here itself; see finish_batch */
-    uint64_t in_flight = atomic_load_explicit(&ring->in_flight, memory_order_seq_cst);
-    while (ring->backlog_head != NULL && in_flight + ring->queued_count < ring->facts.depth) {
-        struct cp_io_request *request = ring->backlog_head;
-        struct cp_io_request *next = request->next;
-        int code = backend->ring_queue(ring->io->ctx, ring->raw, request->file->fd, request);
-        if (code == -EAGAIN) {
-            uint32_t before = ring->queued_count;
-            submit_queued(ring, tally);
-            if (ring->queued_count == before)
-                break; /* the kernel takes nothing now; the next reap tries again */
-            in_flight += before - ring->queued_count;
-            continue;
-        }
-        ring->backlog_head = next;
-        if (code != 0) {
-            finish_unsent(ring, request, code);
-            continue;
-        }
-        ring->queued[ring->queued_count++] = request;
-    }
-    submit_queued(ring, tally);
-}
-
-/* Submit what has been put, or leave it to the thread that is just doing so. */
-static void submit_all(struct cp_io_ring *ring)
-{
-    if (ring->raw == NULL) {
-        if (!stack_empty(&ring->incoming))
-            run_synchronously(ring);
-        return;
-    }
-    /* acq_rel: the role passes from its last holder to the next; the holder that finds the number
-     * changed looks again, so nothing put before this line is left behind */
-    if (atomic_fetch_add_explicit(&ring->submitters, 1, memory_order_acq_rel) != 0)
-        return;
-    struct cp_io__tally tally = {{0}};
-    uint32_t seen;
-    pthread_mutex_lock(&ring->submit_lock);
-    do { /* ends: one round per thread that came meanwhile */
-        seen = atomic_load_explicit(&ring->submitters, memory_order_acquire);
-        submit_backlog(ring, &tally);
-    } while (!atomic_compare_exchange_strong_explicit(&ring->submitters, &seen, 0,
-                                                      memory_order_acq_rel, memory_order_acquire));
-    pthread_mutex_unlock(&ring->submit_lock);
-    cp_io__add(ring->io, &tally);
-    /* The reaper may sleep in the kernel while something has ended without it. */
-    if (!stack_empty(&ring->finished) &&
-        atomic_load_explicit(&ring->role_taken, memory_order_seq_cst))
-        wake_reaper(ring);
-}
-
-void cp_io_ring_submit(struct cp_io_ring *ring)
-{
-    if (!same_process(ring))
-        return;
-    submit_all(ring);
-    kick(ring);
-}
-
-void cp_io_ring_submit_pending(struct cp_io_ring *ring)
-{
-    if (!stack_empty(&ring->incoming)) /* what this thread has put is there, or was taken */
-        cp_io_ring_submit(ring);
-}
-
-/*
- * Might somebody wait for what has just been put, whom nothing else wakes? A sleeper, while nobody
- * reaps: as in kick. Or a reaper who went to sleep in the kernel over nothing, having seen that
- * something was outstanding before it was in line. Whoever else waits comes here by himself: when
- * something completes, or on the way to sleep, when has_work shows it to him.
- */
-static bool owed_to_waiter(struct cp_io_ring *ring)
-{
-    /* seq_cst, all three: after the push, as in kick; the reaper lowers in_flight before it looks
-     * for more to submit */
-    if (!atomic_load_explicit(&ring->role_taken, memory_order_seq_cst))
-        return atomic_load_explicit(&ring->sleeper_count, memory_order_seq_cst) != 0;
-    return ring->raw != NULL && atomic_load_explicit(&ring->in_flight, memory_order_seq_cst) == 0;
-}
-
-void cp_io_ring_submit_batch(struct cp_io_ring *ring)
-{
-    if (!same_process(ring))
-        return;
-    /* relaxed: what is missed here goes with the next call */
-    uint64_t in_flight = atomic_load_explicit(&ring->in_flight, memory_order_relaxed);
-    uint64_t all = atomic_load_explicit(&ring->outstanding, memory_order_relaxed);
-    bool enough =
-        ring->raw != NULL && all >= in_flight + cp_max_u64(BATCH_LEAST, in_flight / BATCH_SHARE);
-    if (enough || owed_to_waiter(ring))
-        cp_io_ring_submit(ring);
 }
 
 /* ---- reaping ----------------------------------------------------------------------------------
@@ -446,7 +151,7 @@ void cp_io_ring_submit_batch(struct cp_io_ring *ring)
 static uint32_t finish_unsent_ones(struct cp_io_ring *ring)
 {
     uint32_t count = 0;
-    struct cp_io_request *request = take_all(&ring->finished);
+    struct cp_io_request *request = cp_io__take_all(&ring->finished);
     while (request != NULL) {
         struct cp_io_request *next = request->next;
         request->complete(request);
@@ -463,13 +168,13 @@ static uint32_t finish_batch(struct cp_io_ring *ring, struct cp_io_request **req
     struct cp_io__tally tally = {{0}};
     uint32_t finished_count = 0;
 
-    /* acquire: pairs with the release in submit_backlog. seq_cst: see there */
+    /* acquire: pairs with the release in submit_queued. seq_cst: see submit_backlog */
     atomic_fetch_sub_explicit(&ring->in_flight, count, memory_order_seq_cst);
     for (uint32_t i = 0; i < count; i++) {
         if (i + 1 < count && requests[i + 1]->iov_count > 0) /* what was read is looked at next */
             __builtin_prefetch(requests[i + 1]->iov->iov_base);
         if (!cp_io__advance(requests[i], results[i], &tally)) {
-            push(&ring->incoming, requests[i]);
+            cp_io__push(&ring->incoming, requests[i]);
             continue;
         }
         finished_count++;
@@ -482,8 +187,8 @@ static uint32_t finish_batch(struct cp_io_ring *ring, struct cp_io_request **req
 /* Callbacks may have put requests, and completions have made room for the backlog. */
 static void submit_if_needed(struct cp_io_ring *ring)
 {
-    if (outstanding(ring) > atomic_load_explicit(&ring->in_flight, memory_order_seq_cst))
-        submit_all(ring);
+    if (cp_io__outstanding(ring) > atomic_load_explicit(&ring->in_flight, memory_order_seq_cst))
+        cp_io__submit_all(ring);
 }
 
 /* One round: reap, finish, submit what that made possible. Reaper's role, no lock. */
@@ -520,7 +225,8 @@ static uint32_t finish_forked(struct cp_io_ring *ring)
 {
     uint32_t count = finish_unsent_ones(ring);
     struct cp_io_request *request;
-    while ((request = take_all(&ring->incoming)) != NULL) { /* ends: when callbacks put no more */
+    /* ends: when callbacks put no more */
+    while ((request = cp_io__take_all(&ring->incoming)) != NULL) {
         while (request != NULL) {
             struct cp_io_request *next = request->next;
             request->result = CP_EFORKED;
@@ -538,23 +244,24 @@ static bool worth_polling(struct cp_io_ring *ring)
 {
     const struct cp_io_backend *backend = ring->io->backend;
 
-    if (ring->raw == NULL || backend->ring_ready == NULL || !stack_empty(&ring->finished))
+    if (ring->raw == NULL || backend->ring_ready == NULL || !cp_io__stack_empty(&ring->finished))
         return true;
-    return outstanding(ring) > atomic_load_explicit(&ring->in_flight, memory_order_relaxed) ||
+    return cp_io__outstanding(ring) >
+               atomic_load_explicit(&ring->in_flight, memory_order_relaxed) ||
            backend->ring_ready(ring->io->ctx, ring->raw);
 }
 
 uint32_t cp_io_ring_poll(struct cp_io_ring *ring)
 {
-    struct waiter self = {.done = NULL};
+    struct cp_io__waiter self = {.done = NULL};
     uint32_t count = 0;
     uint32_t raw_count;
 
-    if (!same_process(ring))
+    if (!cp_io__same_process(ring))
         return finish_forked(ring);
     if (!worth_polling(ring))
         return 0;
-    submit_all(ring);
+    cp_io__submit_all(ring);
     if (!has_work(ring))
         return 0;
     pthread_mutex_lock(&ring->lock);
@@ -571,8 +278,8 @@ uint32_t cp_io_ring_poll(struct cp_io_ring *ring)
 
     pthread_mutex_lock(&ring->lock);
     set_reaper(ring, NULL);
-    struct waiter *satisfied = collect_satisfied(ring);
-    struct waiter *successor = choose_successor(ring);
+    struct cp_io__waiter *satisfied = collect_satisfied(ring);
+    struct cp_io__waiter *successor = choose_successor(ring);
     pthread_mutex_unlock(&ring->lock);
     wake_list(satisfied, SATISFIED);
     wake_list(successor, LOOK_AGAIN);
@@ -586,7 +293,7 @@ uint32_t cp_io_ring_poll(struct cp_io_ring *ring)
  * Reap for all until the own condition holds or there is nothing left to reap. Called and left
  * under lock, which is released in between.
  */
-static void reap_for_all(struct cp_io_ring *ring, struct waiter *self)
+static void reap_for_all(struct cp_io_ring *ring, struct cp_io__waiter *self)
 {
     uint32_t ignored;
 
@@ -597,7 +304,7 @@ static void reap_for_all(struct cp_io_ring *ring, struct waiter *self)
         pthread_mutex_lock(&ring->lock);
         ring->waits++;
         ring->wake_sent = false;
-        struct waiter *satisfied = collect_satisfied(ring);
+        struct cp_io__waiter *satisfied = collect_satisfied(ring);
         bool finished = self->done(self->ctx) || !has_work(ring);
         if (finished)
             set_reaper(ring, NULL);
@@ -612,7 +319,7 @@ static void reap_for_all(struct cp_io_ring *ring, struct waiter *self)
 }
 
 /* Sleep until woken; returns the word. Called under lock, which is released. */
-static uint32_t sleep_on_word(struct cp_io_ring *ring, struct waiter *self)
+static uint32_t sleep_on_word(struct cp_io_ring *ring, struct cp_io__waiter *self)
 {
     uint32_t word;
 
@@ -623,7 +330,7 @@ static uint32_t sleep_on_word(struct cp_io_ring *ring, struct waiter *self)
     /* seq_cst: either the thread that makes work sees this sleeper, or this one sees the work */
     atomic_fetch_add_explicit(&ring->sleeper_count, 1, memory_order_seq_cst);
     if (ring->reaper == NULL) {
-        struct waiter *successor = choose_successor(ring);
+        struct cp_io__waiter *successor = choose_successor(ring);
         if (successor == self) {
             pthread_mutex_unlock(&ring->lock);
             return LOOK_AGAIN;
@@ -644,13 +351,13 @@ static uint32_t sleep_on_word(struct cp_io_ring *ring, struct waiter *self)
 
 void cp_io_ring_wait(struct cp_io_ring *ring, bool (*done)(void *ctx), void *ctx)
 {
-    struct waiter self = {.done = done, .ctx = ctx};
+    struct cp_io__waiter self = {.done = done, .ctx = ctx};
 
-    if (!same_process(ring)) {
+    if (!cp_io__same_process(ring)) {
         finish_forked(ring);
         return;
     }
-    submit_all(ring);
+    cp_io__submit_all(ring);
     pthread_mutex_lock(&ring->lock);
     while (!done(ctx)) { /* ends: the contract */
         if (ring->reaper == NULL && has_work(ring)) {
@@ -663,18 +370,18 @@ void cp_io_ring_wait(struct cp_io_ring *ring, bool (*done)(void *ctx), void *ctx
         ring->offered = false;
         publish_role(ring);
     }
-    struct waiter *successor = ring->reaper == NULL ? choose_successor(ring) : NULL;
+    struct cp_io__waiter *successor = ring->reaper == NULL ? choose_successor(ring) : NULL;
     pthread_mutex_unlock(&ring->lock);
     wake_list(successor, LOOK_AGAIN);
 }
 
 void cp_io_ring_notify(struct cp_io_ring *ring)
 {
-    if (!same_process(ring))
+    if (!cp_io__same_process(ring))
         return;
     pthread_mutex_lock(&ring->lock);
-    struct waiter *satisfied = collect_satisfied(ring);
-    struct waiter *reaper = ring->reaper;
+    struct cp_io__waiter *satisfied = collect_satisfied(ring);
+    struct cp_io__waiter *reaper = ring->reaper;
     bool wake =
         reaper != NULL && reaper->done != NULL && !ring->wake_sent && reaper->done(reaper->ctx);
     if (wake)
@@ -682,7 +389,7 @@ void cp_io_ring_notify(struct cp_io_ring *ring)
     pthread_mutex_unlock(&ring->lock);
     wake_list(satisfied, SATISFIED);
     if (wake)
-        wake_reaper(ring);
+        cp_io__wake_reaper(ring);
 }
 
 /* ---- creation, end, facts ---------------------------------------------------------------------
@@ -758,20 +465,20 @@ free_ring:
 
 static bool all_completed(void *ctx)
 {
-    return outstanding(ctx) == 0;
+    return cp_io__outstanding(ctx) == 0;
 }
 
 void cp_io_ring_destroy(struct cp_io_ring *ring)
 {
     if (ring == NULL)
         return;
-    if (same_process(ring))
+    if (cp_io__same_process(ring))
         cp_io_ring_wait(ring, all_completed, ring);
     else
         finish_forked(ring);
     if (ring->raw != NULL)
         ring->io->backend->ring_destroy(ring->io->ctx, ring->raw);
-    if (same_process(ring)) { /* a child may have inherited the mutexes locked */
+    if (cp_io__same_process(ring)) { /* a child may have inherited the mutexes locked */
         pthread_mutex_destroy(&ring->submit_lock);
         pthread_mutex_destroy(&ring->lock);
     }
@@ -782,13 +489,13 @@ void cp_io_ring_destroy(struct cp_io_ring *ring)
 void cp_io_ring_stats(struct cp_io_ring *ring, struct cp_io_ring_stats *out_stats)
 {
     *out_stats = ring->facts;
-    if (!same_process(ring))
+    if (!cp_io__same_process(ring))
         return;
     pthread_mutex_lock(&ring->submit_lock);
     *out_stats = ring->facts;
     pthread_mutex_unlock(&ring->submit_lock);
     uint64_t in_flight = atomic_load_explicit(&ring->in_flight, memory_order_relaxed);
-    uint64_t all = outstanding(ring);
+    uint64_t all = cp_io__outstanding(ring);
     out_stats->in_flight = in_flight;
     out_stats->backlog = all > in_flight ? all - in_flight : 0;
     pthread_mutex_lock(&ring->lock);
@@ -821,7 +528,7 @@ static int change_registration(struct cp_io_ring *ring, uint32_t piece, bool on)
     uint64_t piece_bytes = ring->piece_bytes;
 
     if (ring->raw == NULL || backend->ring_register == NULL || piece_bytes == 0 ||
-        !same_process(ring))
+        !cp_io__same_process(ring))
         return -EOPNOTSUPP;
     uint64_t at = piece * piece_bytes;
     uint64_t bytes = cp_min_u64(piece_bytes, ring->buffer_bytes - at);
