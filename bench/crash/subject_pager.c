@@ -1,19 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The library's own store under test, through its public interface: subjects `pool` and `mmap`.
- *
- *     first page of the store   super page: which page is the root of which lane
- *     root of a lane            version, and the page number of each slot (0: empty)
- *     page of a slot            cells, as the oracle says (oracle.h)
- *
- * Each transaction writes its lane's root, so the root's version says which transactions the store
- * contains, and everything else must agree with it: contents, live slots, and the space map, which
- * may hold the super page, the roots and the pages of live slots and nothing else.
- *
- * A loose workload has pages beside these, changed outside transactions. They promise less: a crash
- * may leave each allocated or not, with what it had once or unwritten, but never torn.
+ * Here it is worked on; subject_pager_check.c looks what a crash has left of it.
  */
-#include "subject_pager.h"
+#include "subject_pager_internal.h"
 
 #include "image.h"
 #include "random.h"
@@ -30,29 +20,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SUPER_MAGIC           UINT64_C(0x7265707573)
-#define ROOT_MAGIC            UINT64_C(0x746f6f72)
-#define BUDGET_BYTES          (UINT64_C(512) << 10) /* the smallest */
-#define LOG_BUFFER            (1u << 20) /* a group is at most a quarter: several pages of 16 KiB */
-#define SMALL_RECOVERY_ONE_IN 12u        /* of the checks: the log is read several times */
-#define SMALL_RECOVERY_BYTES  4096u
-#define SLOW_FLUSH_US         400u
-#define DEADLOCKS_MAX         100000u
-#define PAGES_MAX             1024u /* of a store here; all workloads stay far below */
-#define LOOSE_MAGIC           UINT64_C(0x65736f6f6c)
-#define LOOSE_PAGES           12u
-#define LOOSE_ROUNDS_MAX      400u
-
-struct super_page {
-    uint64_t magic, lanes, roots[CRASH_LANES_MAX];
-};
-
-struct lane_root {
-    uint64_t magic;
-    uint32_t lane;
-    crash_version version;
-    uint64_t pages[CRASH_SLOTS_MAX];
-};
+#define BUDGET_BYTES     (UINT64_C(512) << 10) /* the smallest */
+#define LOG_BUFFER       (1u << 20) /* a group is at most a quarter: several pages of 16 KiB */
+#define SLOW_FLUSH_US    400u
+#define DEADLOCKS_MAX    100000u
+#define LOOSE_PAGES      12u
+#define LOOSE_ROUNDS_MAX 400u
 
 struct work {
     struct crash_session *session;
@@ -68,8 +41,9 @@ struct work {
     bool failed;
 };
 
-static void options_for(const struct crash_pager_kind *kind, const struct crash_workload *workload,
-                        struct cp_io *io, struct cp_pager_options *options)
+void crash_pager__options(const struct crash_pager_kind *kind,
+                          const struct crash_workload *workload, struct cp_io *io,
+                          struct cp_pager_options *options)
 {
     *options = (struct cp_pager_options){
         .engine = kind->engine,
@@ -215,7 +189,7 @@ static bool open_store(struct work *work, bool create)
     char path[PATH_MAX];
     const struct crash_workload *workload = work->session->plan->workload;
     snprintf(path, sizeof path, "%s/store", work->session->root);
-    options_for(work->kind, workload, work->io, &options);
+    crash_pager__options(work->kind, workload, work->io, &options);
     options.create = create;
     options.log_sync =
         (work->session->seed >> 3 & 1) != 0 ? CP_WAL_SYNC_DSYNC : CP_WAL_SYNC_FDATASYNC;
@@ -297,31 +271,13 @@ static void *run_lane(void *argument)
 /* ---- pages outside transactions ---------------------------------------------------------------
  */
 
-/* All words of a loose page are made of its first two, so that a mixture shows. */
-static uint64_t loose_word(uint64_t page, uint64_t round, uint32_t index)
-{
-    return bench_mix(page << 40 ^ round << 16 ^ index);
-}
-
 static void fill_loose(void *data, uint32_t bytes, uint64_t page, uint64_t round)
 {
     uint64_t *words = data;
-    words[0] = LOOSE_MAGIC;
+    words[0] = CRASH_LOOSE_MAGIC;
     words[1] = round;
     for (uint32_t i = 2; i < bytes / 8; i++)
-        words[i] = loose_word(page, round, i);
-}
-
-static bool is_loose_and_torn(const void *data, uint32_t bytes, uint64_t page)
-{
-    const uint64_t *words = data;
-    if (words[0] != LOOSE_MAGIC)
-        return false;
-    for (uint32_t i = 2; i < bytes / 8; i++) {
-        if (words[i] != loose_word(page, words[1], i))
-            return true;
-    }
-    return false;
+        words[i] = crash_pager__loose_word(page, round, i);
 }
 
 static int change_loose(struct work *work, uint64_t *page, uint64_t round)
@@ -345,7 +301,7 @@ static void *run_loose(void *argument)
     struct work *work = argument;
     uint64_t pages[LOOSE_PAGES] = {0};
     struct bench_random random;
-    bench_random_init(&random, work->session->seed, LOOSE_MAGIC);
+    bench_random_init(&random, work->session->seed, CRASH_LOOSE_MAGIC);
     for (uint64_t round = 1; round <= LOOSE_ROUNDS_MAX; round++) {
         uint64_t *page = &pages[bench_random_below(&random, LOOSE_PAGES)];
         int code = 0;
@@ -410,14 +366,14 @@ static bool make_roots(struct work *work)
     code = cp_mtr_allocate(mtr, &page, &data);
     if (code == 0) {
         super = data;
-        *super = (struct super_page){.magic = SUPER_MAGIC, .lanes = plan->lanes};
+        *super = (struct super_page){.magic = CRASH_SUPER_MAGIC, .lanes = plan->lanes};
     }
     for (unsigned lane = 0; lane < plan->lanes && code == 0; lane++) {
         code = cp_mtr_allocate(mtr, &work->roots[lane], &data);
         if (code != 0)
             break;
         struct lane_root *root = data;
-        root->magic = ROOT_MAGIC;
+        root->magic = CRASH_ROOT_MAGIC;
         root->lane = lane;
         root->version = plan->models[lane][0].version;
         super->roots[lane] = work->roots[lane];
@@ -487,231 +443,6 @@ int crash_pager_record(const struct crash_pager_kind *kind, struct crash_session
         crash_recorder_destroy(work.recorder);
     pthread_mutex_destroy(&work.text_lock);
     return work.failed ? -1 : 0;
-}
-
-/* ---- the check --------------------------------------------------------------------------------
- */
-
-struct checker {
-    struct cp_io *io;
-    uint8_t page[CP_PAGE_SIZE_MAX];
-    uint8_t reachable[PAGES_MAX];
-};
-
-struct look {
-    struct checker *checker;
-    const struct crash_image *image;
-    struct crash_verdict *verdict;
-    struct cp_pager *pager;
-    uint64_t page_count;
-    uint32_t payload_bytes, cell_bytes;
-};
-
-void *crash_pager_check_begin(void)
-{
-    struct checker *checker = calloc(1, sizeof *checker);
-    struct cp_io_options options = {.kind = CP_IO_SYNC};
-    if (checker == NULL || cp_io_create(&options, &checker->io) != 0)
-        abort();
-    return checker;
-}
-
-void crash_pager_check_end(void *argument)
-{
-    struct checker *checker = argument;
-    cp_io_destroy(checker->io);
-    free(checker);
-}
-
-/* Read a page that something points to. */
-static bool visit_page(struct look *look, uint64_t page, const char *what, unsigned number)
-{
-    if (page < cp_pager_first_page(look->pager) || page >= look->page_count) {
-        crash_find(look->verdict, CRASH_CORRUPT, "%s %u is said to be page %" PRIu64 " of %" PRIu64,
-                   what, number, page, look->page_count);
-        return false;
-    }
-    if (look->checker->reachable[page]++ != 0) {
-        crash_find(look->verdict, CRASH_CORRUPT, "page %" PRIu64 " has two owners, one %s %u", page,
-                   what, number);
-        return false;
-    }
-    int code = cp_pager_read(look->pager, page, 0, look->checker->page, look->payload_bytes);
-    if (code != 0) {
-        char text[300];
-        crash_find(look->verdict, CRASH_CORRUPT, "reading %s %u: %s", what, number,
-                   cp_error_format(text, sizeof text));
-        return false;
-    }
-    return true;
-}
-
-static void check_slot(struct look *look, const struct crash_model *model, unsigned lane,
-                       unsigned slot, uint64_t page)
-{
-    crash_version found = 0;
-    if ((page != 0) != model->live[slot]) {
-        crash_find(look->verdict, CRASH_TORN, "lane %u slot %u: %s page at version %x", lane, slot,
-                   page != 0 ? "has a" : "has no", model->version);
-        return;
-    }
-    if (page == 0 || !visit_page(look, page, "slot", slot))
-        return;
-    int cell =
-        crash_model_compare(model, lane, slot, look->checker->page, look->cell_bytes, &found);
-    if (cell < 0)
-        return;
-    bool other = found == CRASH_NO_VERSION || crash_plan_model(look->image->plan, lane, found);
-    crash_find(look->verdict, other ? CRASH_TORN : CRASH_CORRUPT,
-               "lane %u slot %u page %" PRIu64 " cell %d has version %x instead of %x; its lane is "
-               "at %x",
-               lane, slot, page, cell, found, model->cells[slot][cell], model->version);
-}
-
-static void check_lane(struct look *look, unsigned lane, uint64_t root_page)
-{
-    struct lane_root root;
-    if (!visit_page(look, root_page, "root of lane", lane))
-        return;
-    memcpy(&root, look->checker->page, sizeof root);
-    if (root.magic != ROOT_MAGIC || root.lane != lane) {
-        crash_find(look->verdict, CRASH_CORRUPT, "the root of lane %u is none", lane);
-        return;
-    }
-    look->verdict->versions[lane] = root.version;
-    const struct crash_model *model = crash_plan_model(look->image->plan, lane, root.version);
-    if (model == NULL) {
-        crash_find(look->verdict, CRASH_CORRUPT, "lane %u has version %x, which is never committed",
-                   lane, root.version);
-        return;
-    }
-    for (unsigned slot = 0; slot < look->image->plan->slots; slot++)
-        check_slot(look, model, lane, slot, root.pages[slot]);
-}
-
-/* An allocated page to which nothing leads: what can it be? */
-static void check_loose(struct look *look, uint64_t page)
-{
-    char text[300];
-    int code = cp_pager_read(look->pager, page, 0, look->checker->page, look->payload_bytes);
-    if (code == CP_EUNWRITTEN)
-        return;
-    if (code != 0)
-        crash_find(look->verdict, CRASH_CORRUPT, "reading a page outside transactions: %s",
-                   cp_error_format(text, sizeof text));
-    else if (is_loose_and_torn(look->checker->page, look->payload_bytes, page))
-        crash_find(look->verdict, CRASH_TORN, "page %" PRIu64 ", outside transactions, is torn",
-                   page);
-}
-
-static void check_space(struct look *look)
-{
-    const bool loose = look->image->plan->workload->loose;
-    for (uint64_t page = cp_pager_first_page(look->pager); page < look->page_count; page++) {
-        int allocated = cp_pager_is_allocated(look->pager, page);
-        if (allocated == look->checker->reachable[page])
-            continue;
-        if (allocated == 1 && loose)
-            check_loose(look, page);
-        else if (allocated < 0)
-            crash_find(look->verdict, CRASH_CORRUPT, "the space map cannot be read: %s",
-                       cp_status_name(allocated));
-        else
-            crash_find(look->verdict, CRASH_CORRUPT, "page %" PRIu64 " is %s", page,
-                       allocated != 0 ? "allocated, and nothing leads to it"
-                                      : "in use, and free in the space map");
-    }
-}
-
-static void check_contents(struct look *look)
-{
-    struct super_page super;
-    uint64_t first = cp_pager_first_page(look->pager);
-    look->page_count = cp_pager_page_count(look->pager);
-    look->payload_bytes = cp_pager_payload_size(look->pager);
-    look->cell_bytes = crash_cell_bytes(look->payload_bytes);
-    if (look->page_count > PAGES_MAX) {
-        crash_find(look->verdict, CRASH_CORRUPT, "the store has %" PRIu64 " pages",
-                   look->page_count);
-        return;
-    }
-    memset(look->checker->reachable, 0, sizeof look->checker->reachable);
-    look->verdict->no_root =
-        look->page_count <= first || cp_pager_is_allocated(look->pager, first) == 0;
-    if (!look->verdict->no_root) {
-        if (!visit_page(look, first, "super page", 0))
-            return;
-        memcpy(&super, look->checker->page, sizeof super);
-        if (super.magic != SUPER_MAGIC || super.lanes != look->image->plan->lanes) {
-            crash_find(look->verdict, CRASH_CORRUPT, "the super page is none");
-            return;
-        }
-        for (unsigned lane = 0; lane < look->image->plan->lanes; lane++)
-            check_lane(look, lane, super.roots[lane]);
-    }
-    if (look->verdict->class == CRASH_FINE)
-        check_space(look);
-}
-
-static bool look_open(struct look *look, const struct crash_pager_kind *kind, bool create)
-{
-    struct cp_pager_options options;
-    char path[PATH_MAX], text[360];
-    options_for(kind, look->image->plan->workload, look->checker->io, &options);
-    options.create = create;
-    if (look->image->number % SMALL_RECOVERY_ONE_IN == 0)
-        options.recovery_bytes = SMALL_RECOVERY_BYTES;
-    snprintf(path, sizeof path, "%s/store", look->image->root);
-    int code = cp_pager_open(path, &options, &look->pager);
-    if (code == 0)
-        return true;
-    look->verdict->no_space = crash_is_no_space(code);
-    crash_find(look->verdict, CRASH_OPEN_FAILED, "%s", cp_error_format(text, sizeof text));
-    return false;
-}
-
-static void count_damaged(void *ctx, uint64_t page, const struct cp_error *error)
-{
-    int64_t *damaged = ctx;
-    (void)page;
-    *damaged += error->code != CP_EUNWRITTEN;
-}
-
-/* Every page verified, closed properly, opened once more: the same again? */
-static void look_deeper(struct look *look, const struct crash_pager_kind *kind)
-{
-    struct crash_verdict before = *look->verdict;
-    int64_t damaged = 0;
-    int64_t bad = cp_pager_check(look->pager, count_damaged, NULL, &damaged);
-    if (bad < 0 || damaged > 0 || (bad > 0 && !look->image->plan->workload->loose))
-        crash_find(look->verdict, CRASH_CORRUPT, "the store's own check finds %" PRId64, bad);
-    int code = cp_pager_close(look->pager);
-    look->pager = NULL;
-    look->verdict->no_space = crash_is_no_space((int)bad) || crash_is_no_space(code);
-    if (code != 0)
-        crash_find(look->verdict, CRASH_OPEN_FAILED, "closing after recovery: %s",
-                   cp_status_name(code));
-    if (look->verdict->class != CRASH_FINE || !look_open(look, kind, false))
-        return;
-    check_contents(look);
-    if (look->verdict->class == CRASH_FINE &&
-        (before.no_root != look->verdict->no_root ||
-         memcmp(before.versions, look->verdict->versions, sizeof before.versions) != 0))
-        crash_find(look->verdict, CRASH_CORRUPT,
-                   "closed after recovery and opened again, it is at other versions");
-}
-
-void crash_pager_check(const struct crash_pager_kind *kind, void *checker,
-                       const struct crash_image *image, struct crash_verdict *verdict)
-{
-    struct look look = {.checker = checker, .image = image, .verdict = verdict};
-    if (!look_open(&look, kind, !image->created))
-        return;
-    check_contents(&look);
-    if (image->deep && verdict->class == CRASH_FINE)
-        look_deeper(&look, kind);
-    if (look.pager != NULL)
-        cp_pager_abandon(look.pager);
 }
 
 /* ---- the subjects -----------------------------------------------------------------------------
