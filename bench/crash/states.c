@@ -10,6 +10,7 @@
  */
 #include "states_internal.h"
 
+#include <clockpool/base/bits.h>
 #include <clockpool/base/checksum.h>
 
 #include <stdio.h>
@@ -72,6 +73,17 @@ static void set_entry(struct names *names, const struct entry *wanted)
         entry = &names->entries[names->count++];
     }
     *entry = *wanted;
+}
+
+static void copy_names(struct names *to, const struct names *from)
+{
+    if (to->capacity < from->count) {
+        to->capacity = from->count * 2;
+        to->entries = grow(to->entries, to->capacity * sizeof *to->entries);
+    }
+    if (from->count > 0)
+        memcpy(to->entries, from->entries, from->count * sizeof *to->entries);
+    to->count = from->count;
 }
 
 static void apply_name(struct names *names, const struct unit *unit)
@@ -248,25 +260,34 @@ static void begin_write(struct crash_states *states, uint64_t index,
                         const struct crash_event *event)
 {
     const uint8_t *data = crash_trace_data(states->trace, event);
-    uint64_t end = event->offset + event->size;
+    struct file *file = &states->files[event->file];
+    uint64_t end = event->offset + event->size, room = file->written_size;
+    uint64_t fresh = file->first_unwritten;
     if (event->size == 0)
         return;
     add_size(states, index, event->file, end, false, false);
+    if (end > fresh * CRASH_SECTOR_BYTES)
+        file->first_unwritten = (end + CRASH_SECTOR_BYTES - 1) / CRASH_SECTOR_BYTES;
     for (uint64_t at = event->offset; at < end;) {
         uint64_t sector = at / CRASH_SECTOR_BYTES;
         uint64_t stop = (sector + 1) * CRASH_SECTOR_BYTES;
         if (stop > end)
             stop = end;
+        const uint8_t *bytes = data + (at - event->offset);
+        const uint64_t begin = at;
+        at = stop;
+        /* Zeros where a file had room and nothing was ever written: no unit, nothing differs. */
+        if (sector >= fresh && stop <= room && cp_is_zero(bytes, stop - begin))
+            continue;
         struct unit *unit = add_unit(states, UNIT_SECTOR, index);
         unit->file = event->file;
         unit->sector = sector;
-        unit->from = (uint16_t)(at - sector * CRASH_SECTOR_BYTES);
-        unit->bytes = (uint16_t)(stop - at);
+        unit->from = (uint16_t)(begin - sector * CRASH_SECTOR_BYTES);
+        unit->bytes = (uint16_t)(stop - begin);
         unit->size = stop;
-        unit->data = data + (at - event->offset);
+        unit->data = bytes;
         if (unit->bytes == CRASH_SECTOR_BYTES)
-            unit->hash = sector_hash(sector, unit->data);
-        at = stop;
+            unit->hash = sector_hash(sector, bytes);
     }
 }
 
@@ -391,7 +412,8 @@ static void step(struct crash_states *states)
         break;
     }
     case CRASH_MARK:
-        if (event->mark == CRASH_MARK_DURABLE || event->mark == CRASH_MARK_CREATED) {
+        if (event->mark == CRASH_MARK_DURABLE || event->mark == CRASH_MARK_CREATED ||
+            event->mark == CRASH_MARK_COPIED) {
             states->first_new = 0;  /* more is asked of states that were tried already */
             states->changed = true; /* what comes next may take them away, or nothing comes */
         }
@@ -611,9 +633,7 @@ static void choose_size(struct crash_states *states, const struct unit *unit)
 static void choose_name(struct crash_states *states, const struct unit *unit)
 {
     if (!states->names_chosen) {
-        states->chosen.count = 0;
-        for (uint32_t i = 0; i < states->durable.count; i++)
-            set_entry(&states->chosen, &states->durable.entries[i]);
+        copy_names(&states->chosen, &states->durable);
         states->names_chosen = true;
         states->views_valid = false;
     }
@@ -678,10 +698,12 @@ static void sum_up(struct crash_states *states)
 
 static void add_view(struct crash_states *states, const char *parent, const struct entry *entry)
 {
-    char *path = NULL;
-    if (asprintf(&path, "%s%s%.*s", parent, parent[0] != '\0' ? "/" : "", (int)entry->name_bytes,
-                 entry->name) < 0)
-        abort();
+    const size_t above = strlen(parent), slash = above > 0;
+    char *path = grow(NULL, above + slash + entry->name_bytes + 1);
+    memcpy(path, parent, above);
+    memcpy(path + above, "/", slash);
+    memcpy(path + above + slash, entry->name, entry->name_bytes);
+    path[above + slash + entry->name_bytes] = '\0';
     if (states->view_count == states->view_capacity) {
         states->view_capacity = states->view_capacity * 2 + 16;
         states->views = grow(states->views, states->view_capacity * sizeof *states->views);

@@ -38,6 +38,7 @@ struct file {
     uint8_t *bytes;              /* durable; zeros behind size */
     uint64_t size, written_size; /* durable; as the store sees it */
     uint64_t sectors;            /* elements of the arrays */
+    uint64_t first_unwritten;    /* sector: from here on no write has ever begun */
     uint64_t *hashes;            /* of durable sectors; 0: only zeros */
     uint64_t hash_sum;
     /* the choice */
