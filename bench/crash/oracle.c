@@ -254,6 +254,47 @@ static const struct crash_workload workloads[] = {
      .allocate_percent = 20,
      .free_percent = 10,
      .checkpoint_percent = 2},
+    {.name = "backup",
+     .summary = "copied now and then while two sequences go on; the copies, too, must be whole",
+     .lanes = 2,
+     .slots = 7,
+     .steps = 48,
+     .page_size = 4096,
+     .pool_pages = 24,
+     .log_limit_bytes = 65536,
+     .log_segment_bytes = 16384,
+     .abort_percent = 6,
+     .relaxed_percent = 50,
+     .savepoint_percent = 8,
+     .whole_percent = 30,
+     .allocate_percent = 25,
+     .free_percent = 20,
+     .checkpoint_percent = 14,
+     .sync_percent = 4,
+     .flush_percent = 4,
+     .reopen_percent = 3,
+     .backup_percent = 7},
+    {.name = "backup-threads",
+     .summary = "copied now and then by one of three threads, beside them the store's own",
+     .lanes = 3,
+     .threads = true,
+     .background = true,
+     .slots = 6,
+     .steps = 60,
+     .page_size = 4096,
+     .pool_pages = 24,
+     .log_limit_bytes = 49152,
+     .log_segment_bytes = 16384,
+     .abort_percent = 6,
+     .relaxed_percent = 50,
+     .savepoint_percent = 8,
+     .whole_percent = 30,
+     .allocate_percent = 25,
+     .free_percent = 20,
+     .checkpoint_percent = 8,
+     .sync_percent = 2,
+     .flush_percent = 4,
+     .backup_percent = 6},
 };
 #define WORKLOADS (sizeof workloads / sizeof workloads[0])
 
@@ -459,7 +500,10 @@ static uint8_t choose_after(struct maker *maker)
     if (chance < workload->flush_percent)
         return CRASH_AFTER_FLUSH;
     chance -= workload->flush_percent;
-    return chance < workload->reopen_percent ? CRASH_AFTER_REOPEN : CRASH_AFTER_NOTHING;
+    if (chance < workload->reopen_percent)
+        return CRASH_AFTER_REOPEN;
+    chance -= workload->reopen_percent;
+    return chance < workload->backup_percent ? CRASH_AFTER_BACKUP : CRASH_AFTER_NOTHING;
 }
 
 static void make_step(struct maker *maker, uint32_t number)

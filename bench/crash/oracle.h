@@ -25,6 +25,7 @@
 #define CRASH_LANES_MAX  4u
 #define CRASH_SLOTS_MAX  192u
 #define CRASH_CELLS      62u
+#define CRASH_COPIES_MAX 4u
 #define CRASH_NO_VERSION UINT32_MAX
 
 /* Branch in the upper 8 bits, transaction in the lower 24. */
@@ -63,7 +64,8 @@ enum crash_after {
     CRASH_AFTER_CHECKPOINT,
     CRASH_AFTER_SYNC,   /* a checkpoint that also gives back the end of the file */
     CRASH_AFTER_FLUSH,  /* make all commits so far durable */
-    CRASH_AFTER_REOPEN, /* close the store properly and open it again; with one lane only */
+    CRASH_AFTER_REOPEN, /* close the store properly and open it again; in one thread only */
+    CRASH_AFTER_BACKUP, /* copy the store, while the following steps go on if it is one thread */
 };
 
 struct crash_step {
@@ -89,8 +91,9 @@ struct crash_workload {
     /* weights, of 100 */
     unsigned abort_percent, relaxed_percent, savepoint_percent, whole_percent;
     unsigned allocate_percent, free_percent; /* of a transaction's operations */
-    unsigned checkpoint_percent, sync_percent, flush_percent, reopen_percent; /* of steps */
-    bool shrink; /* grow first, then free from the end, and sync */
+    unsigned checkpoint_percent, sync_percent, flush_percent, reopen_percent,
+        backup_percent; /* of steps */
+    bool shrink;        /* grow first, then free from the end, and sync */
 };
 
 /* What is in a lane at one version. */

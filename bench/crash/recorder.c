@@ -30,6 +30,8 @@
 
 #define DESCRIPTORS_MAX 1024
 #define SHORT_ONE_IN    64u /* of a ring's writes: some end short, which the caller must resume */
+#define PIECE_SECTORS   16u /* most of a read in pieces, of which many end within a page then */
+#define PIECE_GROWTH    4u  /* ... or a part of the offset: a file has dozens, however long it is */
 
 struct descriptor {
     uint32_t file; /* CRASH_NO_FILE: not recorded */
@@ -60,6 +62,8 @@ struct crash_recorder {
     uint64_t fail_in; /* flushes until one fails; 0: none will */
     uint32_t slow_us; /* most that a flush takes; 0: no time */
     bool failed;
+    void (*between)(void *ctx); /* called before each piece of a read; NULL: reads are whole */
+    void *between_ctx;
 };
 
 /* The path below root, or NULL when it lies elsewhere. */
@@ -165,12 +169,45 @@ static int record_close(void *ctx, int fd)
     return close(fd) == 0 ? 0 : -errno;
 }
 
+void crash_recorder_split_reads(struct crash_recorder *recorder, void (*between)(void *ctx),
+                                void *ctx)
+{
+    recorder->between = between;
+    recorder->between_ctx = ctx;
+}
+
+/* Let the others go on, where there are any. No lock is held. Returns whether there are. */
+static bool let_others_work(struct crash_recorder *recorder)
+{
+    void (*between)(void *ctx) = recorder->between;
+    void *between_ctx = recorder->between_ctx;
+    if (between == NULL)
+        return false;
+    recorder->between = NULL;
+    between(between_ctx);
+    crash_recorder_split_reads(recorder, between, between_ctx);
+    return true;
+}
+
+static ssize_t read_whole(int fd, const struct iovec *iov, int iov_count, uint64_t offset)
+{
+    ssize_t bytes = preadv(fd, iov, iov_count, (off_t)offset);
+    return bytes >= 0 ? bytes : -errno;
+}
+
 static ssize_t record_readv(void *ctx, int fd, const struct iovec *iov, int iov_count,
                             uint64_t offset)
 {
-    (void)ctx;
-    ssize_t bytes = preadv(fd, iov, iov_count, (off_t)offset);
-    return bytes >= 0 ? bytes : -errno;
+    struct crash_recorder *recorder = ctx;
+    if (!let_others_work(recorder))
+        return read_whole(fd, iov, iov_count, offset);
+    struct iovec piece = iov[0];
+    uint64_t most = offset / CRASH_SECTOR_BYTES / PIECE_GROWTH;
+    uint64_t sectors =
+        1 + bench_random_below(&recorder->random, most > PIECE_SECTORS ? most : PIECE_SECTORS);
+    if (piece.iov_len > sectors * CRASH_SECTOR_BYTES)
+        piece.iov_len = sectors * CRASH_SECTOR_BYTES;
+    return read_whole(fd, &piece, 1, offset);
 }
 
 /* The bytes of a write as one piece. NULL when it is one already. */
@@ -399,8 +436,7 @@ static int finish_flight(struct crash_recorder *recorder, const struct flight *f
     uint64_t offset = request->offset_bytes + request->done_bytes;
     uint32_t file = recorder->descriptors[flight->fd].file;
     if (request->op == CP_IO_OP_READ)
-        return (int)record_readv(recorder, flight->fd, request->iov, (int)request->iov_count,
-                                 offset);
+        return (int)read_whole(flight->fd, request->iov, (int)request->iov_count, offset);
     if (request->op == CP_IO_OP_SYNC) {
         int code = flight->failing ? -EIO : 0;
         if (file != CRASH_NO_FILE)
@@ -427,6 +463,7 @@ static int record_ring_reap(void *ctx, void *raw, bool wait, struct cp_io_reques
     struct crash_recorder *recorder = ctx;
     struct ring *ring = raw;
     int count = 0;
+    (void)let_others_work(recorder);
     pthread_mutex_lock(&recorder->lock);
     while (wait && ring->submitted == 0 && !ring->woken)
         pthread_cond_wait(&recorder->changed, &recorder->lock);

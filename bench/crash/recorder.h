@@ -30,6 +30,14 @@ void crash_recorder_fail_flush(struct crash_recorder *recorder, uint64_t number)
  * on meanwhile. Without it there is hardly a moment in which two things are under way.
  */
 void crash_recorder_slow_flushes(struct crash_recorder *recorder, uint32_t most_us);
+/*
+ * While `between` is set, each read comes in pieces of some sectors, and `between` is called before
+ * each piece: who copies files in this thread meets others that go on writing to them, at places
+ * that the seed chooses. What `between` reads itself comes as ever. NULL: no more. For recordings
+ * of one thread.
+ */
+void crash_recorder_split_reads(struct crash_recorder *recorder, void (*between)(void *ctx),
+                                void *ctx);
 /* Has the chosen flush failed? */
 bool crash_recorder_failed(const struct crash_recorder *recorder);
 

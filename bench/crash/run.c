@@ -243,6 +243,24 @@ static void raise_low(struct crash_bounds *bounds, const struct crash_trace *tra
     }
 }
 
+static void advance_copies(struct crash_bounds *bounds, const struct crash_event *event)
+{
+    struct crash_copy_bounds *copy = &bounds->copies[event->transaction % CRASH_COPIES_MAX];
+    if (event->mark == CRASH_MARK_COPYING) {
+        copy->begun = true;
+        memcpy(copy->low, bounds->low, sizeof copy->low);
+        memcpy(copy->high, bounds->high, sizeof copy->high);
+    } else if (event->mark == CRASH_MARK_COPIED) {
+        copy->done = true;
+        copy->code = -(int)event->lsn;
+    } else if (event->mark == CRASH_MARK_ATTEMPTED) {
+        for (unsigned i = 0; i < CRASH_COPIES_MAX; i++) {
+            if (bounds->copies[i].begun && !bounds->copies[i].done)
+                bounds->copies[i].high[event->lane] = bounds->high[event->lane];
+        }
+    }
+}
+
 void crash_bounds_advance(struct crash_bounds *bounds, const struct crash_trace *trace,
                           uint64_t from, uint64_t to)
 {
@@ -257,6 +275,18 @@ void crash_bounds_advance(struct crash_bounds *bounds, const struct crash_trace 
             bounds->high[event->lane] = event->transaction;
         else if (event->mark == CRASH_MARK_DURABLE)
             raise_low(bounds, trace, i, event->lsn);
+        advance_copies(bounds, event);
+    }
+}
+
+/* Of a state that is legal at a later point too: what must be there is what must be there then. */
+static void raise_demands(struct crash_bounds *bounds, const struct crash_bounds *later)
+{
+    bounds->created |= later->created;
+    memcpy(bounds->low, later->low, sizeof bounds->low);
+    for (unsigned i = 0; i < CRASH_COPIES_MAX; i++) {
+        bounds->copies[i].done = later->copies[i].done;
+        bounds->copies[i].code = later->copies[i].code;
     }
 }
 
@@ -301,8 +331,7 @@ static bool list_state(void *ctx, struct crash_mask mask, uint64_t hash)
             continue;
         known->point = lister->point;
         known->mask = mask;
-        known->bounds.created |= lister->bounds->created;
-        memcpy(known->bounds.low, lister->bounds->low, sizeof known->bounds.low);
+        raise_demands(&known->bounds, lister->bounds);
         return true;
     }
     if (run->candidate_count == lister->capacity) {
@@ -418,6 +447,30 @@ static void judge(const struct crash_run *run, const struct crash_bounds *bounds
     }
 }
 
+static void judge_copies(const struct crash_run *run, const struct crash_bounds *bounds,
+                         struct crash_verdict *verdict)
+{
+    for (unsigned i = 0; i < CRASH_COPIES_MAX; i++) {
+        const struct crash_copy_bounds *asked = &bounds->copies[i];
+        const struct crash_copy_found *copy = &verdict->copies[i];
+        if (asked->code != 0)
+            crash_find(verdict, CRASH_LOST, "copy %u could not be made: %s", i,
+                       cp_status_text(asked->code));
+        if (asked->done != copy->there && (asked->done || !asked->begun))
+            crash_find(verdict, CRASH_LOST, "copy %u is %s", i,
+                       asked->done ? "not there, though it had been made"
+                                   : "there, before it was begun");
+        for (unsigned lane = 0; copy->looked && lane < run->plan->lanes; lane++) {
+            int64_t found = crash_version_transaction(copy->versions[lane]);
+            if (found < asked->low[lane] || found > asked->high[lane])
+                crash_find(verdict, CRASH_LOST,
+                           "copy %u has lane %u at transaction %" PRId64 "; %" PRId64
+                           " was durable when it was begun, %" PRId64 " the last attempted",
+                           i, lane, found, asked->low[lane], asked->high[lane]);
+        }
+    }
+}
+
 void crash_run_check(const struct crash_run *run, void *checker, const char *root,
                      const struct crash_bounds *bounds, struct crash_mask mask, uint64_t number,
                      bool deep, struct crash_verdict *verdict)
@@ -436,4 +489,5 @@ void crash_run_check(const struct crash_run *run, void *checker, const char *roo
     }
     if (verdict->class == CRASH_FINE)
         judge(run, bounds, verdict);
+    judge_copies(run, bounds, verdict);
 }

@@ -10,11 +10,20 @@
 #include "search.h"
 #include "states.h"
 
+/* What the marks say of one copy of the store: see CRASH_MARK_COPYING. */
+struct crash_copy_bounds {
+    bool begun, done;              /* not begun: it may not be there; done: it must be */
+    int code;                      /* done: with which it failed */
+    int64_t low[CRASH_LANES_MAX];  /* durable when it was begun */
+    int64_t high[CRASH_LANES_MAX]; /* attempted while it was made */
+};
+
 /* What the marks say at a point of a trace. Transactions of each lane; -1: not even an empty lane.
  */
 struct crash_bounds {
     bool created;
     int64_t low[CRASH_LANES_MAX], high[CRASH_LANES_MAX];
+    struct crash_copy_bounds copies[CRASH_COPIES_MAX];
 };
 
 struct crash_candidate {

@@ -16,6 +16,7 @@
  *         for each step of session->plan:
  *             carry out the transaction's operations
  *             mark ATTEMPTED, commit, mark COMMITTED, and DURABLE when that was acknowledged
+ *             where a copy is to be made: mark COPYING, make it, mark COPIED
  *     check(image), thousands of times in one process:
  *         open the store below image->root (creating it is allowed before CREATED)
  *         read it all, compare, close without needing to clean up: the search restores the files
@@ -40,6 +41,13 @@ enum crash_class {
     CRASH_CLASSES,
 };
 
+/* One copy of the store, by its number in the marks. */
+struct crash_copy_found {
+    bool there;  /* it has its name: then it must be whole */
+    bool looked; /* versions are those in it: not every check looks into every copy */
+    crash_version versions[CRASH_LANES_MAX];
+};
+
 struct crash_verdict {
     enum crash_class class;
     /* The store, or its root, does not exist yet: legal until CREATED, or the first DURABLE. */
@@ -48,6 +56,7 @@ struct crash_verdict {
     bool no_space; /* the check had no room for its files: the rest says nothing about the store */
     /* The version of each lane that is wholly there; see crash_version in oracle.h. */
     crash_version versions[CRASH_LANES_MAX];
+    struct crash_copy_found copies[CRASH_COPIES_MAX];
     char text[384]; /* what was found, when class is not CRASH_FINE */
 };
 

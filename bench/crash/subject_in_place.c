@@ -83,11 +83,18 @@ static void check(void *checker, const struct crash_image *image, struct crash_v
     crash_pager_check(&kind, checker, image, verdict);
 }
 
+/* A copy is promised of a store that writes its log first. */
+static bool supports(const struct crash_workload *workload)
+{
+    return workload->backup_percent == 0;
+}
+
 /* When the kernel writes is up to the kernel, so no seed repeats a trace: it has to be kept. */
 const struct crash_subject crash_subject_mmap_in_place = {
     .name = "mmap-in-place",
     .summary = "pages changed in a shared writable mapping (must fail)",
     .control = true,
+    .supports = supports,
     .unavailable = crash_fuse_unavailable,
     .record = record,
     .check_begin = crash_pager_check_begin,

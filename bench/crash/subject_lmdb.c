@@ -439,7 +439,7 @@ static void check(void *checker, const struct crash_image *image, struct crash_v
 
 static bool supports(const struct crash_workload *workload)
 {
-    return !workload->threads;
+    return !workload->threads && workload->backup_percent == 0;
 }
 
 static bool deterministic(const struct crash_plan *plan)

@@ -9,6 +9,7 @@
 #include "random.h"
 #include "recorder.h"
 
+#include <clockpool/backup.h>
 #include <clockpool/pager.h>
 
 #include <errno.h>
@@ -24,6 +25,8 @@
 #define LOG_BUFFER       (1u << 20) /* a group is at most a quarter: several pages of 16 KiB */
 #define SLOW_FLUSH_US    400u
 #define DEADLOCKS_MAX    100000u
+#define PAUSES_STREAM    4u /* of the random numbers: those of its own */
+#define STEP_ONE_IN      10u
 #define LOOSE_PAGES      12u
 #define LOOSE_ROUNDS_MAX 400u
 
@@ -35,6 +38,10 @@ struct work {
     struct cp_pager *pager;
     uint64_t roots[CRASH_LANES_MAX];
     uint32_t cell_bytes;
+    uint32_t next_step; /* of a run in one thread; a copy's pauses move it on too */
+    cp_lsn last_lsn;    /* likewise */
+    struct bench_random pauses;
+    _Atomic unsigned copies; /* begun so far */
     _Atomic bool stop;
     _Atomic bool lanes_done;
     pthread_mutex_t text_lock; /* guards session->text */
@@ -214,6 +221,53 @@ static bool close_store(struct work *work, cp_lsn last_lsn)
     return true;
 }
 
+/* ---- copies -----------------------------------------------------------------------------------
+ */
+
+void crash_pager__copy_path(const char *root, const struct crash_plan *plan, unsigned number,
+                            char *out_path, size_t capacity)
+{
+    snprintf(out_path, capacity, "%s/copy-%" PRIu32 "-%u", root, plan->branch, number);
+}
+
+static bool do_next_step(struct work *work);
+
+/* Before each piece that a copy reads: none, one or several steps. */
+static void work_on(void *ctx)
+{
+    struct work *work = ctx;
+    while (bench_random_below(&work->pauses, STEP_ONE_IN) == 0 && do_next_step(work)) {
+    }
+}
+
+/* A copy of the store, which is written to meanwhile. It may be one of several at once. */
+static bool make_copy(struct work *work)
+{
+    char store[PATH_MAX], copy[PATH_MAX];
+    const struct cp_backup_options options = {.io = work->io};
+    const struct crash_plan *plan = work->session->plan;
+    const bool alone = !plan->workload->threads;
+    struct cp_backup_stats stats;
+    unsigned number = atomic_fetch_add_explicit(&work->copies, 1, memory_order_relaxed);
+    if (number >= CRASH_COPIES_MAX)
+        return true;
+    snprintf(store, sizeof store, "%s/store", work->session->root);
+    crash_pager__copy_path(work->session->root, plan, number, copy, sizeof copy);
+    tell(work, CRASH_MARK_COPYING, 0, number, 0);
+    if (alone)
+        crash_recorder_split_reads(work->recorder, work_on, work);
+    int code = cp_backup(store, copy, &options, &stats);
+    if (alone)
+        crash_recorder_split_reads(work->recorder, NULL, NULL);
+    if (crash_is_no_space(code))
+        return give_up(work, "copying the store", code);
+    if (code == 0 && stats.unverified_pages > 0)
+        code = CP_ECHECKSUM; /* of a store in which nothing is damaged */
+    if (code == 0 || !crash_recorder_failed(work->recorder))
+        tell(work, CRASH_MARK_COPIED, 0, number, (uint64_t)-code);
+    return true; /* the store does not mind */
+}
+
 static bool do_after(struct work *work, const struct crash_step *step, cp_lsn last_lsn)
 {
     int code = 0;
@@ -231,6 +285,8 @@ static bool do_after(struct work *work, const struct crash_step *step, cp_lsn la
         break;
     case CRASH_AFTER_REOPEN:
         return close_store(work, last_lsn) && open_store(work, false);
+    case CRASH_AFTER_BACKUP:
+        return make_copy(work);
     }
     if (code != 0)
         return give_up(work, "checkpoint, sync or wait", code);
@@ -238,19 +294,31 @@ static bool do_after(struct work *work, const struct crash_step *step, cp_lsn la
     return true;
 }
 
-/* The steps of one lane, or of all. */
-static void do_steps(struct work *work, unsigned lane, cp_lsn *last_lsn)
+static bool do_step(struct work *work, const struct crash_step *step, cp_lsn *last_lsn)
+{
+    if (atomic_load_explicit(&work->stop, memory_order_relaxed) ||
+        !do_transaction(work, step, last_lsn) || !do_after(work, step, *last_lsn))
+        return false;
+    if (work->kind->between != NULL)
+        work->kind->between(work->kind->ctx);
+    return true;
+}
+
+/* In one thread: false when there is none left, or something went wrong. */
+static bool do_next_step(struct work *work)
+{
+    const struct crash_plan *plan = work->session->plan;
+    return work->next_step < plan->step_count &&
+           do_step(work, &plan->steps[work->next_step++], &work->last_lsn);
+}
+
+/* In a thread of its own. */
+static void do_lane(struct work *work, unsigned lane, cp_lsn *last_lsn)
 {
     const struct crash_plan *plan = work->session->plan;
     for (uint32_t i = 0; i < plan->step_count; i++) {
-        const struct crash_step *step = &plan->steps[i];
-        if (lane < CRASH_LANES_MAX && step->lane != lane)
-            continue;
-        if (atomic_load_explicit(&work->stop, memory_order_relaxed) ||
-            !do_transaction(work, step, last_lsn) || !do_after(work, step, *last_lsn))
+        if (plan->steps[i].lane == lane && !do_step(work, &plan->steps[i], last_lsn))
             return;
-        if (work->kind->between != NULL)
-            work->kind->between(work->kind->ctx);
     }
 }
 
@@ -264,7 +332,7 @@ struct lane_thread {
 static void *run_lane(void *argument)
 {
     struct lane_thread *self = argument;
-    do_steps(self->work, self->lane, &self->last_lsn);
+    do_lane(self->work, self->lane, &self->last_lsn);
     return NULL;
 }
 
@@ -330,8 +398,10 @@ static cp_lsn do_work(struct work *work)
     struct lane_thread threads[CRASH_LANES_MAX];
     cp_lsn last_lsn = cp_pager_durable_lsn(work->pager);
     if (!plan->workload->threads) {
-        do_steps(work, CRASH_LANES_MAX, &last_lsn);
-        return last_lsn;
+        work->last_lsn = last_lsn;
+        while (do_next_step(work)) { /* ends: the plan does */
+        }
+        return work->last_lsn;
     }
     unsigned started = 0;
     pthread_t loose;
@@ -423,6 +493,7 @@ int crash_pager_record(const struct crash_pager_kind *kind, struct crash_session
         io_options = (struct cp_io_options){.backend = crash_recorder_backend(work.recorder),
                                             .backend_ctx = work.recorder};
     }
+    bench_random_init(&work.pauses, session->seed, PAUSES_STREAM);
     pthread_mutex_init(&work.text_lock, NULL);
     int code = cp_io_create(&io_options, &work.io);
     if (code != 0) {

@@ -4,14 +4,19 @@
 
 #include "image.h"
 
+#include <clockpool/backup.h>
+
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define SMALL_RECOVERY_ONE_IN 12u /* of the checks: the log is read several times */
 #define SMALL_RECOVERY_BYTES  4096u
+#define RESTORE_ONE_IN        8u /* of the checks of a copy: copied once more before it is opened */
+#define EARLIER_ONE_IN        4u /* of the checks: into the copies before the last one, too */
 #define PAGES_MAX             1024u /* of a store here; all workloads stay far below */
 
 struct checker {
@@ -22,7 +27,9 @@ struct checker {
 
 struct look {
     struct checker *checker;
+    const struct crash_pager_kind *kind;
     const struct crash_image *image;
+    char path[PATH_MAX]; /* of the store, or a copy of it */
     struct crash_verdict *verdict;
     struct cp_pager *pager;
     uint64_t page_count;
@@ -187,16 +194,15 @@ static void check_contents(struct look *look)
         check_space(look);
 }
 
-static bool look_open(struct look *look, const struct crash_pager_kind *kind, bool create)
+static bool look_open(struct look *look, bool create)
 {
     struct cp_pager_options options;
-    char path[PATH_MAX], text[360];
-    crash_pager__options(kind, look->image->plan->workload, look->checker->io, &options);
+    char text[360];
+    crash_pager__options(look->kind, look->image->plan->workload, look->checker->io, &options);
     options.create = create;
     if (look->image->number % SMALL_RECOVERY_ONE_IN == 0)
         options.recovery_bytes = SMALL_RECOVERY_BYTES;
-    snprintf(path, sizeof path, "%s/store", look->image->root);
-    int code = cp_pager_open(path, &options, &look->pager);
+    int code = cp_pager_open(look->path, &options, &look->pager);
     if (code == 0)
         return true;
     look->verdict->no_space = crash_is_no_space(code);
@@ -212,7 +218,7 @@ static void count_damaged(void *ctx, uint64_t page, const struct cp_error *error
 }
 
 /* Every page verified, closed properly, opened once more: the same again? */
-static void look_deeper(struct look *look, const struct crash_pager_kind *kind)
+static void look_deeper(struct look *look)
 {
     struct crash_verdict before = *look->verdict;
     int64_t damaged = 0;
@@ -225,7 +231,7 @@ static void look_deeper(struct look *look, const struct crash_pager_kind *kind)
     if (code != 0)
         crash_find(look->verdict, CRASH_OPEN_FAILED, "closing after recovery: %s",
                    cp_status_name(code));
-    if (look->verdict->class != CRASH_FINE || !look_open(look, kind, false))
+    if (look->verdict->class != CRASH_FINE || !look_open(look, false))
         return;
     check_contents(look);
     if (look->verdict->class == CRASH_FINE &&
@@ -235,15 +241,78 @@ static void look_deeper(struct look *look, const struct crash_pager_kind *kind)
                    "closed after recovery and opened again, it is at other versions");
 }
 
+/* look->path says where: open it, compare all of it, and leave it as after a crash. */
+static void look_at(struct look *look, bool create)
+{
+    if (!look_open(look, create))
+        return;
+    check_contents(look);
+    if (look->image->deep && look->verdict->class == CRASH_FINE)
+        look_deeper(look);
+    if (look->pager != NULL)
+        cp_pager_abandon(look->pager);
+    look->pager = NULL;
+}
+
+/* ---- copies -----------------------------------------------------------------------------------
+ */
+
+/* What `clockpool restore` does: copy the copy, which stays as it is, and open that. */
+static bool restore(struct look *look, unsigned number)
+{
+    char restored[PATH_MAX], text[300];
+    const struct cp_backup_options options = {.io = look->checker->io};
+    snprintf(restored, sizeof restored, "%s/restored-%u", look->image->root, number);
+    int code = cp_backup(look->path, restored, &options, NULL);
+    if (code != 0) {
+        look->verdict->no_space = crash_is_no_space(code);
+        crash_find(look->verdict, CRASH_OPEN_FAILED, "restoring it: %s",
+                   cp_error_format(text, sizeof text));
+        return false;
+    }
+    memcpy(look->path, restored, sizeof look->path);
+    return true;
+}
+
+/* A copy that has its name is a store: the same is asked of it, with bounds of its own. */
+static void check_copy(struct look *look, unsigned number)
+{
+    struct crash_verdict *whole = look->verdict, verdict = {.class = CRASH_FINE};
+    look->verdict = &verdict;
+    if (look->image->number % RESTORE_ONE_IN != 0 || restore(look, number))
+        look_at(look, false);
+    look->verdict = whole;
+    if (verdict.class == CRASH_FINE && verdict.no_root)
+        crash_find(whole, CRASH_LOST, "copy %u is empty", number);
+    else if (verdict.class != CRASH_FINE)
+        crash_find(whole, verdict.class, "copy %u: %.300s", number, verdict.text);
+    whole->no_space |= verdict.no_space;
+    whole->copies[number].looked = verdict.class == CRASH_FINE && !verdict.no_root;
+    memcpy(whole->copies[number].versions, verdict.versions, sizeof verdict.versions);
+}
+
+static void check_copies(struct look *look)
+{
+    struct stat status;
+    bool last = true;
+    for (unsigned number = CRASH_COPIES_MAX; number-- > 0;) {
+        crash_pager__copy_path(look->image->root, look->image->plan, number, look->path,
+                               sizeof look->path);
+        if (stat(look->path, &status) != 0)
+            continue;
+        look->verdict->copies[number].there = true;
+        if (last || look->image->number % EARLIER_ONE_IN == 0)
+            check_copy(look, number);
+        last = false;
+    }
+}
+
 void crash_pager_check(const struct crash_pager_kind *kind, void *checker,
                        const struct crash_image *image, struct crash_verdict *verdict)
 {
-    struct look look = {.checker = checker, .image = image, .verdict = verdict};
-    if (!look_open(&look, kind, !image->created))
-        return;
-    check_contents(&look);
-    if (image->deep && verdict->class == CRASH_FINE)
-        look_deeper(&look, kind);
-    if (look.pager != NULL)
-        cp_pager_abandon(look.pager);
+    struct look look = {.checker = checker, .kind = kind, .image = image, .verdict = verdict};
+    snprintf(look.path, sizeof look.path, "%s/store", image->root);
+    look_at(&look, !image->created);
+    if (image->plan->workload->backup_percent > 0)
+        check_copies(&look);
 }

@@ -46,4 +46,11 @@ void crash_pager__options(const struct crash_pager_kind *kind,
                           const struct crash_workload *workload, struct cp_io *io,
                           struct cp_pager_options *options);
 
+/*
+ * Where the copy of this number is. A plan that goes on after a crash gives its copies other names:
+ * what is in the earlier ones is not for it to know.
+ */
+void crash_pager__copy_path(const char *root, const struct crash_plan *plan, unsigned number,
+                            char *out_path, size_t capacity);
+
 #endif

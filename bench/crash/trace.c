@@ -432,7 +432,7 @@ static bool event_good(const struct crash_trace *trace, uint64_t index)
     case CRASH_FLUSH_END:
         return begin_good(trace, index, CRASH_FLUSH_BEGIN);
     case CRASH_MARK:
-        return event->mark <= CRASH_MARK_FAILED;
+        return event->mark <= CRASH_MARK_COPIED;
     }
     return false;
 }
@@ -500,7 +500,8 @@ int crash_trace_load(const char *path, struct crash_trace **out_trace)
 /* ---- for people -------------------------------------------------------------------------------
  */
 
-static const char *const mark_names[] = {"created", "attempted", "committed", "durable", "failed"};
+static const char *const mark_names[] = {"created", "attempted", "committed", "durable",
+                                         "failed",  "copying",   "copied"};
 
 char *crash_trace_describe(const struct crash_trace *trace, uint64_t index, char *text,
                            size_t capacity)

@@ -63,6 +63,9 @@ enum crash_mark {
     CRASH_MARK_COMMITTED, /* lane, transaction, lsn: it has returned, not necessarily durable */
     CRASH_MARK_DURABLE,   /* lsn: all commits up to it have been acknowledged as durable */
     CRASH_MARK_FAILED,    /* the store has reported an error and refuses to go on; lsn: its code */
+    CRASH_MARK_COPYING,   /* transaction: the number of a copy, which is about to be made */
+    CRASH_MARK_COPIED,    /* transaction: that copy has been made, and must be there from now on;
+                             lsn: not 0: the code with which it failed, for no reason */
 };
 
 struct crash_event {

@@ -34,7 +34,7 @@
 #ifndef ROUNDS
 #define ROUNDS 120u
 #endif
-#define STORES 6u /* one of each workload; a version has 8 bits for its branch, which is enough */
+#define STORES 7u /* one of each workload; a version has 8 bits for its branch, which is enough */
 
 /* The child's side: marks go to the parent, and at the k-th event it dies. */
 struct reporter {
@@ -141,6 +141,7 @@ static unsigned kill_one_store(struct round *round, void *checker, unsigned done
         round->recover = !verdict.no_store && !verdict.no_root;
         round->seed++;
         run.start = bounds;
+        memset(run.start.copies, 0, sizeof run.start.copies); /* of the plan that has ended */
         if (!round->recover)
             continue; /* the same plan again: nothing of it was acknowledged */
         struct crash_plan *next = crash_plan_branch(round->plan, verdict.versions, round->seed, 40);
@@ -156,8 +157,8 @@ static unsigned kill_one_store(struct round *round, void *checker, unsigned done
 
 static void kill_engine(const char *engine)
 {
-    static const char *const names[STORES] = {"evict",      "threads", "recycle",
-                                              "background", "loose",   "shrink"};
+    static const char *const names[STORES] = {"evict", "threads", "recycle", "background",
+                                              "loose", "shrink",  "backup"};
     char root[PATH_MAX - 64];
     uint64_t seed = seed_of_test();
     struct round round = {.subject = crash_subject_find(engine), .root = root, .seed = seed};
