@@ -26,6 +26,7 @@
 #include "inspect.h"
 #include "internal.h"
 #include "records.h"
+#include "rules.h"
 
 #include <clockpool/backup.h>
 #include <clockpool/base/bits.h>
@@ -468,7 +469,7 @@ static int read_store(struct backup *backup)
 
 static int publish(struct backup *backup)
 {
-    int code = cp_io_file_sync(backup->to);
+    int code = CP_BREAK_BACKUP_SYNC ? 0 : cp_io_file_sync(backup->to);
     if (code == 0)
         code = cp_io_directory_sync(backup->io, backup->wal);
     if (code == 0)
@@ -495,9 +496,11 @@ static int run(struct backup *backup)
     int code = check_free(backup);
     if (code == 0)
         code = read_store(backup);
+    if (code == 0 && CP_BREAK_BACKUP_ORDER)
+        code = copy_log(backup);
     if (code == 0)
         code = copy_data(backup);
-    if (code == 0)
+    if (code == 0 && !CP_BREAK_BACKUP_ORDER)
         code = copy_log(backup);
     if (code == 0)
         code = write_superblocks(backup);

@@ -118,7 +118,7 @@ static int write_checkpoint(struct cp_pager *pager, uint32_t flags, bool paced)
     atomic_store_explicit(&pager->checkpoint_last_us, (now_ns - begun_ns) / 1000,
                           memory_order_relaxed);
     atomic_fetch_add_explicit(&pager->checkpoint_count, 1, memory_order_relaxed);
-    if (!cp_pager__backup_held(pager))
+    if (CP_BREAK_BACKUP_HOLD || !cp_pager__backup_held(pager))
         cp_wal_trim(pager->wal, redo);
     return 0;
 }

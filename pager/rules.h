@@ -18,5 +18,14 @@
 #ifndef CP_BREAK_EARLY_REUSE
 #define CP_BREAK_EARLY_REUSE 0 /* let a page be allocated before its freeing is committed */
 #endif
+#ifndef CP_BREAK_BACKUP_HOLD
+#define CP_BREAK_BACKUP_HOLD 0 /* trim the log although a backup holds it */
+#endif
+#ifndef CP_BREAK_BACKUP_ORDER
+#define CP_BREAK_BACKUP_ORDER 0 /* copy the log before the pages */
+#endif
+#ifndef CP_BREAK_BACKUP_SYNC
+#define CP_BREAK_BACKUP_SYNC 0 /* give a copy its name before its data file is synced */
+#endif
 
 #endif
