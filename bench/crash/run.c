@@ -416,6 +416,34 @@ void crash_run_list(struct crash_run *run, uint64_t limit, bool shear)
 /* ---- checking ---------------------------------------------------------------------------------
  */
 
+/*
+ * Lanes share one log, and what is left is a beginning of it: of one lane nothing is there that was
+ * committed behind what another lacks. what: the store, or which copy of it.
+ */
+static void judge_order(const struct crash_run *run, const crash_version *versions,
+                        const char *what, struct crash_verdict *verdict)
+{
+    const uint64_t begin = crash_trace_baseline_length(run->trace);
+    const uint64_t end = crash_trace_length(run->trace);
+    uint64_t last_lsn = 0;
+    for (unsigned pass = 0; pass < 2; pass++) { /* find the end, then look for what lacks */
+        for (uint64_t i = begin; i < end; i++) {
+            const struct crash_event *event = crash_trace_event(run->trace, i);
+            if (event->kind != CRASH_MARK || event->mark != CRASH_MARK_COMMITTED ||
+                event->lane >= run->plan->lanes)
+                continue;
+            const uint32_t found = crash_version_transaction(versions[event->lane]);
+            if (pass == 0 && event->transaction <= found && event->lsn > last_lsn)
+                last_lsn = event->lsn;
+            if (pass == 1 && event->transaction > found && event->lsn < last_lsn)
+                crash_find(verdict, CRASH_TORN,
+                           "%s has lane %u at transaction %u, and of another lane what was "
+                           "committed after transaction %u",
+                           what, event->lane, found, event->transaction);
+        }
+    }
+}
+
 static void judge(const struct crash_run *run, const struct crash_bounds *bounds,
                   struct crash_verdict *verdict)
 {
@@ -445,6 +473,7 @@ static void judge(const struct crash_run *run, const struct crash_bounds *bounds
                        "lane %u is at transaction %" PRId64 "; only %" PRId64 " had been attempted",
                        lane, found, bounds->high[lane]);
     }
+    judge_order(run, verdict->versions, "the store", verdict);
 }
 
 static void judge_copies(const struct crash_run *run, const struct crash_bounds *bounds,
@@ -453,6 +482,7 @@ static void judge_copies(const struct crash_run *run, const struct crash_bounds 
     for (unsigned i = 0; i < CRASH_COPIES_MAX; i++) {
         const struct crash_copy_bounds *asked = &bounds->copies[i];
         const struct crash_copy_found *copy = &verdict->copies[i];
+        char name[24];
         if (asked->code != 0)
             crash_find(verdict, CRASH_LOST, "copy %u could not be made: %s", i,
                        cp_status_text(asked->code));
@@ -468,6 +498,9 @@ static void judge_copies(const struct crash_run *run, const struct crash_bounds 
                            " was durable when it was begun, %" PRId64 " the last attempted",
                            i, lane, found, asked->low[lane], asked->high[lane]);
         }
+        snprintf(name, sizeof name, "copy %u", i);
+        if (copy->looked)
+            judge_order(run, copy->versions, name, verdict);
     }
 }
 

@@ -56,6 +56,7 @@ enum crash_event_kind {
 /*
  * What the workload knows. A lane is a sequence of transactions of its own (see oracle.h). An lsn
  * is any number that grows with each commit: making one durable makes all smaller ones durable.
+ * After a crash nothing of a larger one is there when a smaller one is missing.
  */
 enum crash_mark {
     CRASH_MARK_CREATED,   /* creating the store has returned: it must open from here on */
