@@ -255,6 +255,47 @@ static void recorder_threads_record_all(void **state)
     end(&f);
 }
 
+struct reader {
+    struct fixture *f;
+    unsigned pieces;
+    uint8_t whole[4 * 4096];
+};
+
+/* Between two pieces: read all of it, and change it. */
+static void read_and_change(void *ctx)
+{
+    struct reader *reader = ctx;
+    const uint64_t size = sizeof reader->whole;
+    const unsigned before = ++reader->pieces;
+    assert_int_equal(cp_io_read(reader->f->file, reader->whole, size, 0), 0);
+    assert_int_equal(reader->pieces, before); /* which comes in one piece */
+    memset(reader->whole, (int)(before + 1), sizeof reader->whole);
+    assert_int_equal(cp_io_write(reader->f->file, reader->whole, size, 0), 0);
+}
+
+static void recorder_split_reads_let_others_write_between(void **state)
+{
+    struct fixture f;
+    struct reader reader = {.f = &f};
+    uint8_t bytes[sizeof reader.whole];
+    unsigned mixed = 0;
+    (void)state;
+    begin(&f, 11, false);
+    memset(bytes, 1, sizeof bytes);
+    assert_int_equal(cp_io_write(f.file, bytes, sizeof bytes, 0), 0);
+    crash_recorder_split_reads(f.recorder, read_and_change, &reader);
+    assert_int_equal(cp_io_read(f.file, bytes, sizeof bytes, 0), 0);
+    crash_recorder_split_reads(f.recorder, NULL, NULL);
+    for (size_t i = 1; i < sizeof bytes; i++)
+        mixed += bytes[i] != bytes[i - 1];
+    assert_true(reader.pieces > 1);
+    assert_int_equal(mixed, reader.pieces - 1);
+    const unsigned pieces = reader.pieces;
+    assert_int_equal(cp_io_read(f.file, bytes, sizeof bytes, 0), 0);
+    assert_int_equal(reader.pieces, pieces);
+    end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -264,6 +305,7 @@ int main(void)
         cmocka_unit_test(recorder_dsync_write_is_durable),
         cmocka_unit_test(recorder_baseline_is_the_directory),
         cmocka_unit_test(recorder_threads_record_all),
+        cmocka_unit_test(recorder_split_reads_let_others_write_between),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -215,6 +215,32 @@ static void states_size_needs_flush(void **state)
     crash_trace_destroy(trace);
 }
 
+/* They change nothing where there is room and nothing was written; over something they do. */
+static void states_zeros_in_empty_room_are_no_units(void **state)
+{
+    uint8_t bytes[4 * CRASH_SECTOR_BYTES] = {0};
+    struct crash_trace *trace = crash_trace_create();
+    (void)state;
+    uint32_t file = crash_trace_create_file(trace, "f");
+    crash_trace_allocate(trace, file, sizeof bytes);
+    crash_trace_flush_end(trace, crash_trace_flush_begin(trace, file), 0);
+    crash_trace_directory_sync(trace, "");
+    crash_trace_baseline(trace);
+    memset(bytes + CRASH_SECTOR_BYTES, 'B', CRASH_SECTOR_BYTES);
+    uint64_t begun = crash_trace_write_begin(trace, file, 0, bytes, sizeof bytes, 0);
+    EXPECT(trace, "f:2048:....", "f:2048:.B..");
+    struct crash_states *states = crash_states_create(trace, 1);
+    crash_states_seek(states, crash_trace_length(trace));
+    assert_int_equal(crash_states_pending(states), 1);
+    crash_states_destroy(states);
+    crash_trace_write_end(trace, begun);
+    crash_trace_flush_end(trace, crash_trace_flush_begin(trace, file), 0);
+    EXPECT(trace, "f:2048:.B..");
+    crash_trace_write_begin(trace, file, CRASH_SECTOR_BYTES, sector_of(0), CRASH_SECTOR_BYTES, 0);
+    EXPECT(trace, "f:2048:.B..", "f:2048:....");
+    crash_trace_destroy(trace);
+}
+
 static void states_names_need_directory_sync(void **state)
 {
     (void)state;
@@ -429,6 +455,7 @@ int main(void)
         cmocka_unit_test(states_failed_flush_leaves_uncertain_for_ever),
         cmocka_unit_test(states_dsync_write_is_durable_at_its_end),
         cmocka_unit_test(states_size_needs_flush),
+        cmocka_unit_test(states_zeros_in_empty_room_are_no_units),
         cmocka_unit_test(states_names_need_directory_sync),
         cmocka_unit_test(states_directories_carry_their_files),
         cmocka_unit_test(states_unaligned_writes_compose_sectors),
