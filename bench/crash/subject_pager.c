@@ -25,8 +25,10 @@
 #define LOG_BUFFER       (1u << 20) /* a group is at most a quarter: several pages of 16 KiB */
 #define SLOW_FLUSH_US    400u
 #define DEADLOCKS_MAX    100000u
-#define PAUSES_STREAM    4u /* of the random numbers: those of its own */
-#define STEP_ONE_IN      10u
+#define PAUSES_STREAM    4u  /* of the random numbers: those of its own */
+#define STEP_ONE_IN      10u /* of a copy's reads, of which there are some hundred */
+#define QUIET_READS      64u /* at most, before the first of these */
+#define CLEAN_ONE_IN     3u  /* of the copies: the store is closed and opened before */
 #define LOOSE_PAGES      12u
 #define LOOSE_ROUNDS_MAX 400u
 
@@ -41,6 +43,7 @@ struct work {
     uint32_t next_step; /* of a run in one thread; a copy's pauses move it on too */
     cp_lsn last_lsn;    /* likewise */
     struct bench_random pauses;
+    uint64_t quiet_reads;    /* of a copy, until the others go on */
     _Atomic unsigned copies; /* begun so far */
     _Atomic bool stop;
     _Atomic bool lanes_done;
@@ -236,6 +239,10 @@ static bool do_next_step(struct work *work);
 static void work_on(void *ctx)
 {
     struct work *work = ctx;
+    if (work->quiet_reads > 0) {
+        work->quiet_reads--;
+        return;
+    }
     while (bench_random_below(&work->pauses, STEP_ONE_IN) == 0 && do_next_step(work)) {
     }
 }
@@ -251,11 +258,17 @@ static bool make_copy(struct work *work)
     unsigned number = atomic_fetch_add_explicit(&work->copies, 1, memory_order_relaxed);
     if (number >= CRASH_COPIES_MAX)
         return true;
+    /* Some are begun of a store that is clean, and is written to later. */
+    if (alone && bench_random_below(&work->pauses, CLEAN_ONE_IN) == 0 &&
+        (!close_store(work, work->last_lsn) || !open_store(work, false)))
+        return false;
     snprintf(store, sizeof store, "%s/store", work->session->root);
     crash_pager__copy_path(work->session->root, plan, number, copy, sizeof copy);
     tell(work, CRASH_MARK_COPYING, 0, number, 0);
-    if (alone)
+    if (alone) {
+        work->quiet_reads = bench_random_below(&work->pauses, QUIET_READS);
         crash_recorder_split_reads(work->recorder, work_on, work);
+    }
     int code = cp_backup(store, copy, &options, &stats);
     if (alone)
         crash_recorder_split_reads(work->recorder, NULL, NULL);
