@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #define REMOVE_TRIES 100u /* a group is busy for some milliseconds after its last process */
+#define LIMIT_MAX    (UINT64_C(1) << 62) /* above: version 1 has no "max", but nearly 2^63 */
 
 struct mount {
     int version;
@@ -223,21 +224,26 @@ char *bench_cgroup_usage_file(const struct bench_cgroup *group, char *path, size
                 group->version == 1 ? "memory.usage_in_bytes" : "memory.current");
 }
 
-uint64_t bench_cgroup_peak(const struct bench_cgroup *group)
+/* The number in a file of a group, or otherwise: there is no such file, or "max" stands in it. */
+static uint64_t read_bytes(const char *directory, const char *name, uint64_t otherwise)
 {
     char path[PATH_MAX + 64];
-    uint64_t value = 0;
-    if (group->version == 0)
-        return 0;
-    FILE *file = fopen(join(path, sizeof path, group->directory,
-                            group->version == 1 ? "memory.max_usage_in_bytes" : "memory.peak"),
-                       "re");
+    uint64_t value;
+    FILE *file = fopen(join(path, sizeof path, directory, name), "re");
     if (file == NULL)
-        return 0;
+        return otherwise;
     if (fscanf(file, "%" SCNu64, &value) != 1)
-        value = 0;
+        value = otherwise;
     fclose(file);
     return value;
+}
+
+uint64_t bench_cgroup_peak(const struct bench_cgroup *group)
+{
+    if (group->version == 0)
+        return 0;
+    return read_bytes(group->directory,
+                      group->version == 1 ? "memory.max_usage_in_bytes" : "memory.peak", 0);
 }
 
 bool bench_cgroup_oom_killed(const struct bench_cgroup *group)
@@ -269,4 +275,63 @@ int bench_cgroup_probe(int *out_version, char *parent, size_t capacity, struct b
         *slash = '\0';
     bench_cgroup_remove(&group);
     return 0;
+}
+
+/* Page cache of files, of a group and all below it. */
+static uint64_t cache_bytes(const char *directory, int version)
+{
+    char path[PATH_MAX + 64], line[128];
+    uint64_t sum = 0, value;
+    FILE *file = fopen(join(path, sizeof path, directory, "memory.stat"), "re");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        /* In version 1 the names alone are of the group without those below. */
+        const char *name = version == 1 ? strstr(line, "total_") : line;
+        if (name == NULL)
+            continue;
+        name += version == 1 ? strlen("total_") : 0;
+        if (sscanf(name, "active_file %" SCNu64, &value) == 1 ||
+            sscanf(name, "inactive_file %" SCNu64, &value) == 1)
+            sum += value;
+    }
+    if (file != NULL)
+        fclose(file);
+    return sum;
+}
+
+/* Is what one group leaves less than what was found so far? */
+static void take_room(const char *directory, int version, struct bench_cgroup_room *room)
+{
+    bool v1 = version == 1;
+    uint64_t limit = read_bytes(directory, v1 ? "memory.limit_in_bytes" : "memory.max", UINT64_MAX);
+    uint64_t used = read_bytes(directory, v1 ? "memory.usage_in_bytes" : "memory.current", 0);
+    uint64_t cache = cache_bytes(directory, version);
+    if (limit > LIMIT_MAX)
+        return;
+    used = used > cache ? used - cache : 0;
+    uint64_t left = limit > used ? limit - used : 0;
+    if (left >= room->left_bytes)
+        return;
+    room->left_bytes = left;
+    room->limit_bytes = limit;
+    snprintf(room->directory, sizeof room->directory, "%s", directory);
+}
+
+void bench_cgroup_room(struct bench_cgroup_room *out_room)
+{
+    struct bench_cgroup_room room = {.left_bytes = UINT64_MAX, .limit_bytes = UINT64_MAX};
+    struct bench_error ignored;
+    struct mount mount;
+    char directory[PATH_MAX];
+    int version;
+    bool found = find_mount(&mount) &&
+                 (bench_cgroup_probe(&version, directory, sizeof directory, &ignored) == 0 ||
+                  find_own(&mount, directory, sizeof directory));
+    while (found) { /* ends: directory gets shorter each time */
+        take_room(directory, mount.version, &room);
+        char *slash = strrchr(directory, '/');
+        found = strlen(directory) > strlen(mount.point) && slash != NULL;
+        if (found)
+            *slash = '\0';
+    }
+    *out_room = room;
 }

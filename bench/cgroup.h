@@ -42,4 +42,17 @@ bool bench_cgroup_oom_killed(const struct bench_cgroup *group);
 /* Make a small group, have a process join it, remove it. 0, or -1 with the reason. */
 int bench_cgroup_probe(int *out_version, char *parent, size_t capacity, struct bench_error *error);
 
+/* What limits leave for groups that are made here. */
+struct bench_cgroup_room {
+    uint64_t left_bytes, limit_bytes; /* UINT64_MAX: there is no limit */
+    char directory[PATH_MAX];         /* of the group with that limit */
+};
+
+/*
+ * The tightest of the group where bench_cgroup_create makes its groups (the caller's own, if it can
+ * make none) and those above it: what lies below them cannot have more, whatever its own limit is.
+ * Page cache counts as left: it gives way.
+ */
+void bench_cgroup_room(struct bench_cgroup_room *out_room);
+
 #endif

@@ -325,18 +325,13 @@ static int check_room(struct claims *claims)
     const struct claims_plan *plan = claims->plan;
     const uint64_t disk =
         bench_engine_pool.disk_bytes(plan->size_bytes / CLAIMS_PAGE_SIZE, CLAIMS_PAGE_SIZE);
-    const uint64_t memory = plan->mem_bytes + plan->slack_bytes;
-    const uint64_t available = bench_available_memory();
     char need[32];
     if (disk > claims->place.free_bytes)
         return bench_fail(&claims->error,
                           "not enough disk space in %s: %s needed; use --dir or a "
                           "smaller --size",
                           claims->place.path, bench_format_size(need, sizeof need, disk));
-    if (available != 0 && memory > available)
-        return bench_fail(&claims->error, "not enough memory: %s needed; use a smaller --mem",
-                          bench_format_size(need, sizeof need, memory));
-    return 0;
+    return bench_memory_check(plan->mem_bytes + plan->slack_bytes, &claims->error);
 }
 
 static int write_json(struct claims *claims, int argc, char **argv)

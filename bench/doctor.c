@@ -42,6 +42,7 @@ static const char help_text[] =
 #define READ_AHEAD_LIMIT_KB 128 /* the kernel's own default */
 #define MEMLOCK_WANTED      (UINT64_C(64) << 20)
 #define HOST_CACHE_FACTOR   1.5 /* a second reading so much faster hints at a cache behind us */
+#define DEFAULT_MEMORY      (UINT64_C(2) << 30) /* less is little beside a default run */
 
 enum verdict { VERDICT_OK, VERDICT_WARN, VERDICT_FAIL };
 
@@ -106,8 +107,8 @@ static void check_cpu(struct doctor *doctor, const struct bench_machine *machine
 static void check_memory(struct doctor *doctor, const struct bench_machine *machine)
 {
     char total[32], available[32], limit[32];
-    find(doctor, machine->available_bytes < UINT64_C(2) << 30 ? VERDICT_WARN : VERDICT_OK, "memory",
-         machine->available_bytes < UINT64_C(2) << 30
+    find(doctor, machine->available_bytes < DEFAULT_MEMORY ? VERDICT_WARN : VERDICT_OK, "memory",
+         machine->available_bytes < DEFAULT_MEMORY
              ? "the default run needs about 1.1 GiB; little is left for anything else"
              : "",
          "", "%s, %s available, swap %" PRIu64 " MiB",
@@ -136,6 +137,24 @@ static void check_memory(struct doctor *doctor, const struct bench_machine *mach
                  ? "ulimit -l unlimited, or a memlock line in /etc/security/limits.conf"
                  : "",
              "%s", bench_format_size(limit, sizeof limit, machine->memlock_bytes));
+}
+
+/* The limit of a group around: nothing in it can have more, whatever limit is its own. */
+static void check_room(struct doctor *doctor)
+{
+    struct bench_cgroup_room room;
+    char left[32], limit[32];
+    bench_cgroup_room(&room);
+    if (room.limit_bytes == UINT64_MAX)
+        return;
+    const bool little = room.left_bytes < DEFAULT_MEMORY;
+    find(doctor, little ? VERDICT_WARN : VERDICT_OK, "memory limit",
+         little ? "--mem and 48 MiB must fit in it, or run refuses; the default run needs about "
+                  "1.1 GiB"
+                : "",
+         little ? "use a smaller --mem, or raise the limit" : "", "%s left of %s of %s",
+         bench_format_size(left, sizeof left, room.left_bytes),
+         bench_format_size(limit, sizeof limit, room.limit_bytes), room.directory);
 }
 
 static void check_cgroup(struct doctor *doctor)
@@ -283,6 +302,7 @@ static int examine(struct doctor *doctor, const struct bench_place *place)
     check_cpu(doctor, &machine);
     check_memory(doctor, &machine);
     check_cgroup(doctor);
+    check_room(doctor);
     check_uring(doctor);
     check_place(doctor, place);
     if (bench_probe_run(place, &probe, &error) != 0) {

@@ -2,6 +2,10 @@
 /* Reading /proc and /sys. What cannot be read is left empty, never guessed. */
 #include "environment.h"
 
+#include "cgroup.h"
+#include "engine.h"
+#include "units.h"
+
 #include <clockpool/clockpool.h>
 
 #include <errno.h>
@@ -66,9 +70,25 @@ static uint64_t read_memory(const char *name)
     return strtoull(text, NULL, 10) * (strstr(text, "kB") != NULL ? 1024 : 1);
 }
 
-uint64_t bench_available_memory(void)
+int bench_memory_check(uint64_t need_bytes, struct bench_error *error)
 {
-    return read_memory("MemAvailable");
+    struct bench_cgroup_room room;
+    char need[32], left[32], limit[32];
+    uint64_t available = read_memory("MemAvailable"); /* 0: unknown */
+    bench_format_size(need, sizeof need, need_bytes);
+    if (available != 0 && need_bytes > available)
+        return bench_fail(error,
+                          "not enough memory: --mem and slack make %s, %s are available; use a "
+                          "smaller --mem",
+                          need, bench_format_size(left, sizeof left, available));
+    bench_cgroup_room(&room);
+    if (need_bytes > room.left_bytes)
+        return bench_fail(error,
+                          "not enough memory: --mem and slack make %s, %s are left of the limit of "
+                          "%s of the memory cgroup %.500s; use a smaller --mem, or raise the limit",
+                          need, bench_format_size(left, sizeof left, room.left_bytes),
+                          bench_format_size(limit, sizeof limit, room.limit_bytes), room.directory);
+    return 0;
 }
 
 static void find_cpu(struct bench_machine *machine)
@@ -109,7 +129,7 @@ void bench_machine_find(struct bench_machine *out_machine)
         snprintf(machine.thp, sizeof machine.thp, "%.31s", open + 1);
     }
     machine.memory_bytes = read_memory("MemTotal");
-    machine.available_bytes = bench_available_memory();
+    machine.available_bytes = read_memory("MemAvailable");
     machine.swap_bytes = read_memory("SwapTotal");
     machine.hugetlb_pages = read_memory("HugePages_Total");
     machine.hugetlb_free = read_memory("HugePages_Free");

@@ -23,8 +23,8 @@ struct bench_machine {
 
 void bench_machine_find(struct bench_machine *out_machine);
 
-/* MemAvailable, or 0 when unknown. */
-uint64_t bench_available_memory(void);
+/* May an engine have as much, by the machine and by cgroups around? 0, or -1 with the reason. */
+int bench_memory_check(uint64_t need_bytes, struct bench_error *error);
 
 /* Version of liburing: of the library in use where it can say, else of the one built with. */
 const char *bench_liburing_version(char *text, size_t capacity);

@@ -196,18 +196,10 @@ static int check_disk(struct runner *runner)
 static int check_memory(struct runner *runner)
 {
     const struct bench_plan *plan = runner->plan;
-    uint64_t most = 0, available = bench_available_memory();
-    char need[32], have[32];
+    uint64_t most = 0;
     for (unsigned s = 0; s < plan->size_count; s++)
         most = cp_max_u64(most, plan->mems[s]);
-    most += plan->slack_bytes;
-    if (available != 0 && most > available)
-        return bench_fail(&runner->error,
-                          "not enough memory: --mem and slack make %s, %s are available; use a "
-                          "smaller --mem",
-                          bench_format_size(need, sizeof need, most),
-                          bench_format_size(have, sizeof have, available));
-    return 0;
+    return bench_memory_check(most + plan->slack_bytes, &runner->error);
 }
 
 static void check_fairness(struct runner *runner)
