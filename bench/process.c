@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -217,12 +216,11 @@ static int attend(pid_t pid, const struct bench_job *job, int to_child, int from
                   const struct bench_cgroup *group, struct listener *listener)
 {
     int status = 0;
-    struct rusage usage = {0};
     bool finished = send_job(job, to_child) == 0 && listen_to_child(listener, from_child);
     close(to_child);
     if (!finished)
         kill(pid, SIGKILL);
-    while (wait4(pid, &status, 0, &usage) < 0 && errno == EINTR) {
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
         /* ends with the child: it was killed, or has closed its pipe on its way out */
         if (signals_caught() != 0)
             kill(pid, SIGKILL);
@@ -230,8 +228,6 @@ static int attend(pid_t pid, const struct bench_job *job, int to_child, int from
     if (signals_caught() != 0)
         return bench_fail(listener->error, "interrupted");
     uint64_t peak = group != NULL ? bench_cgroup_peak(group) : 0;
-    if (peak == 0)
-        peak = (uint64_t)usage.ru_maxrss * 1024;
     listener->result->peak_bytes =
         peak > listener->ballast_bytes ? peak - listener->ballast_bytes : peak;
     return judge(listener, job, status, group, listener->error);

@@ -8,7 +8,7 @@
 #include "job.h"
 
 struct bench_process_result {
-    uint64_t peak_bytes; /* without ballast */
+    uint64_t peak_bytes; /* of the cgroup, without ballast; 0: unknown */
     char details[400];
 };
 

@@ -323,7 +323,9 @@ static json_t *row_json(const struct bench_results *results, const struct bench_
     json_object_set_new(object, "hit_ratio",
                         bench_results_know_hits(results, row, plan) ? json_real(median->hit_ratio)
                                                                     : json_null());
-    set_integer(object, "peak_mem_bytes", row->peak_mem_bytes);
+    json_object_set_new(object, "peak_mem_bytes",
+                        row->peak_mem_bytes > 0 ? json_integer((json_int_t)row->peak_mem_bytes)
+                                                : json_null());
     /* beyond what is promised */
     set_real(object, row, "written_bytes_per_op", median->written_bytes_per_op);
     if (row->run_count < 2)

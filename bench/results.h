@@ -23,7 +23,7 @@ struct bench_row {
     /* measured, by repetition */
     struct bench_cell_result *runs;
     unsigned run_count;
-    uint64_t peak_mem_bytes; /* the largest */
+    uint64_t peak_mem_bytes; /* the largest; 0: no cgroup counted it */
     char details[400];
     char failed[700]; /* empty, or why: then the summary below means nothing */
     /* computed by bench_results_finish */

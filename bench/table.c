@@ -117,9 +117,18 @@ static void format_spread(char *text, size_t capacity, const struct bench_row *r
         snprintf(text, capacity, "%.0f", row->ops_per_s.spread * 100);
 }
 
+static char *format_peak(char *text, size_t capacity, const struct bench_row *row)
+{
+    if (row->peak_mem_bytes == 0)
+        snprintf(text, capacity, "-");
+    else
+        snprintf(text, capacity, "%.0f", (double)row->peak_mem_bytes / 1048576.0);
+    return text;
+}
+
 static void print_recovery(FILE *out, const struct bench_row *row, const char *letters)
 {
-    char asked[32], spread[32], seconds[32], rate[32] = "-", ratio[32], pages[32] = "-";
+    char asked[32], spread[32], seconds[32], rate[32] = "-", ratio[32], pages[32] = "-", peak[32];
     const struct bench_cell_result *m = &row->median;
     fprintf(out, "%-10s %10s ", row->engine->name,
             bench_format_size(asked, sizeof asked, row->cell.log_bytes));
@@ -133,15 +142,15 @@ static void print_recovery(FILE *out, const struct bench_row *row, const char *l
     if (m->recovered_pages >= 0)
         bench_format_thousands(pages, sizeof pages, m->recovered_pages);
     format_spread(spread, sizeof spread, row);
-    fprintf(out, "%10.1f %4s %10s %10s %6s %10s %6.0f %s\n", m->log_bytes / 1048576.0, spread,
+    fprintf(out, "%10.1f %4s %10s %10s %6s %10s %6s %s\n", m->log_bytes / 1048576.0, spread,
             bench_format_short(seconds, sizeof seconds, m->seconds), rate, ratio, pages,
-            (double)row->peak_mem_bytes / 1048576.0, letters);
+            format_peak(peak, sizeof peak, row), letters);
 }
 
 static void print_row(FILE *out, const struct bench_row *row, bool know_hits, const char *letters)
 {
     char rate[32], spread[32], ratio[32], p50[32], p99[32], p999[32], max[32], cpu[32], bytes[32],
-        hits[32] = "-";
+        hits[32] = "-", peak[32];
     const struct bench_cell_result *m = &row->median;
     fprintf(out, "%-10s %-10s %3u ", row->engine->name, row->access, row->cell.threads);
     if (!bench_workload_commits(row->workload))
@@ -156,7 +165,7 @@ static void print_row(FILE *out, const struct bench_row *row, bool know_hits, co
     format_spread(spread, sizeof spread, row);
     if (know_hits)
         snprintf(hits, sizeof hits, "%.1f", m->hit_ratio * 100);
-    fprintf(out, "%11s %4s %6s %7s %7s %8s %7s %7s %6s %5s %6.0f %s\n",
+    fprintf(out, "%11s %4s %6s %7s %7s %8s %7s %7s %6s %5s %6s %s\n",
             bench_format_thousands(rate, sizeof rate, row->ops_per_s.median), spread, ratio,
             bench_format_short(p50, sizeof p50, m->p50_us),
             bench_format_short(p99, sizeof p99, m->p99_us),
@@ -164,7 +173,7 @@ static void print_row(FILE *out, const struct bench_row *row, bool know_hits, co
             bench_format_short(max, sizeof max, row->max_us),
             bench_format_short(cpu, sizeof cpu, m->cpu_us_per_op),
             bench_format_thousands(bytes, sizeof bytes, m->read_bytes_per_op), hits,
-            (double)row->peak_mem_bytes / 1048576.0, letters);
+            format_peak(peak, sizeof peak, row), letters);
 }
 
 static void print_scan_rate(FILE *out, const struct bench_row *row, const struct bench_plan *plan)
@@ -251,11 +260,12 @@ void bench_table_print(FILE *out, const struct bench_results *results,
         fprintf(out, "\nMeasured once: nothing tells how much another time would differ (±%%). ");
     else
         fprintf(out, "\nMedians of %u; ±%% is half the range over the median. ", plan->repeat);
-    fprintf(out, "of raw: against raw at the "
-                 "same threads and depth.\nCPU, read: per operation. hit: pages found in memory; - "
-                 "where reads do not "
-                 "tell.\n"
-                 "peak: memory of the process with its page cache, MiB.\n");
+    fprintf(out,
+            "of raw: against raw at the "
+            "same threads and depth.\nCPU, read: per operation. hit: pages found in memory; - "
+            "where reads do not "
+            "tell.\n"
+            "peak: memory of the process with its page cache, MiB; - where no cgroup counts it.\n");
     if (committed)
         fprintf(out, "cv: standard deviation over mean of ops/s, interval by interval of a "
                      "measurement.\n");

@@ -65,7 +65,7 @@ static int check_result(const char *name, size_t index, const json_t *row,
     static const struct field what[] = {
         {"engine", TEXT},         {"workload", TEXT},   {"dist", TEXT},
         {"access", TEXT},         {"threads", COUNT},   {"depth", COUNT},
-        {"size_bytes", COUNT},    {"mem_bytes", COUNT}, {"peak_mem_bytes", COUNT},
+        {"size_bytes", COUNT},    {"mem_bytes", COUNT}, {"peak_mem_bytes", COUNT_OR_NULL},
         {"failed", TEXT_OR_NULL},
     };
     static const struct field measured[] = {

@@ -41,7 +41,8 @@ bool report_row_recovers(const struct report_row *row)
     return strcmp(row->workload, "recover") == 0;
 }
 
-static void read_values(struct report_row *row)
+/* limited: each engine had a cgroup of its own. */
+static void read_values(struct report_row *row, bool limited)
 {
     /* One repetition has extremes that say nothing of how much others would differ. */
     const bool ranges = !(number_of(row->json, "repeats") < 2);
@@ -61,12 +62,12 @@ static void read_values(struct report_row *row)
         snprintf(name, sizeof name, "%s_max", field);
         value->max = number_of(row->json, name);
     }
-    /* 0: there was no cgroup to measure it with */
-    if (!(row->values[REPORT_PEAK].value > 0))
+    /* Without a cgroup it is the process's own size, or 0, in files of earlier versions. */
+    if (!limited || !(row->values[REPORT_PEAK].value > 0))
         row->values[REPORT_PEAK].value = NAN;
 }
 
-static struct report_row read_row(unsigned part, const json_t *json)
+static struct report_row read_row(unsigned part, const json_t *json, bool limited)
 {
     struct report_row row = {
         .part = part,
@@ -88,7 +89,7 @@ static struct report_row read_row(unsigned part, const json_t *json)
         .write_share = number_of(json, "write_share"),
         .json = json,
     };
-    read_values(&row);
+    read_values(&row, limited);
     return row;
 }
 
@@ -103,11 +104,13 @@ int report_rows_read(const struct report_part *parts, unsigned count, struct rep
     rows.rows = calloc(total + 1, sizeof *rows.rows);
     if (rows.rows == NULL)
         return bench_fail(error, "out of memory for %zu rows", total);
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = 0; i < count; i++) {
+        bool limited = !json_is_false(json_object_get(parts[i].root, "equal_memory"));
         json_array_foreach(json_object_get(parts[i].root, "results"), index, json)
         {
-            rows.rows[rows.count++] = read_row(i, json);
+            rows.rows[rows.count++] = read_row(i, json, limited);
         }
+    }
     *out_rows = rows;
     return 0;
 }

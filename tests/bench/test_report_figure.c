@@ -267,6 +267,16 @@ static void memory_not_measured_is_no_figure(void **state)
     assert_null(report_figure_memory(&groups[0], 0));
 }
 
+/* What such a file says is the process's own size, whatever page cache it had. */
+static void memory_without_a_limit_is_no_figure(void **state)
+{
+    (void)state;
+    add("pool", 1, 1, 10);
+    json_object_set_new(part.root, "equal_memory", json_false());
+    read_groups(1);
+    assert_null(report_figure_memory(&groups[0], 48 << 20));
+}
+
 static void curves_of_one_trace_share_their_frames(void **state)
 {
     (void)state;
@@ -352,6 +362,7 @@ int main(void)
         TEST(series_of_equal_intervals_is_read),
         TEST(memory_has_each_engine_once_and_the_limit),
         TEST(memory_not_measured_is_no_figure),
+        TEST(memory_without_a_limit_is_no_figure),
         TEST(curves_of_one_trace_share_their_frames),
         TEST(over_time_has_a_line_for_each_repetition),
         TEST(format_any_number_fits),

@@ -99,6 +99,14 @@ static void check_sizes_that_may_be_missing_are_whole_numbers(void **state)
     assert_says(check(make_file(json_pack("[o]", row))), "\"page_size_bytes\" is not a whole");
 }
 
+static void check_peaks_may_be_unknown(void **state)
+{
+    (void)state;
+    json_t *row = make_row("pool", 1, 1, 10, 100);
+    json_object_set_new(row, "peak_mem_bytes", json_null());
+    assert_null(check(make_file(json_pack("[o]", row))));
+}
+
 static void check_failed_rows_need_no_figures(void **state)
 {
     (void)state;
@@ -170,6 +178,7 @@ int main(void)
         cmocka_unit_test(check_every_field_of_a_result_is_needed),
         cmocka_unit_test(check_negative_counts_are_refused),
         cmocka_unit_test(check_sizes_that_may_be_missing_are_whole_numbers),
+        cmocka_unit_test(check_peaks_may_be_unknown),
         cmocka_unit_test(check_failed_rows_need_no_figures),
         cmocka_unit_test(check_claims_and_curves_are_looked_at),
         cmocka_unit_test(load_traces_become_curves),

@@ -257,6 +257,21 @@ static void table_and_json_single_repetition_has_no_spread(void **state)
     json_decref(array);
 }
 
+/* What no cgroup counted is not known: a process's own size is something else. */
+static void table_and_json_peak_not_counted_is_not_shown(void **state)
+{
+    (void)state;
+    results.rows[2].peak_mem_bytes = 0;
+    print(true);
+    assert_non_null(strstr(text, " 12.5   1050 "));
+    assert_non_null(strstr(text, " 12.5      - "));
+    assert_null(strstr(text, " 12.5      0 "));
+    json_t *array = bench_results_json(&results, &plan, true);
+    assert_true(json_is_integer(json_object_get(json_array_get(array, 0), "peak_mem_bytes")));
+    assert_true(json_is_null(json_object_get(json_array_get(array, 2), "peak_mem_bytes")));
+    json_decref(array);
+}
+
 static void json_failed_row_has_nulls_and_a_reason(void **state)
 {
     (void)state;
@@ -422,6 +437,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(table_says_that_no_device_is_behind_the_data, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(table_and_json_single_repetition_has_no_spread, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(table_and_json_peak_not_counted_is_not_shown, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(json_failed_row_has_nulls_and_a_reason, setup, teardown),
     };
