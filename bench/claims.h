@@ -89,6 +89,15 @@ int claims_run_turn(struct claims *claims, const struct claims_turn *turn,
  * fewer than three intervals before the end. */
 double claims_full_s(const struct bench_series *series, double mem_bytes);
 
+/* What the first claim judges a repetition by, all of the time from full_s on. */
+struct claims_once_full {
+    double full_s, cv, slowest, p999_us; /* slowest: interval, as a part of the mean */
+};
+
+/* False: memory never was full, as claims_full_s says it; then out_figures stays as it was. */
+bool claims_find_once_full(const struct bench_cell_result *result, double mem_bytes,
+                           struct claims_once_full *out_figures);
+
 void claims_conclude_predictability(struct claims_claim *claim, const struct claims_turns *turns,
                                     uint64_t mem_bytes);
 void claims_conclude_log_order(struct claims_claim *claim, const struct order_result *results,

@@ -85,6 +85,18 @@ static double slowest(const struct bench_series *series, double from_s)
     return sum > 0 ? least * count / sum : 0;
 }
 
+bool claims_find_once_full(const struct bench_cell_result *result, double mem_bytes,
+                           struct claims_once_full *out_figures)
+{
+    const struct bench_series *series = &result->series;
+    const double full_s = claims_full_s(series, mem_bytes);
+    if (full_s < 0)
+        return false;
+    *out_figures = (struct claims_once_full){full_s, bench_series_variation(series, full_s),
+                                             slowest(series, full_s), result->p999_full_us};
+    return true;
+}
+
 void claims_conclude_predictability(struct claims_claim *claim, const struct claims_turns *turns,
                                     uint64_t mem_bytes)
 {
@@ -92,16 +104,15 @@ void claims_conclude_predictability(struct claims_claim *claim, const struct cla
     struct claims_predictability figures = {.filled = true};
     for (unsigned e = 0; e < 2; e++) {
         for (unsigned i = 0; i < turns[e].count; i++) {
-            const struct bench_series *series = &turns[e].results[i].series;
-            const double full_s = claims_full_s(series, (double)mem_bytes);
-            if (full_s < 0) {
+            struct claims_once_full once_full;
+            if (!claims_find_once_full(&turns[e].results[i], (double)mem_bytes, &once_full)) {
                 figures.filled = false;
                 continue;
             }
-            full[e].of[full[e].count++] = full_s;
-            cv[e].of[cv[e].count++] = bench_series_variation(series, full_s);
-            least[e].of[least[e].count++] = slowest(series, full_s);
-            p999[e].of[p999[e].count++] = turns[e].results[i].p999_full_us;
+            full[e].of[full[e].count++] = once_full.full_s;
+            cv[e].of[cv[e].count++] = once_full.cv;
+            least[e].of[least[e].count++] = once_full.slowest;
+            p999[e].of[p999[e].count++] = once_full.p999_us;
         }
         const struct claims_values rate = PICK(&turns[e], ops_per_s, 1);
         const struct claims_values max = PICK(&turns[e], max_us, 1);

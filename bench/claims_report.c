@@ -122,16 +122,30 @@ static json_t *figures_json(const struct claims_claim *claim)
     return array;
 }
 
-/* Of the first experiment: each repetition of each engine, over time. */
+/* A repetition of the first experiment: over time, and what it is judged by, so that the verdict
+ * can be found again. */
+static json_t *repetition_json(const struct claims *claims, unsigned engine, unsigned repetition)
+{
+    const struct bench_cell_result *result = &claims->over_time[engine].results[repetition];
+    struct claims_once_full figures;
+    json_t *object = json_pack("{s:s,s:i,s:n,s:n,s:n,s:o}", "engine", claims_engine_names[engine],
+                               "repetition", (int)repetition + 1, "full_s", "cv", "p999_full_us",
+                               "series", bench_series_json(&result->series));
+    if (claims_find_once_full(result, (double)claims->plan->mem_bytes, &figures)) {
+        json_object_set_new(object, "full_s", json_real(figures.full_s));
+        json_object_set_new(object, "cv", json_real(figures.cv));
+        json_object_set_new(object, "p999_full_us", json_real(figures.p999_us));
+    }
+    return object;
+}
+
+/* Of the first experiment: each repetition of each engine. */
 static json_t *over_time_json(const struct claims *claims)
 {
     json_t *array = json_array();
     for (unsigned e = 0; e < CLAIMS_ENGINES; e++)
         for (unsigned i = 0; i < claims->over_time[e].count; i++)
-            json_array_append_new(
-                array, json_pack("{s:s,s:i,s:o}", "engine", claims_engine_names[e], "repetition",
-                                 (int)i + 1, "series",
-                                 bench_series_json(&claims->over_time[e].results[i].series)));
+            json_array_append_new(array, repetition_json(claims, e, i));
     return array;
 }
 

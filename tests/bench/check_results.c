@@ -182,6 +182,79 @@ static void check_environment(const json_t *root)
     expect(json_is_boolean(json_object_get(root, "equal_memory")), 0, "equal_memory is missing");
 }
 
+/* Is a figure of a claim, of an engine, the median of its repetitions' field? */
+static void check_median(const json_t *claim, const char *figure_name, const char *engine,
+                         const char *field)
+{
+    const json_t *runs = json_object_get(claim, "over_time"), *run, *figure;
+    const json_t *figures = json_object_get(claim, "figures");
+    double values[8];
+    size_t count = 0, i;
+    json_array_foreach(runs, i, run)
+    {
+        const json_t *value = json_object_get(run, field);
+        if (strcmp(json_string_value(json_object_get(run, "engine")), engine) != 0)
+            continue;
+        expect(json_is_null(value) || json_is_real(value), i, field);
+        if (json_is_real(value) && count < 8)
+            values[count++] = json_real_value(value);
+    }
+    json_array_foreach(figures, i, figure)
+    {
+        if (strcmp(json_string_value(json_object_get(figure, "name")), figure_name) != 0 ||
+            strcmp(json_string_value(json_object_get(figure, "engine")), engine) != 0)
+            continue;
+        size_t below = 0, above = 0;
+        double median = number(figure, "value");
+        for (size_t v = 0; v < count; v++) {
+            below += values[v] < median * (1 - 1e-9);
+            above += values[v] > median * (1 + 1e-9);
+        }
+        expect(count > 0 && below <= count / 2 && above <= count / 2, i,
+               "the figure is not the median of the repetitions");
+    }
+}
+
+/* The variation of a repetition, by its series, is what it says. */
+static void check_variation(const json_t *run, size_t index)
+{
+    const json_t *series = json_object_get(run, "series"), *point;
+    double sum = 0, squares = 0, count = 0;
+    size_t i;
+    if (!json_is_real(json_object_get(run, "full_s"))) {
+        expect(json_is_null(json_object_get(run, "full_s")), index, "full_s");
+        return;
+    }
+    const double from_s = number(run, "full_s");
+    json_array_foreach(series, i, point)
+    {
+        const double rate = number(point, "ops_per_s");
+        if (number(point, "t_s") <= from_s)
+            continue;
+        sum += rate;
+        squares += rate * rate;
+        count++;
+    }
+    const double mean = sum / count, cv = number(run, "cv");
+    const double wanted = (squares - sum * mean) / (count - 1) / (mean * mean);
+    expect(count >= 3 && wanted - cv * cv < 1e-9 && cv * cv - wanted < 1e-9, index,
+           "cv is not that of the series from full_s on");
+}
+
+/* The verdict on the first claim can be found again from what is there of each repetition. */
+static void check_over_time(const json_t *claim)
+{
+    static const char *const engines[] = {"pool", "mmap"};
+    const json_t *runs = json_object_get(claim, "over_time"), *run;
+    size_t i;
+    json_array_foreach(runs, i, run) check_variation(run, i);
+    for (unsigned e = 0; e < 2; e++) {
+        check_median(claim, "memory full after", engines[e], "full_s");
+        check_median(claim, "variation of ops/s once full", engines[e], "cv");
+        check_median(claim, "p99.9 once full", engines[e], "p999_full_us");
+    }
+}
+
 /* A claim: one of the verdicts, why, and figures unless it was not measured. Which verdict is the
  * machine's business. */
 static void check_claim(const json_t *claim, size_t index)
@@ -213,6 +286,7 @@ static void check_claims(const json_t *root)
     size_t i;
     expect(json_array_size(claims) == 4, json_array_size(claims), "is the number of claims");
     json_array_foreach(claims, i, claim) check_claim(claim, i);
+    check_over_time(json_array_get(claims, 0));
 }
 
 int main(int argc, char **argv)
