@@ -343,12 +343,13 @@ static int run_cells(struct child *child)
     for (unsigned i = 0; i < child->job.cell_count; i++)
         if (run_cell(child, i) != 0)
             return 1;
-    struct bench_engine_stats stats = {""};
+    struct bench_engine_stats stats = {.synchronous = false};
     child->engine->stats(child->handle, &stats);
     if (verify_reopened(child, &error) != 0)
         return answer_error(child, &error);
-    return answer(child, json_pack("{s:b,s:s,s:I}", "done", 1, "details", stats.details,
-                                   "ballast_bytes", (json_int_t)child->ballast_bytes)) == 0
+    return answer(child, json_pack("{s:b,s:s,s:b,s:I}", "done", 1, "details", stats.details,
+                                   "synchronous", stats.synchronous, "ballast_bytes",
+                                   (json_int_t)child->ballast_bytes)) == 0
                ? 0
                : 1;
 }
@@ -376,7 +377,7 @@ static int recover(struct child *child)
 {
     static struct bench_cell_result result; /* static: large */
     const struct bench_data *data = &child->job.setup.data;
-    struct bench_engine_stats stats = {""};
+    struct bench_engine_stats stats = {.synchronous = false};
     struct bench_error error = {""};
     struct bench_cell_input input = cell_input(child, 0);
     bool fill = child->job.recover == BENCH_RECOVER_FILL;
@@ -389,8 +390,8 @@ static int recover(struct child *child)
         return answer_error(child, &error);
     if (!fill && answer_cell(child, 0, &result) != 0)
         return 1;
-    answer(child, json_pack("{s:b,s:s,s:I}", "done", 1, "details", stats.details, "ballast_bytes",
-                            (json_int_t)child->ballast_bytes));
+    answer(child, json_pack("{s:b,s:s,s:b,s:I}", "done", 1, "details", stats.details, "synchronous",
+                            stats.synchronous, "ballast_bytes", (json_int_t)child->ballast_bytes));
     if (fill)
         kill(getpid(), SIGKILL); /* and so nothing is closed */
     return 0;

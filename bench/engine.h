@@ -133,6 +133,7 @@ struct bench_thread_setup {
 
 struct bench_engine_stats {
     char details[400]; /* choices the engine made, for a person: "O_DIRECT; huge pages" */
+    bool synchronous;  /* no io_uring: a thread's transfers are one at a time, whatever its depth */
 };
 
 /* Called now and then while a data set is written; nonzero: stop with an error. */

@@ -61,8 +61,9 @@ static void stats(void *handle, struct bench_engine_stats *out_stats)
                  "what is read");
         return;
     }
-    struct bench_engine_stats raw = {0};
+    struct bench_engine_stats raw = {.synchronous = false};
     bench_raw_stats(handle, &raw);
+    out_stats->synchronous = raw.synchronous;
     snprintf(out_stats->details, sizeof out_stats->details, "%.300s; checksums compared",
              raw.details);
 }

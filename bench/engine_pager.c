@@ -157,6 +157,7 @@ static void pool_stats(void *handle, struct bench_engine_stats *out_stats)
     struct pager_engine *engine = handle;
     struct cp_pager_stats stats;
     cp_pager_stats(engine->pager, &stats);
+    out_stats->synchronous = strcmp(stats.pool.io_backend, cp_io_backend_sync()->name) == 0;
     snprintf(out_stats->details, sizeof out_stats->details,
              "%s; %s, %u ring%s, buffers: %.0f MiB, %s; budget %" PRIu64
              " MiB, used at most %.1f MiB",

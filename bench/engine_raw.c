@@ -6,7 +6,8 @@
  *                        are prefetched into the processor's cache
  *   they do not          bare O_DIRECT reads, nothing kept: pread at depth 1, io_uring above, one
  *                        ring a thread, registered buffers and file; scans read 1 MiB at a time,
- *                        eight in flight, into huge pages
+ *                        eight in flight, into huge pages; one at a time, where io_uring is not
+ *                        permitted
  *
  * The file is that of pool and mmap (storefile.h): an op's `where` is a page of it. The pager's own
  * pages lie between those of the data set; scans (raw_scan.c) read over them.
@@ -137,10 +138,15 @@ void bench_raw_stats(void *handle, struct bench_engine_stats *out_stats)
         return;
     }
     bool plain = atomic_load_explicit(&engine->buffers_plain, memory_order_relaxed);
-    snprintf(out_stats->details, sizeof out_stats->details,
-             "%s, nothing cached; pread at depth 1, io_uring above, %s buffers",
-             engine->direct ? "O_DIRECT" : "O_DIRECT refused here: buffered reads",
-             plain ? "unregistered" : "registered");
+    const char *direct = engine->direct ? "O_DIRECT" : "O_DIRECT refused here: buffered reads";
+    out_stats->synchronous = atomic_load_explicit(&engine->scans_alone, memory_order_relaxed);
+    if (out_stats->synchronous)
+        snprintf(out_stats->details, sizeof out_stats->details,
+                 "%s, nothing cached; no io_uring here: scans by pread, 1 MiB at a time", direct);
+    else
+        snprintf(out_stats->details, sizeof out_stats->details,
+                 "%s, nothing cached; pread at depth 1, io_uring above, %s buffers", direct,
+                 plain ? "unregistered" : "registered");
 }
 
 /* ---- busy pages ------------------------------------------------------------------------------ */
@@ -171,14 +177,14 @@ static void release_slot(struct raw_thread *thread, struct raw_slot *slot)
 
 /* ---- threads --------------------------------------------------------------------------------- */
 
+/* 0 or an errno. */
 static int make_ring(struct raw_thread *thread)
 {
     unsigned depth =
         thread->setup.depth > BENCH_RAW_INFLIGHT ? thread->setup.depth : BENCH_RAW_INFLIGHT;
     int code = io_uring_queue_init(2 * depth, &thread->ring, 0);
     if (code != 0)
-        return bench_fail_errno(thread->setup.error, -code,
-                                "io_uring is not permitted here (see clockpool-bench doctor)");
+        return -code;
     thread->ring_ready = true;
     struct iovec memory = {thread->buffers, thread->buffers_bytes};
     thread->buffers_fixed = io_uring_register_buffers(&thread->ring, &memory, 1) == 0;
@@ -214,13 +220,23 @@ int bench_raw_thread_begin(void *handle, const struct bench_thread_setup *setup,
         thread->buffers_bytes = scan ? (uint64_t)BENCH_RAW_INFLIGHT * BENCH_TRANSFER_BYTES
                                      : (uint64_t)setup->depth * thread->page_size;
         thread->buffers = bench_huge_alloc(thread->buffers_bytes, setup->error);
-        if (thread->buffers == NULL || ((scan || setup->depth > 1) && make_ring(thread) != 0)) {
-            bench_raw_thread_end(thread);
-            return -1;
+        if (thread->buffers == NULL)
+            goto fail_thread;
+        int code = scan || setup->depth > 1 ? make_ring(thread) : 0;
+        if (code != 0 && scan) { /* relaxed: a flag for the report */
+            atomic_store_explicit(&engine->scans_alone, true, memory_order_relaxed);
+        } else if (code != 0) { /* what the depth asks for cannot be had */
+            bench_fail_errno(setup->error, code,
+                             "io_uring is not permitted here (see clockpool-bench doctor)");
+            goto fail_thread;
         }
     }
     *out_thread = thread;
     return 0;
+
+fail_thread:
+    bench_raw_thread_end(thread);
+    return -1;
 }
 
 /* ---- one at a time ----------------------------------------------------------------------------

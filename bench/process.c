@@ -137,6 +137,7 @@ static void take_line(struct listener *listener)
         listener->done = true;
         listener->ballast_bytes =
             (uint64_t)json_integer_value(json_object_get(object, "ballast_bytes"));
+        listener->result->synchronous = json_is_true(json_object_get(object, "synchronous"));
         snprintf(listener->result->details, sizeof listener->result->details, "%s",
                  details != NULL ? details : "");
     }

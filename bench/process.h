@@ -10,6 +10,7 @@
 struct bench_process_result {
     uint64_t peak_bytes; /* of the cgroup, without ballast; 0: unknown */
     char details[400];
+    bool synchronous; /* as in struct bench_engine_stats */
 };
 
 struct bench_process_events {

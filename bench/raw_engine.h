@@ -29,6 +29,7 @@ struct raw_engine {
     atomic_bool *busy;         /* updates of the file: by page from base_page on */
     struct bench_raw_log *log; /* NULL: no commits asked for */
     atomic_bool buffers_plain; /* a thread could not register its buffers */
+    atomic_bool scans_alone;   /* a thread has no ring, and scans by one transfer at a time */
 };
 
 enum slot_step { STEP_READ, STEP_WRITE };

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The scan of raw and floor: transfers of 1 MiB, eight in flight; see engine_raw.c. */
+/*
+ * The scan of raw and floor: transfers of 1 MiB, eight in flight; see engine_raw.c. Without a ring
+ * each is made when it is waited for.
+ */
 #include "raw_engine.h"
 #include "transfer.h"
 
@@ -20,26 +23,44 @@ static uint64_t transfer_at(const struct raw_scan *scan, uint64_t number)
     return scan->first_byte + number * BENCH_TRANSFER_BYTES;
 }
 
+static uint32_t transfer_size(const struct raw_scan *scan, uint64_t at)
+{
+    return (uint32_t)cp_min_u64(BENCH_TRANSFER_BYTES, scan->end_byte - at);
+}
+
+static char *buffer_of(const struct raw_scan *scan, unsigned buffer)
+{
+    return scan->thread->buffers + (uint64_t)buffer * BENCH_TRANSFER_BYTES;
+}
+
 static void queue_scan(struct raw_scan *scan)
 {
     uint64_t at = transfer_at(scan, scan->queued);
-    if (at >= scan->end_byte)
+    if (at >= scan->end_byte || !scan->thread->ring_ready)
         return;
     unsigned buffer = (unsigned)(scan->queued % BENCH_RAW_INFLIGHT);
-    uint32_t size = (uint32_t)cp_min_u64(BENCH_TRANSFER_BYTES, scan->end_byte - at);
+    uint32_t size = transfer_size(scan, at);
     scan->done[buffer] = false;
-    bench_raw_queue(scan->thread, false,
-                    scan->thread->buffers + (uint64_t)buffer * BENCH_TRANSFER_BYTES, size, at,
-                    buffer | (size << 3));
+    bench_raw_queue(scan->thread, false, buffer_of(scan, buffer), size, at, buffer | (size << 3));
     scan->queued++;
 }
 
 static_assert(BENCH_RAW_INFLIGHT == 8, "a tag carries the buffer in its low three bits");
 
+static int read_now(const struct raw_scan *scan, unsigned buffer, uint64_t at)
+{
+    struct raw_thread *thread = scan->thread;
+    int code =
+        bench_read_all(thread->engine->fd, buffer_of(scan, buffer), transfer_size(scan, at), at);
+    return code == 0 ? 0 : bench_raw_device_error(thread, code, "read", at / thread->page_size);
+}
+
 /* Wait until a buffer's transfer has ended. 0 or -1. */
 static int await_buffer(struct raw_scan *scan, unsigned wanted, uint64_t number)
 {
     struct raw_thread *thread = scan->thread;
+    if (!thread->ring_ready)
+        return read_now(scan, wanted, transfer_at(scan, number));
     while (!scan->done[wanted]) { /* ends: its transfer is in flight */
         if (bench_raw_submit_and_wait(thread) != 0)
             return -1;
@@ -52,12 +73,8 @@ static int await_buffer(struct raw_scan *scan, unsigned wanted, uint64_t number)
             thread->in_flight--;
             uint64_t ahead = (buffer + BENCH_RAW_INFLIGHT - wanted) % BENCH_RAW_INFLIGHT;
             uint64_t at = transfer_at(scan, number + ahead);
-            if (result < 0 || (uint32_t)result < size)
-                result = -bench_read_all(thread->engine->fd,
-                                         thread->buffers + (uint64_t)buffer * BENCH_TRANSFER_BYTES,
-                                         size, at);
-            if (result < 0)
-                return bench_raw_device_error(thread, -result, "read", at / thread->page_size);
+            if ((result < 0 || (uint32_t)result < size) && read_now(scan, buffer, at) != 0)
+                return -1;
             scan->done[buffer] = true;
         }
     }
@@ -126,8 +143,8 @@ int bench_raw_scan(void *handle, uint64_t first, uint64_t count)
         uint64_t at = transfer_at(&scan, number);
         if (await_buffer(&scan, buffer, number) != 0)
             return -1;
-        visited = visit_pages(&scan, thread->buffers + (uint64_t)buffer * BENCH_TRANSFER_BYTES,
-                              cp_min_u64(BENCH_TRANSFER_BYTES, scan.end_byte - at), at / page_size);
+        visited =
+            visit_pages(&scan, buffer_of(&scan, buffer), transfer_size(&scan, at), at / page_size);
         if (visited == 1)
             queue_scan(&scan);
     }

@@ -189,6 +189,8 @@ static json_t *notes_json(const struct bench_row *row, const struct bench_plan *
     if (equal_memory && row->engine->needs_slack)
         json_array_append_new(notes,
                               json_string(bench_results_slack_note(slack, sizeof slack, plan)));
+    if (row->synchronous)
+        json_array_append_new(notes, json_string(BENCH_SYNCHRONOUS_NOTE));
     if (row->cell.rate > 0)
         json_array_append_new(
             notes, json_string("open loop: latency counts from when an operation was due"));

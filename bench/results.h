@@ -25,6 +25,7 @@ struct bench_row {
     unsigned run_count;
     uint64_t peak_mem_bytes; /* the largest; 0: no cgroup counted it */
     char details[400];
+    bool synchronous; /* in a repetition, as in struct bench_engine_stats */
     char failed[700]; /* empty, or why: then the summary below means nothing */
     /* computed by bench_results_finish */
     struct bench_summary ops_per_s;
@@ -57,6 +58,10 @@ void bench_results_fail(struct bench_row *row, const char *text);
  */
 bool bench_results_know_hits(const struct bench_results *results, const struct bench_row *row,
                              const struct bench_plan *plan);
+
+/* What is to be said of a row that is synchronous. */
+#define BENCH_SYNCHRONOUS_NOTE                                                                     \
+    "no io_uring here: one transfer at a time in each thread, whatever the depth"
 
 /* What is to be said of an engine with needs_slack under a memory limit. Returns text. */
 char *bench_results_slack_note(char *text, size_t capacity, const struct bench_plan *plan);

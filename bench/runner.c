@@ -326,6 +326,7 @@ static void take_result(struct runner *runner, const struct bench_process_result
         if (failure != NULL)
             bench_results_fail(row, failure);
         row->peak_mem_bytes = cp_max_u64(row->peak_mem_bytes, result->peak_bytes);
+        row->synchronous = row->synchronous || result->synchronous;
         if (result->details[0] != '\0')
             memcpy(row->details, result->details, sizeof row->details);
     }

@@ -21,6 +21,7 @@ enum note {
     NOTE_RAW_LOG,
     NOTE_RAW_READ,
     NOTE_SLACK,
+    NOTE_SYNCHRONOUS,
     NOTE_COUNT,
 };
 
@@ -37,6 +38,7 @@ static const char *const note_texts[NOTE_COUNT] = {
     [NOTE_RAW_LOG] = "raw appends a record to a bare log and does nothing else: no page is changed",
     [NOTE_RAW_READ] = "raw reads as many bytes of the data in order: what the device gives",
     [NOTE_SLACK] = NULL, /* says how much */
+    [NOTE_SYNCHRONOUS] = BENCH_SYNCHRONOUS_NOTE,
 };
 
 static bool deep_asked(const struct bench_plan *plan)
@@ -67,6 +69,7 @@ static void row_notes(const struct bench_row *row, const struct bench_plan *plan
         [NOTE_RAW_LOG] = raw && !recover && bench_workload_commits(row->workload),
         [NOTE_RAW_READ] = raw && recover,
         [NOTE_SLACK] = facts->equal_memory && row->engine->needs_slack,
+        [NOTE_SYNCHRONOUS] = row->synchronous,
     };
     size_t length = 0;
     for (unsigned i = 0; i < NOTE_COUNT; i++) {

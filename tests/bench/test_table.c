@@ -226,6 +226,24 @@ static void table_and_json_say_who_may_cache_in_the_slack(void **state)
     assert_false(note_in_json(5, false, said));
 }
 
+/* A depth above 1 that was none. */
+static void table_and_json_say_who_had_no_io_uring(void **state)
+{
+    (void)state;
+    static const char said[] = "no io_uring here: one transfer at a time";
+    print(true);
+    assert_null(strstr(text, said));
+    free(text);
+    results.rows[2].synchronous = true;
+    print(true);
+    const char *note = strstr(text, said);
+    assert_non_null(note);
+    const char *letters = strstr(strstr(text, "\npool "), " 1050 ");
+    assert_non_null(memchr(letters, note[-3], strcspn(letters, "\n")));
+    assert_true(note_in_json(2, true, said));
+    assert_false(note_in_json(1, true, said));
+}
+
 /* With --quiet nothing else says it. */
 static void table_says_that_no_device_is_behind_the_data(void **state)
 {
@@ -438,6 +456,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(table_and_json_single_repetition_has_no_spread, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(table_and_json_say_who_had_no_io_uring, setup, teardown),
         cmocka_unit_test_setup_teardown(table_and_json_peak_not_counted_is_not_shown, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(json_failed_row_has_nulls_and_a_reason, setup, teardown),
