@@ -84,18 +84,18 @@ bool units_parse_real(const char *text, double min, double max, double *out_valu
 unsigned units_split_list(char *text, char **out_items, unsigned capacity)
 {
     unsigned count = 0;
-    char *item = text;
-    for (;;) {
-        char *comma = strchr(item, ',');
-        if (comma != NULL)
-            *comma = '\0';
-        if (*item == '\0' || count == capacity)
+    for (char *item = text;; item++) {
+        const size_t length = strcspn(item, ",");
+        if (length == 0 || count == capacity)
             return 0;
         out_items[count++] = item;
-        if (comma == NULL)
-            return count;
-        item = comma + 1;
+        item += length;
+        if (*item == '\0')
+            break;
     }
+    for (unsigned i = 1; i < count; i++)
+        out_items[i][-1] = '\0';
+    return count;
 }
 
 char *units_format_size(char *text, size_t capacity, uint64_t bytes)

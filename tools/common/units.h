@@ -21,8 +21,8 @@ bool units_parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *
 bool units_parse_real(const char *text, double min, double max, double *out_value);
 
 /*
- * Cut "a,b,c" into its items, in place. Returns how many; 0 when one is empty or there are more
- * than capacity.
+ * Cut "a,b,c" into its items, in place. Returns how many; 0, with text as it was, when one is empty
+ * or there are more than capacity.
  */
 unsigned units_split_list(char *text, char **out_items, unsigned capacity);
 
