@@ -334,15 +334,15 @@ static int check_room(struct claims *claims)
     return bench_memory_check(plan->mem_bytes + plan->slack_bytes, &claims->error);
 }
 
-static int write_json(struct claims *claims, int argc, char **argv)
+static int write_json(struct claims *claims)
 {
-    json_t *root = claims_json(claims, argc, argv);
+    json_t *root = claims_json(claims);
     int result = bench_json_write(claims->plan->json, root, &claims->error);
     json_decref(root);
     return result;
 }
 
-static int run_claims(struct claims *claims, int argc, char **argv)
+static int run_claims(struct claims *claims)
 {
     const struct claims_plan *plan = claims->plan;
     const bool json_only = plan->json != NULL && strcmp(plan->json, "-") == 0;
@@ -363,7 +363,7 @@ static int run_claims(struct claims *claims, int argc, char **argv)
         return 1;
     if (!json_only)
         claims_print(claims);
-    if (plan->json != NULL && write_json(claims, argc, argv) != 0) {
+    if (plan->json != NULL && write_json(claims) != 0) {
         fprintf(stderr, "clockpool-bench claims: %s\n", claims->error.text);
         return 1;
     }
@@ -390,7 +390,7 @@ int bench_claims_main(int argc, char **argv)
     bench_plan_defaults(&defaults); /* the same slack as `run` */
     plan.slack_bytes = defaults.slack_bytes;
     signals_catch();
-    int status = run_claims(&claims, argc, argv);
+    int status = run_claims(&claims);
     if (signals_caught() != 0) {
         fprintf(stderr, "\nclockpool-bench: interrupted; everything it made has been removed\n");
         signals_raise_again();

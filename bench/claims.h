@@ -113,6 +113,6 @@ void claims_conclude_memory(struct claims_claim *claim, const struct claims_turn
 void claims_print_rules(const struct claims *claims);
 void claims_print(const struct claims *claims);
 /* The whole JSON output; the caller owns it. */
-json_t *claims_json(const struct claims *claims, int argc, char **argv);
+json_t *claims_json(const struct claims *claims);
 
 #endif

@@ -8,12 +8,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-json_t *bench_command_json(int argc, char **argv)
+static json_t *command_words; /* lives as long as the process */
+
+void bench_command_keep(int argc, char **argv)
 {
-    json_t *words = json_array();
+    json_decref(command_words);
+    command_words = json_array();
     for (int i = 0; i < argc; i++)
-        json_array_append_new(words, json_string(argv[i]));
-    return words;
+        json_array_append_new(command_words, json_string(argv[i]));
+}
+
+json_t *bench_command_json(void)
+{
+    return command_words != NULL ? json_incref(command_words) : json_array();
 }
 
 int bench_json_write(const char *path, const json_t *root, struct bench_error *error)

@@ -18,7 +18,13 @@ int bench_json_write(const char *path, const json_t *root, struct bench_error *e
  */
 int bench_json_finish(const char *command, const char *path, json_t *root);
 
-/* The words of a command line, for the record; the caller owns it. */
-json_t *bench_command_json(int argc, char **argv);
+/*
+ * Keep the words of this process's command line, for bench_command_json. Once, by main, before a
+ * command reads its options: it may take lists apart in place.
+ */
+void bench_command_keep(int argc, char **argv);
+
+/* What was kept, program first; empty without it. The caller owns it, and does not change it. */
+json_t *bench_command_json(void);
 
 #endif

@@ -4,6 +4,7 @@
 #include "commands.h"
 #include "file.h"
 #include "job.h"
+#include "json_file.h"
 #include "plan.h"
 #include "runner.h"
 
@@ -39,7 +40,7 @@ static const char help_text[] =
     "  clockpool-bench doctor\n"
     "  clockpool-bench run --size 8G --mem 1G --threads 1,8,32 --depth 1,32 --json out.json\n";
 
-static int run_main(int argc, char **argv, int full_argc, char **full_argv)
+static int run_main(int argc, char **argv)
 {
     static struct bench_plan plan; /* static: too large for a small stack */
     bench_plan_defaults(&plan);
@@ -51,13 +52,13 @@ static int run_main(int argc, char **argv, int full_argc, char **full_argv)
         bench_file_check_other("run", "--html", plan.html_path, plan.json_path,
                                "the file of --json") != 0)
         return 2;
-    return bench_run(&plan, full_argc, full_argv);
+    return bench_run(&plan);
 }
 
-static int command_main(const char *command, int argc, char **argv, int full_argc, char **full_argv)
+static int command_main(const char *command, int argc, char **argv)
 {
     if (strcmp(command, "run") == 0)
-        return run_main(argc, argv, full_argc, full_argv);
+        return run_main(argc, argv);
     if (strcmp(command, "doctor") == 0)
         return bench_doctor_main(argc, argv);
     if (strcmp(command, "claims") == 0)
@@ -89,7 +90,7 @@ static int help_main(int argc, char **argv)
         return 0;
     }
     char *arguments[] = {argv[2], help, NULL};
-    return command_main(argv[2], 2, arguments, argc, argv);
+    return command_main(argv[2], 2, arguments);
 }
 
 static int dispatch(int argc, char **argv)
@@ -104,7 +105,8 @@ static int dispatch(int argc, char **argv)
     }
     if (strcmp(argv[1], "help") == 0)
         return help_main(argc, argv);
-    return command_main(argv[1], argc - 1, argv + 1, argc, argv);
+    bench_command_keep(argc, argv);
+    return command_main(argv[1], argc - 1, argv + 1);
 }
 
 /* A closed standard stream would be the number of the next file opened, which would then get the

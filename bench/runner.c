@@ -504,15 +504,15 @@ static void run_size(struct runner *runner, unsigned size, unsigned *first_row)
  * ------------------------------------------------------------------------------------------ */
 
 /* All that is known about the run; the caller owns it. NULL after a description of why not. */
-static json_t *root_json(struct runner *runner, int argc, char **argv)
+static json_t *root_json(struct runner *runner)
 {
     json_t *root =
         json_pack("{s:i,s:s,s:o,s:o,s:b,s:s,s:I,s:I,s:i,s:f,s:o}", "format", 1, "version",
                   cp_version(), "environment", bench_environment_json(&runner->place), "command",
-                  bench_command_json(argc, argv), "equal_memory", runner->equal_memory,
-                  "equal_memory_reason", runner->equal_reason, "slack_bytes",
-                  (json_int_t)runner->plan->slack_bytes, "seed", (json_int_t)runner->plan->seed,
-                  "repeat", (int)runner->plan->repeat, "seconds", runner->plan->seconds, "results",
+                  bench_command_json(), "equal_memory", runner->equal_memory, "equal_memory_reason",
+                  runner->equal_reason, "slack_bytes", (json_int_t)runner->plan->slack_bytes,
+                  "seed", (json_int_t)runner->plan->seed, "repeat", (int)runner->plan->repeat,
+                  "seconds", runner->plan->seconds, "results",
                   bench_results_json(&runner->results, runner->plan, runner->equal_memory));
     if (root == NULL)
         bench_fail(&runner->error, "out of memory while writing JSON");
@@ -520,12 +520,12 @@ static json_t *root_json(struct runner *runner, int argc, char **argv)
 }
 
 /* The files that were asked for. */
-static int write_files(struct runner *runner, int argc, char **argv)
+static int write_files(struct runner *runner)
 {
     const struct bench_plan *plan = runner->plan;
     if (plan->json_path == NULL && plan->html_path == NULL)
         return 0;
-    json_t *root = root_json(runner, argc, argv);
+    json_t *root = root_json(runner);
     int result = root == NULL ? -1 : 0;
     if (result == 0 && plan->json_path != NULL)
         result = bench_json_write(plan->json_path, root, &runner->error);
@@ -542,14 +542,14 @@ static bool is_stdout(const char *path)
     return path != NULL && strcmp(path, "-") == 0;
 }
 
-static int report(struct runner *runner, int argc, char **argv)
+static int report(struct runner *runner)
 {
     struct bench_table_facts facts = {runner->equal_memory, runner->equal_reason};
     const struct bench_plan *plan = runner->plan;
     bench_results_finish(&runner->results);
     if (!is_stdout(plan->json_path) && !is_stdout(plan->html_path))
         bench_table_print(stdout, &runner->results, plan, &facts);
-    if (write_files(runner, argc, argv) != 0) {
+    if (write_files(runner) != 0) {
         fprintf(stderr, "clockpool-bench: %s\n", runner->error.text);
         return 1;
     }
@@ -568,7 +568,7 @@ static int report(struct runner *runner, int argc, char **argv)
 /* ---- all of it
  * --------------------------------------------------------------------------------------------- */
 
-static int run_plan(struct runner *runner, int argc, char **argv)
+static int run_plan(struct runner *runner)
 {
     unsigned row = 0;
     if (bench_place_choose(runner->plan->dir, &runner->place, &runner->error) != 0 ||
@@ -586,14 +586,14 @@ static int run_plan(struct runner *runner, int argc, char **argv)
     bench_progress_end(&runner->progress);
     if (signals_caught() != 0)
         return 1;
-    return report(runner, argc, argv);
+    return report(runner);
 }
 
-int bench_run(const struct bench_plan *plan, int argc, char **argv)
+int bench_run(const struct bench_plan *plan)
 {
     struct runner runner = {.plan = plan};
     signals_catch();
-    int status = run_plan(&runner, argc, argv);
+    int status = run_plan(&runner);
     if (status == 2)
         fprintf(stderr, "clockpool-bench: %s\n", runner.error.text);
     bench_results_fini(&runner.results);

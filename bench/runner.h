@@ -6,11 +6,10 @@
 #include "plan.h"
 
 /*
- * Run a plan: print the table on standard output and write the JSON file. command: argc and argv as
- * given, for the record. Returns the exit status: 0, 1 when something failed, 2 when the plan
- * cannot be carried out as given (no space, no memory, a bad directory). A caught signal ends the
- * process after everything has been removed.
+ * Run a plan: print the table on standard output and write the JSON file. Returns the exit status:
+ * 0, 1 when something failed, 2 when the plan cannot be carried out as given (no space, no memory,
+ * a bad directory). A caught signal ends the process after everything has been removed.
  */
-int bench_run(const struct bench_plan *plan, int argc, char **argv);
+int bench_run(const struct bench_plan *plan);
 
 #endif
