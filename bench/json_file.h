@@ -6,6 +6,8 @@
 #include <jansson.h>
 #include "engine.h"
 
+#define BENCH_JSON_FORMAT 1 /* "format" of the files: what they mean, for who reads them later */
+
 /*
  * Write root to path as bench_file_write does. root: borrowed; NULL counts as out of memory. 0, or
  * -1 with a description.

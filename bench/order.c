@@ -18,6 +18,8 @@
 #include "progress.h"
 #include "units.h"
 
+#include <clockpool/clockpool.h>
+
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -270,7 +272,8 @@ static void print_table(const struct order_plan *plan)
 static int write_json(const struct order_plan *plan)
 {
     json_t *root = json_pack(
-        "{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:s}", "transactions",
+        "{s:i,s:s,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:s}", "format", BENCH_JSON_FORMAT, "version",
+        cp_version(), "command", bench_command_json(), "transactions",
         (json_int_t)plan->settings.transactions, "group", (json_int_t)plan->settings.group,
         "size_bytes", (json_int_t)plan->settings.size_bytes, "mem_bytes",
         (json_int_t)plan->settings.mem_bytes, "page_size", (json_int_t)plan->settings.page_size,

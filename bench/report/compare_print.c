@@ -3,6 +3,7 @@
 #include "compare.h"
 
 #include "figure.h"
+#include "json_file.h"
 #include "units.h"
 
 #include <math.h>
@@ -150,7 +151,7 @@ json_t *report_compare_json(const struct report_comparison *comparison,
         json_array_append_new(rows, pair_json(&comparison->pairs[i]));
     for (unsigned i = 0; i < comparison->lonely_count; i++)
         json_array_append_new(lonely[comparison->lonely[i]->part], row_json(comparison->lonely[i]));
-    return json_pack("{s:i,s:s,s:s,s:o,s:o,s:o}", "format", REPORT_FORMAT, "old", old_part->name,
-                     "new", new_part->name, "rows", rows, "only_old", lonely[0], "only_new",
-                     lonely[1]);
+    return json_pack("{s:i,s:s,s:s,s:o,s:o,s:o}", "format", BENCH_JSON_FORMAT, "old",
+                     old_part->name, "new", new_part->name, "rows", rows, "only_old", lonely[0],
+                     "only_new", lonely[1]);
 }

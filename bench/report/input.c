@@ -2,6 +2,8 @@
 /* Reading files and checking them. What passes here needs no checks of type further on. */
 #include "input.h"
 
+#include "json_file.h"
+
 #include <stdbool.h>
 #include <string.h>
 
@@ -150,11 +152,11 @@ int report_check(const char *name, const json_t *root, struct bench_error *error
         return bench_fail(error, "%s: not an object, so not a file that clockpool-bench wrote",
                           name);
     const json_t *format = json_object_get(root, "format");
-    if (format != NULL && json_integer_value(format) != REPORT_FORMAT)
+    if (format != NULL && json_integer_value(format) != BENCH_JSON_FORMAT)
         return bench_fail(error,
                           "%s: its format is %lld, this program reads format %d; use the "
                           "clockpool-bench that wrote it",
-                          name, (long long)json_integer_value(format), REPORT_FORMAT);
+                          name, (long long)json_integer_value(format), BENCH_JSON_FORMAT);
     for (unsigned i = 0; i < sizeof lists / sizeof *lists; i++) {
         const json_t *list = json_object_get(root, lists[i].name), *item;
         size_t index;

@@ -10,8 +10,6 @@
 #include <jansson.h>
 #include "engine.h"
 
-#define REPORT_FORMAT 1 /* "format" of the files that this program writes and reads */
-
 /* A file, or results that were never in one. Borrows both, and changes neither. */
 struct report_part {
     const char *name; /* for a person */

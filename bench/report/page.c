@@ -256,6 +256,12 @@ static void write_head(struct html *html)
     html_raw(html, "</head>\n");
 }
 
+/* Curves alone: nothing was measured, and no machine has a part in it. */
+static bool is_simulated(const json_t *root)
+{
+    return json_object_get(root, "results") == NULL && json_object_get(root, "claims") == NULL;
+}
+
 /* "Measured 2026-01-01T00:00:00Z on AMD EPYC, 2 CPUs; Linux 6.1; ext4." */
 static void write_measured(struct html *html, const struct report_part *part)
 {
@@ -268,7 +274,9 @@ static void write_measured(struct html *html, const struct report_part *part)
         json_string_value(json_object_get(json_object_get(environment, "place"), "file_system"));
     html_raw(html, "<li>");
     html_element(html, "b", part->name);
-    if (time == NULL && cpu == NULL && kernel == NULL)
+    if (is_simulated(part->root))
+        html_raw(html, ": simulated, the same on any machine");
+    else if (time == NULL && cpu == NULL && kernel == NULL)
         html_raw(html, ": says nothing of its environment");
     if (time != NULL)
         html_format(html, ", measured %s", time);
