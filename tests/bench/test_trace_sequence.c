@@ -73,6 +73,28 @@ static void trace_sequence_pages_numbered_by_first_access(void **state)
     check_numbers(wanted, 6, 4);
 }
 
+/* Pages that differ in a few of their bits alone find their slots as quickly: no long run of taken
+ * slots has to be passed. */
+static void trace_sequence_few_bits_differ_slots_apart(void **state)
+{
+    (void)state;
+    const unsigned shifts[] = {0, 12, 20, 32, 48};
+    for (unsigned i = 0; i < sizeof shifts / sizeof *shifts; i++) {
+        struct trace_builder builder = {0};
+        for (uint64_t page = 0; page < 60000; page++)
+            assert_int_equal(trace_builder_add(&builder, page << shifts[i]), 0);
+        assert_int_equal(builder.page_count, 60000);
+        uint32_t run = 0, longest = 0;
+        for (uint32_t slot = 0; slot < builder.slots; slot++) {
+            run = builder.values[slot] != 0 ? run + 1 : 0;
+            longest = run > longest ? run : longest;
+        }
+        if (longest > 100) /* random places: 27 to 51 */
+            fail_msg("pages << %u: %u slots in a row", shifts[i], longest);
+        trace_builder_fini(&builder);
+    }
+}
+
 static void trace_sequence_blanks_and_remarks_skipped(void **state)
 {
     (void)state;
@@ -236,6 +258,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(trace_sequence_missing_or_empty_file),
         cmocka_unit_test(trace_sequence_pages_numbered_by_first_access),
+        cmocka_unit_test(trace_sequence_few_bits_differ_slots_apart),
         cmocka_unit_test(trace_sequence_blanks_and_remarks_skipped),
         cmocka_unit_test(trace_sequence_gzip_read_as_plain),
         cmocka_unit_test(trace_sequence_gzip_cut_off_is_told),
