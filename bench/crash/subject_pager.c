@@ -26,9 +26,9 @@
 #define SLOW_FLUSH_US    400u
 #define DEADLOCKS_MAX    100000u
 #define PAUSES_STREAM    4u  /* of the random numbers: those of its own */
-#define STEP_ONE_IN      10u /* of a copy's reads, of which there are some hundred */
-#define QUIET_READS      64u /* at most, before the first of these */
-#define CLEAN_ONE_IN     3u  /* of the copies: the store is closed and opened before */
+#define STEP_ONE_IN      16u /* at the fewest, of a copy's reads, of which there are some hundred */
+#define QUIET_READS      32u /* at most, before the first of these: those of half the data */
+#define CLEAN_ONE_IN     2u  /* of the copies: the store is closed and opened before */
 #define LOOSE_PAGES      12u
 #define LOOSE_ROUNDS_MAX 400u
 
@@ -44,6 +44,7 @@ struct work {
     cp_lsn last_lsn;    /* likewise */
     struct bench_random pauses;
     uint64_t quiet_reads;    /* of a copy, until the others go on */
+    uint64_t step_one_in;    /* of its reads after that */
     _Atomic unsigned copies; /* begun so far */
     _Atomic bool stop;
     _Atomic bool lanes_done;
@@ -243,7 +244,7 @@ static void work_on(void *ctx)
         work->quiet_reads--;
         return;
     }
-    while (bench_random_below(&work->pauses, STEP_ONE_IN) == 0 && do_next_step(work)) {
+    while (bench_random_below(&work->pauses, work->step_one_in) == 0 && do_next_step(work)) {
     }
 }
 
@@ -267,6 +268,7 @@ static bool make_copy(struct work *work)
     tell(work, CRASH_MARK_COPYING, 0, number, 0);
     if (alone) {
         work->quiet_reads = bench_random_below(&work->pauses, QUIET_READS);
+        work->step_one_in = 2 + bench_random_below(&work->pauses, STEP_ONE_IN - 1);
         crash_recorder_split_reads(work->recorder, work_on, work);
     }
     int code = cp_backup(store, copy, &options, &stats);
