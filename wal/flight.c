@@ -310,14 +310,14 @@ int cp_wal__begin_session(struct cp_wal *wal)
      * left in this file could turn up as the log's continuation.
      */
     struct cp_wal__segment *segment = wal->writing;
-    uint64_t before = segment->header_number;
-    segment->header_number = segment->number;
+    const bool fresh = segment->header_number != segment->number;
+    segment->header_written |= fresh; /* not yet, but build is to leave it out */
     flight->target = start + sizeof header;
     code = cp_wal__build(wal, flight);
     if (code == 0)
         code = cp_wal__fly(wal, flight);
-    segment->header_number = before;
-    if (code == 0 && before != segment->number) {
+    if (code == 0 && fresh) {
+        segment->header_written = false;
         code = cp_wal__write_header(wal, segment, &written);
         if (code == 0)
             code = sync_file(wal, segment->file);

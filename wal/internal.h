@@ -31,12 +31,14 @@
 #define CP_WAL__NAME_BYTES  24u /* "segment-00000001" */
 #define CP_WAL__FILES_MAX   UINT32_C(99999999)
 
-/* A segment file. All fields but file and header_number are guarded by segments_lock. */
+/* A segment file. All fields but file and those of its header are guarded by segments_lock. */
 struct cp_wal__segment {
     struct cp_wal__segment *next;
     uint64_t number;         /* what it holds or is to hold; CP_WAL__NO_NUMBER: a spare */
     uint64_t header_number;  /* in its header on disk; CP_WAL__NO_NUMBER: none. Who may write the
                                 header changes it: the leader, or start and prepare */
+    bool header_written;     /* by this session; as header_number. One that was only read may be in
+                                a cache, and called clean there after a failed sync */
     uint32_t index;          /* of its name */
     bool made;               /* full size at least, filled and synced once */
     bool suspect;            /* what stands in place of its header no crash leaves there */
@@ -152,7 +154,7 @@ int cp_wal__extend(struct cp_wal *wal, cp_lsn position);
 /* A spare, made when there is none. Under make_lock. */
 int cp_wal__spare(struct cp_wal *wal, uint64_t number, struct cp_wal__segment **out_segment);
 
-/* Write the header of the segment for its number, when it does not stand there yet. */
+/* Write the header of the segment for its number, when this session has not done so yet. */
 int cp_wal__write_header(struct cp_wal *wal, struct cp_wal__segment *segment, uint64_t *written);
 
 static inline uint64_t cp_wal__segment_of(const struct cp_wal *wal, cp_lsn position)

@@ -6,7 +6,8 @@
  * the file system. It then serves one number after the other: a new header makes all it held
  * before invalid, since the blocks carry their own numbers. On disk a number stands in one header
  * at most: a file that already carries a number is the one assigned to it, and headers are written
- * in the order of their numbers, each durable before the next.
+ * in the order of their numbers, each durable before the next. A session writes the headers of all
+ * segments into which it writes, those too that it found: they need not be durable.
  */
 #include "internal.h"
 #include "rules.h"
@@ -360,6 +361,7 @@ int cp_wal__extend(struct cp_wal *wal, cp_lsn position)
             break;
         pthread_mutex_lock(&wal->segments_lock);
         segment->number = number;
+        segment->header_written = false;
         wal->segments_recycled += segment->header_number != CP_WAL__NO_NUMBER;
         pthread_mutex_unlock(&wal->segments_lock);
         /* release: pairs with the acquire in append's reserve */
@@ -373,7 +375,7 @@ int cp_wal__extend(struct cp_wal *wal, cp_lsn position)
 int cp_wal__write_header(struct cp_wal *wal, struct cp_wal__segment *segment, uint64_t *written)
 {
     struct cp_wal__segment_header header;
-    if (segment->header_number == segment->number)
+    if (segment->header_written)
         return 0;
     cp_wal__encode_segment(&header, wal->options.store_id, wal->segment_bytes, segment->number);
     memset(wal->stage, 0, wal->unit_bytes);
@@ -383,5 +385,6 @@ int cp_wal__write_header(struct cp_wal *wal, struct cp_wal__segment *segment, ui
         return code;
     *written += wal->unit_bytes;
     segment->header_number = segment->number;
+    segment->header_written = true;
     return 0;
 }

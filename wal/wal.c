@@ -221,10 +221,11 @@ static int rewrite(struct cp_wal *wal, struct cp_io_file *file, uint64_t at, uin
 /*
  * What the scan read need not be durable: a killed process may have left it in a cache. It must be
  * before anything is appended behind it. After a failed sync the kernel's cache may hold what will
- * never be written unless it is changed again; so without O_DIRECT it is.
+ * never be written unless it is changed again; so without O_DIRECT it is, headers included.
  */
 static int sync_scanned(struct cp_wal *wal)
 {
+    uint64_t written = 0;
     int code = 0;
     cp_lsn at = wal->scan_claim;
     while (code == 0 && at < wal->scan_end) {
@@ -240,7 +241,11 @@ static int sync_scanned(struct cp_wal *wal)
             cp_io_file_info(file, &info);
             uint64_t first = cp_wal__block_offset(cp_wal__block_of(at), wal->segment_blocks);
             uint64_t last = cp_wal__block_offset(cp_wal__block_of(end - 1), wal->segment_blocks);
+            segment->file = file;
             if (!info.direct)
+                code = cp_wal__write_header(wal, segment, &written);
+            segment->file = NULL;
+            if (code == 0 && !info.direct)
                 code = rewrite(wal, file, first, last + CP_WAL_BLOCK_BYTES);
             if (code == 0)
                 code = cp_io_file_sync(file);
@@ -357,7 +362,7 @@ static int sort_segments(struct cp_wal *wal)
         if (s->number == CP_WAL__NO_NUMBER || s->number < number)
             continue;
         if (s->number > number) {
-            s->number = CP_WAL__NO_NUMBER; /* its header may stay, see choose_spare */
+            s->number = CP_WAL__NO_NUMBER; /* its header_number stays, see choose_spare */
             continue;
         }
         code = cp_wal__check_whole(wal, s);
