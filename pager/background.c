@@ -5,7 +5,7 @@
  * have passed, a segment of the log lies ready, and dirty pages are written before misses need
  * their frames. One thread does it, started with the first change and ended by close; it takes no
  * signals. Where there is no thread, by choice or because the system refuses one, whoever begins a
- * mini-transaction and finds the log half full writes the checkpoint first.
+ * mini-transaction and finds the log half full writes the checkpoint first, and sees to segments.
  *
  * An error is counted and the work tried again; what cannot be mended shows in the callers' own
  * operations.
@@ -277,9 +277,10 @@ void cp_pager__background_throttle(struct cp_pager *pager, bool others)
     if (!log_asks(pager))
         return;
     if (!has_thread(pager)) {
-        if (!others) /* it would wait for pages that this very thread holds */
-            (void)!cp_pager__try_checkpoint(pager,
-                                            false); /* counted; the caller's own work shows it */
+        /* Beside others it would wait for pages that this very thread holds. Errors are counted,
+         * and the caller's own work shows them. */
+        if (!others && cp_pager__try_checkpoint(pager, false) == 0)
+            (void)!cp_wal_prepare(pager->wal, pager->options.log_limit_bytes);
         return;
     }
     if (others || cp_pager__log_since_checkpoint(pager) < pager->options.log_limit_bytes)

@@ -73,6 +73,12 @@ static int sync_and_publish(struct cp_pager *pager, uint32_t flags, uint64_t pag
     return code;
 }
 
+void cp_pager__log_trim(struct cp_pager *pager)
+{
+    if (CP_BREAK_BACKUP_HOLD || !cp_pager__backup_held(pager))
+        cp_wal_trim(pager->wal, atomic_load_explicit(&pager->redo_lsn, memory_order_relaxed));
+}
+
 /* Step 3. */
 static int flush(struct cp_pager *pager, bool paced)
 {
@@ -118,8 +124,7 @@ static int write_checkpoint(struct cp_pager *pager, uint32_t flags, bool paced)
     atomic_store_explicit(&pager->checkpoint_last_us, (now_ns - begun_ns) / 1000,
                           memory_order_relaxed);
     atomic_fetch_add_explicit(&pager->checkpoint_count, 1, memory_order_relaxed);
-    if (CP_BREAK_BACKUP_HOLD || !cp_pager__backup_held(pager))
-        cp_wal_trim(pager->wal, redo);
+    cp_pager__log_trim(pager);
     return 0;
 }
 

@@ -261,6 +261,10 @@ bool cp_pager__backup_held(const struct cp_pager *pager);
 
 /* ---- checkpoint.c ---- */
 
+/* Give back the log before the redo point of the superblock, which is durable, unless somebody is
+ * copying the store. What is given back is known to this session of the log only. */
+void cp_pager__log_trim(struct cp_pager *pager);
+
 /* The last checkpoint, which leaves the superblock clean and the file without slack. Nothing is
  * fixed. */
 int cp_pager__finish(struct cp_pager *pager) CP_MUST_CHECK;

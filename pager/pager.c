@@ -91,6 +91,8 @@ static int start_log(struct cp_pager *pager)
                             (uint32_t)pager->superblock.epoch);
     if (code != 0)
         atomic_store_explicit(&pager->failed, true, memory_order_relaxed);
+    else
+        cp_pager__log_trim(pager); /* to the log, all that the last session left is in use */
     return code;
 }
 
