@@ -242,7 +242,7 @@ void cp_pager__superblocks_read(struct cp_io_file *file, struct cp_superblock sl
 int cp_pager__superblock_write(struct cp_pager *pager, uint32_t flags, uint64_t page_count,
                                cp_lsn checkpoint_lsn) CP_MUST_CHECK;
 /* The same for a session that is going to write: unclean, with the epoch that its log begins with.
- * -EOVERFLOW when there is none left. */
+ * The first one makes the store's name durable before. -EOVERFLOW when there is none left. */
 int cp_pager__superblock_begin(struct cp_pager *pager) CP_MUST_CHECK;
 /* The store could not be opened for code, which is recorded: where a superblock was damaged, say
  * so, because that may be why. Returns the code. */

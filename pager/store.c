@@ -5,7 +5,7 @@
  * Creation is all or nothing. A new directory is built under a temporary name beside its final one
  * and renamed; in an existing empty directory the data file is built under a temporary name and
  * renamed last. `data` present means that the store exists; everything in it was synced before it
- * got that name.
+ * got that name. The name itself is synced by the first session that writes, too.
  *
  * Superblocks are written alternately, so that the one that is valid now is never the one that is
  * being overwritten. The one found at opening counts only once it is known to be on the device:
@@ -114,6 +114,27 @@ static int make_slot_durable(struct cp_pager *pager)
     return code;
 }
 
+/*
+ * The names of the data file and of the store: who created it may have ended between giving them
+ * and syncing them. A parent that may not be opened, or that cannot be synced, keeps nobody from
+ * writing: the store may have been given to somebody else, or be mounted there.
+ */
+static int make_names_durable(const struct cp_pager *pager)
+{
+    int code = cp_io_directory_sync(pager->io, pager->directory);
+    if (code != 0)
+        return code;
+    char *parent = realpath(pager->directory, NULL);
+    if (parent == NULL)
+        return cp_error_set(-errno, pager->directory, CP_NO_PAGE, CP_NO_LSN, NULL,
+                            "find the directory that holds the store");
+    char *slash = strrchr(parent, '/');
+    slash[slash == parent ? 1 : 0] = '\0';
+    code = cp_io_directory_sync(pager->io, parent);
+    free(parent);
+    return code == -EACCES || code == -EINVAL ? 0 : code;
+}
+
 /* Give a superblock its generation, write it into the other slot, and sync. */
 static int write_next(struct cp_pager *pager, struct cp_superblock *next)
 {
@@ -152,6 +173,8 @@ int cp_pager__superblock_begin(struct cp_pager *pager)
     struct cp_superblock next = pager->superblock;
     int code =
         cp_pager__next_epoch(&pager->superblock, pager->was_unclean, pager->data_path, &next.epoch);
+    if (code == 0 && pager->superblock.epoch == 0) /* no session has written yet */
+        code = make_names_durable(pager);
     /* How pages were written since the redo point holds until there is another. */
     next.flags |= CP_FORMAT_FLAG_UNCLEAN;
     return code != 0 ? code : write_next(pager, &next);

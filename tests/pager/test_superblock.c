@@ -299,6 +299,91 @@ static void damaged_newest_slot_is_blamed_where_its_log_is_gone(void **state)
     }
 }
 
+/* ---- names ------------------------------------------------------------------------------------
+ */
+
+static struct {
+    struct cp_io_backend backend;
+    unsigned store, parent; /* syncs of the store's directory, and of the one that has its name */
+    int store_code, parent_code;
+} names;
+
+static int count_directory_sync(void *ctx, const char *path)
+{
+    struct stat synced, store, parent;
+    struct cp_superblock slots[2];
+    (void)ctx;
+    assert_int_equal(stat(path, &synced), 0);
+    assert_int_equal(stat(store_path(), &store), 0);
+    assert_int_equal(stat(in_directory("."), &parent), 0);
+    read_slots(slots);
+    names.store += synced.st_ino == store.st_ino;
+    names.parent += synced.st_ino == parent.st_ino;
+    if (synced.st_ino == store.st_ino || synced.st_ino == parent.st_ino)
+        assert_int_equal(slots[newest_slot(slots)].epoch, 0); /* before the session writes */
+    return synced.st_ino == store.st_ino    ? names.store_code
+           : synced.st_ino == parent.st_ino ? names.parent_code
+                                            : 0;
+}
+
+/* Open a new store, as another process would find it. */
+static struct cp_pager *open_with_names(struct cp_io **out_io)
+{
+    names.backend = *cp_io_backend_sync();
+    names.backend.directory_sync = count_directory_sync;
+    const struct cp_io_options options = {.backend = &names.backend};
+    assert_ok(cp_io_create(&options, out_io));
+    names.store = names.parent = 0;
+    names.store_code = names.parent_code = 0;
+    return open_buffered(*out_io, false, false);
+}
+
+/* Who created the store may have been killed before it synced the name. */
+static void first_session_makes_the_names_durable(void **state)
+{
+    (void)state;
+    for (int parent_code = -EACCES; parent_code <= 0; parent_code += EACCES) {
+        struct cp_io *io;
+        assert_ok(cp_pager_close(create_store(new_store(), 0, 0)));
+        struct cp_pager *pager = open_with_names(&io);
+        assert_int_equal(names.store + names.parent, 0); /* nothing depends on them yet */
+        names.parent_code = parent_code;
+        const uint64_t page = allocate_filled(pager, 1);
+        assert_int_equal(names.store, 1);
+        assert_int_equal(names.parent, 1);
+        commit_page(pager, page, 2);
+        assert_ok(cp_pager_close(pager));
+        pager = open_buffered(io, false, false);
+        commit_page(pager, page, 3);
+        assert_ok(cp_pager_close(pager));
+        assert_int_equal(names.store + names.parent, 2); /* once is enough */
+        cp_io_destroy(io);
+    }
+}
+
+static void names_that_cannot_be_made_durable_fail_the_first_change(void **state)
+{
+    int *const codes[] = {&names.store_code, &names.parent_code};
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct cp_io *io;
+        struct cp_fix fix;
+        assert_ok(cp_pager_close(create_store(new_store(), 0, 0)));
+        struct cp_pager *pager = open_with_names(&io);
+        *codes[i] = -EIO;
+        assert_code(cp_pager_allocate(pager, &fix), -EIO);
+        assert_code(cp_pager_allocate(pager, &fix), -EIO);
+        assert_int_equal(cp_error_info()->code, -EIO);
+        *codes[i] = 0;
+        const uint64_t page = allocate_filled(pager, 1); /* nothing was written */
+        assert_ok(cp_pager_close(pager));
+        pager = open_buffered(io, false, false);
+        assert_true(check_page(pager, page, 1));
+        assert_ok(cp_pager_close(pager));
+        cp_io_destroy(io);
+    }
+}
+
 /* ---- epochs -----------------------------------------------------------------------------------
  */
 
@@ -459,6 +544,8 @@ int main(void)
         cmocka_unit_test(failed_rewrite_of_the_superblock_is_repeated),
         cmocka_unit_test(log_that_cannot_be_read_leaves_the_superblocks),
         cmocka_unit_test(damaged_newest_slot_is_blamed_where_its_log_is_gone),
+        cmocka_unit_test(first_session_makes_the_names_durable),
+        cmocka_unit_test(names_that_cannot_be_made_durable_fail_the_first_change),
         cmocka_unit_test(commits_are_kept_when_generations_pass_32_bits),
         cmocka_unit_test(epochs_count_sessions_that_write),
         cmocka_unit_test(store_of_the_old_version_goes_on_above_its_epochs),
