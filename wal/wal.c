@@ -582,6 +582,11 @@ int cp_wal_reserve(struct cp_wal *wal, uint32_t size_bytes)
 {
     cp_lsn wanted = cp_wal_end(wal) + size_bytes;
     int code = cp_wal__usable(wal);
+    if (code == 0 && size_bytes > wal->buffer_bytes)
+        code = cp_error_set(-EINVAL, wal->directory, CP_NO_PAGE, CP_NO_LSN,
+                            "reserve no more than the log's buffer holds",
+                            "reserving %u bytes of a log with a buffer of %u", (unsigned)size_bytes,
+                            (unsigned)wal->buffer_bytes);
     /* acquire: as in append's reserve */
     if (code != 0 || atomic_load_explicit(&wal->prepared, memory_order_acquire) >= wanted)
         return code;

@@ -209,8 +209,9 @@ CP_API void cp_wal_trim(struct cp_wal *wal, cp_lsn redo);
 CP_API int cp_wal_prepare(struct cp_wal *wal, uint64_t keep_bytes) CP_MUST_CHECK;
 
 /*
- * Have files for the next size_bytes of log (less than a segment): appends that stay within them do
- * not fail for want of space. Cheap when they are there. The errors of append.
+ * Have files for the next size_bytes of log, at most the buffer's size: appends that stay within
+ * them do not fail for want of space. Cheap when they are there. Errors: -EINVAL for more than
+ * that, and those of append.
  */
 CP_API int cp_wal_reserve(struct cp_wal *wal, uint32_t size_bytes) CP_MUST_CHECK;
 

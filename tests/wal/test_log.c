@@ -284,6 +284,24 @@ static void log_prepare_makes_and_removes_files(void **state)
     destroy_log(&s);
 }
 
+/* Nobody fills a disk by a length that cannot be meant. */
+static void log_reserve_has_bounds(void **state)
+{
+    struct subject s;
+    struct cp_wal_stats stats;
+    (void)state;
+    create_started(&s, SEGMENT);
+    assert_int_equal(cp_wal_reserve(s.wal, UINT32_MAX), -EINVAL);
+    assert_int_equal(cp_wal_reserve(s.wal, BUFFER + 1), -EINVAL);
+    cp_wal_stats(s.wal, &stats);
+    assert_int_equal(stats.segment_count, 1);
+    assert_int_equal(cp_wal_reserve(s.wal, 0), 0);
+    assert_int_equal(cp_wal_reserve(s.wal, BUFFER), 0);
+    cp_lsn prepared = atomic_load(&s.wal->prepared);
+    assert_in_range(prepared, cp_wal_end(s.wal) + BUFFER, cp_wal_end(s.wal) + BUFFER + SEGMENT);
+    destroy_log(&s);
+}
+
 static void log_of_another_store_is_refused(void **state)
 {
     struct subject s;
@@ -437,6 +455,7 @@ int main(void)
         cmocka_unit_test(log_scan_begins_anywhere_and_stops_when_told),
         cmocka_unit_test(log_segments_are_used_again),
         cmocka_unit_test(log_prepare_makes_and_removes_files),
+        cmocka_unit_test(log_reserve_has_bounds),
         cmocka_unit_test(log_of_another_store_is_refused),
         cmocka_unit_test(log_read_only_is_read_only),
         cmocka_unit_test(log_start_refuses_used_epochs),
