@@ -34,7 +34,12 @@
  *       nonempty_orders agree with the sets.
  *   B4. No two buddies of the same order below max_order are both free: they were merged.
  *   B5. A block is CACHED exactly when it is in one cache's stack; caches hold cached_order only.
- *   B6. Blocks that are not allocated are poisoned, in builds that can.
+ *   B6. A block is WITHHELD only in the closed range, where none is FREE or CACHED.
+ *   B7. Blocks that are not allocated are poisoned, in builds that can.
+ *
+ * Closing. Who empties a range would lose what he has emptied to the next allocation: the lowest
+ * address is of no help where nothing else is free. So a range can be closed: what is free in it
+ * leaves the sets, and what is freed goes to neither sets nor caches.
  *
  * Locks. Each cache has a lock that guards its stack and counters; core_lock guards the sets, the
  * sums and every state byte that is not ALLOCATED or CACHED. The byte of an allocated block belongs
@@ -121,8 +126,18 @@ static bool is_free(const struct cp_buddy *buddy, uint64_t unit, uint32_t order)
            cp_bitset_has(&buddy->free_set[order], (uint32_t)member);
 }
 
+static void withhold(struct cp_buddy *buddy, uint64_t unit, uint32_t order)
+{
+    cp_buddy__count(&buddy->withheld_units, cp_buddy__units(order));
+    cp_buddy__set_state(buddy, unit, CP_BUDDY_WITHHELD | order);
+}
+
 void cp_buddy__give(struct cp_buddy *buddy, uint64_t unit, uint32_t order)
 {
+    if (cp_buddy__is_closed(buddy, unit)) {
+        withhold(buddy, unit, order);
+        return;
+    }
     add_free_units(buddy, cp_buddy__units(order));
     cp_buddy__set_state(buddy, unit, CP_BUDDY_INSIDE);
     while (order < buddy->max_order) {
@@ -318,11 +333,26 @@ static int check_all_free(const struct cp_buddy *buddy, uint64_t unit, uint64_t 
         uint8_t state;
         if (!cp_buddy__find_block(buddy, unit, &first, &state))
             return -EINVAL;
-        if ((state & CP_BUDDY_KIND_MASK) != CP_BUDDY_FREE)
+        uint32_t kind = state & CP_BUDDY_KIND_MASK;
+        if (kind != CP_BUDDY_FREE && kind != CP_BUDDY_WITHHELD)
             return -EBUSY;
         unit = first + cp_buddy__units(state & CP_BUDDY_ORDER_MASK);
     }
     return 0;
+}
+
+/* Make a block that is free or withheld no block. With core_lock held. */
+static void take_out(struct cp_buddy *buddy, uint64_t unit, uint8_t state)
+{
+    uint32_t order = state & CP_BUDDY_ORDER_MASK;
+
+    if ((state & CP_BUDDY_KIND_MASK) == CP_BUDDY_FREE) {
+        erase_free(buddy, unit, order);
+        add_free_units(buddy, 0 - cp_buddy__units(order));
+        return;
+    }
+    cp_buddy__count(&buddy->withheld_units, 0 - cp_buddy__units(order));
+    cp_buddy__set_state(buddy, unit, CP_BUDDY_INSIDE);
 }
 
 /* Cut [unit, end), all of it free, out of the free blocks. With core_lock held. */
@@ -333,11 +363,9 @@ static void cut_range(struct cp_buddy *buddy, uint64_t unit, uint64_t end)
         uint8_t state = 0;
         bool found = cp_buddy__find_block(buddy, unit, &first, &state);
         cp_assert(found);
-        uint32_t order = state & CP_BUDDY_ORDER_MASK;
-        uint64_t block_end = first + cp_buddy__units(order);
+        uint64_t block_end = first + cp_buddy__units(state & CP_BUDDY_ORDER_MASK);
 
-        erase_free(buddy, first, order);
-        add_free_units(buddy, 0 - cp_buddy__units(order));
+        take_out(buddy, first, state);
         give_range(buddy, first, unit); /* what lies before and behind stays */
         if (block_end > end)
             give_range(buddy, end, block_end);
@@ -364,6 +392,47 @@ int cp_buddy_remove(struct cp_buddy *buddy, uint64_t offset_bytes, uint64_t size
     if (code == -EBUSY)
         return buddy_error(code, "buddy: removing memory of which some is allocated");
     return code == 0 ? 0 : buddy_error(code, "buddy: removing memory that was not added");
+}
+
+/* Blocks of one kind in [unit, end) as others. With all locks held. */
+static void turn_blocks(struct cp_buddy *buddy, uint64_t unit, uint64_t end, uint32_t kind)
+{
+    for (end = cp_min_u64(end, buddy->end_unit); unit < end;) {
+        uint8_t state = cp_buddy__state(buddy, unit);
+        uint32_t order = state & CP_BUDDY_ORDER_MASK;
+        if ((state & CP_BUDDY_KIND_MASK) == kind) {
+            take_out(buddy, unit, state);
+            cp_buddy__give(buddy, unit, order);
+        }
+        unit += state != CP_BUDDY_INSIDE ? cp_buddy__units(order) : 1;
+    }
+}
+
+int cp_buddy_close(struct cp_buddy *buddy, uint64_t offset_bytes, uint64_t size_bytes)
+{
+    if (!valid_range(buddy, offset_bytes, size_bytes) ||
+        (offset_bytes | size_bytes) % order_bytes(buddy->max_order) != 0)
+        return buddy_error(-EINVAL, "buddy: closing outside the range, or not whole blocks");
+
+    cp_buddy__lock_all(buddy);
+    bool first = buddy->closed_first == buddy->closed_end;
+    if (first) {
+        cp_buddy__drain_locked(buddy);
+        buddy->closed_first = offset_bytes >> CP_BUDDY_UNIT_SHIFT;
+        buddy->closed_end = buddy->closed_first + (size_bytes >> CP_BUDDY_UNIT_SHIFT);
+        turn_blocks(buddy, buddy->closed_first, buddy->closed_end, CP_BUDDY_FREE);
+    }
+    cp_buddy__unlock_all(buddy);
+    return first ? 0 : buddy_error(-EBUSY, "buddy: closing a second range");
+}
+
+void cp_buddy_reopen(struct cp_buddy *buddy)
+{
+    cp_buddy__lock_all(buddy);
+    uint64_t unit = buddy->closed_first, end = buddy->closed_end;
+    buddy->closed_first = buddy->closed_end = 0;
+    turn_blocks(buddy, unit, end, CP_BUDDY_WITHHELD);
+    cp_buddy__unlock_all(buddy);
 }
 
 /* Allocation. */

@@ -140,6 +140,10 @@ bool cp_buddy__cache_put(struct cp_buddy *buddy, uint32_t unit)
     struct cp_buddy_cache *cache = try_cache(buddy);
     if (cache == NULL)
         return false;
+    if (cp_buddy__is_closed(buddy, unit)) {
+        pthread_mutex_unlock(&cache->lock);
+        return false;
+    }
     if (get_count(cache) == buddy->cache_blocks) {
         pthread_mutex_lock(&buddy->core_lock);
         flush_oldest(buddy, cache, (buddy->cache_blocks + 1) / 2);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Looking at a buddy allocator: statistics, and the walk over its invariants (B1 to B5, buddy.c).
+/* Looking at a buddy allocator: statistics, and the walk over its invariants (B1 to B6, buddy.c).
  */
 #include "buddy_internal.h"
 
@@ -43,8 +43,10 @@ void cp_buddy_stats(const struct cp_buddy *buddy, struct cp_buddy_stats *out_sta
     stats.total_bytes = cp_buddy__counted(&buddy->total_units) << CP_BUDDY_UNIT_SHIFT;
     stats.free_bytes = cp_buddy__counted(&buddy->free_units) << CP_BUDDY_UNIT_SHIFT;
     stats.cached_bytes = cached_blocks * (CP_BUDDY_UNIT_BYTES << buddy->cached_order);
+    stats.withheld_bytes = cp_buddy__counted(&buddy->withheld_units) << CP_BUDDY_UNIT_SHIFT;
     /* While others run, the sums may be of different moments: never below zero. */
-    uint64_t not_allocated = cp_min_u64(stats.free_bytes + stats.cached_bytes, stats.total_bytes);
+    uint64_t not_allocated =
+        cp_min_u64(stats.free_bytes + stats.cached_bytes + stats.withheld_bytes, stats.total_bytes);
     stats.allocated_bytes = stats.total_bytes - not_allocated;
     for (uint32_t order = 0; order <= buddy->max_order; order++) {
         stats.free_blocks[order] = cp_buddy__counted(&buddy->free_blocks[order]);
@@ -72,18 +74,18 @@ static bool in_free_set(const struct cp_buddy *buddy, uint64_t unit, uint32_t or
 
 /* Sums that the walk over the state bytes collects, to be compared with the allocator's. */
 struct walk {
-    uint64_t units, free_units, cached_blocks;
+    uint64_t units, free_units, withheld_units, cached_blocks;
     uint64_t free_blocks[CP_BUDDY_ORDERS];
 };
 
-/* B1, B2, B3 (first half), B4 for the block that starts at unit. */
+/* B1, B2, B3 (first half), B4, B6 for the block that starts at unit. */
 static int check_block(const struct cp_buddy *buddy, uint64_t unit, struct walk *walk)
 {
     uint8_t state = cp_buddy__state(buddy, unit);
     uint32_t order = state & CP_BUDDY_ORDER_MASK;
     uint32_t kind = state & CP_BUDDY_KIND_MASK;
 
-    if (order > buddy->max_order || kind == CP_BUDDY_INSIDE || (state & 0x80) != 0)
+    if (order > buddy->max_order || kind == CP_BUDDY_INSIDE || kind > CP_BUDDY_WITHHELD)
         return broken("impossible state", unit);
     uint64_t units = cp_buddy__units(order);
     if (unit % units != 0 || unit + units > buddy->end_unit)
@@ -102,7 +104,11 @@ static int check_block(const struct cp_buddy *buddy, uint64_t unit, struct walk 
         return broken("two free buddies side by side", unit);
     if (kind == CP_BUDDY_CACHED && (order != buddy->cached_order || buddy->cache_blocks == 0))
         return broken("cached block of the wrong order", unit);
+    if (kind != CP_BUDDY_ALLOCATED &&
+        (kind == CP_BUDDY_WITHHELD) != cp_buddy__is_closed(buddy, unit))
+        return broken("withheld and closed disagree", unit);
     walk->units += units;
+    walk->withheld_units += kind == CP_BUDDY_WITHHELD ? units : 0;
     walk->cached_blocks += kind == CP_BUDDY_CACHED;
     if (kind == CP_BUDDY_FREE) {
         walk->free_units += units;
@@ -170,7 +176,8 @@ static int check_locked(const struct cp_buddy *buddy)
         unit += cp_buddy__units(state & CP_BUDDY_ORDER_MASK);
     }
     if (walk.units != cp_buddy__counted(&buddy->total_units) ||
-        walk.free_units != cp_buddy__counted(&buddy->free_units))
+        walk.free_units != cp_buddy__counted(&buddy->free_units) ||
+        walk.withheld_units != cp_buddy__counted(&buddy->withheld_units))
         return broken("sum of units is wrong", walk.units);
     for (uint32_t order = 0; order <= buddy->max_order; order++) {
         int code = check_set(buddy, order, walk.free_blocks[order]);

@@ -22,7 +22,8 @@ enum {
     CP_BUDDY_FREE = 0x20,
     CP_BUDDY_ALLOCATED = 0x40,
     CP_BUDDY_CACHED = 0x60,
-    CP_BUDDY_KIND_MASK = 0x60,
+    CP_BUDDY_WITHHELD = 0x80, /* free, in a range that is closed */
+    CP_BUDDY_KIND_MASK = 0xe0,
     CP_BUDDY_ORDER_MASK = 0x1f,
 };
 
@@ -54,8 +55,11 @@ struct cp_buddy {
     uint32_t nonempty_orders;                   /* bit k: free_set[k] has a member */
     uint64_t end_unit;                          /* no unit from here on was ever added */
     _Atomic uint64_t free_blocks[CP_BUDDY_ORDERS];
-    _Atomic uint64_t total_units, peak_units, free_units;
+    _Atomic uint64_t total_units, peak_units, free_units, withheld_units;
     _Atomic uint64_t alloc_count, free_count, split_count, merge_count;
+
+    /* Written with all locks held, so read with any one of them. */
+    uint64_t closed_first, closed_end; /* units; the same: nothing is closed */
 };
 
 /* Add to a counter that only the holder of one lock writes; others may read it at any time. */
@@ -85,6 +89,12 @@ static inline void cp_buddy__set_state(struct cp_buddy *buddy, uint64_t unit, ui
 static inline uint64_t cp_buddy__units(uint32_t order)
 {
     return UINT64_C(1) << order;
+}
+
+/* Whether what is free at a unit may not be given out. With any of the locks held. */
+static inline bool cp_buddy__is_closed(const struct cp_buddy *buddy, uint64_t unit)
+{
+    return unit >= buddy->closed_first && unit < buddy->closed_end;
 }
 
 /* First unit and order of the block that covers a unit; false when the unit is not added. */

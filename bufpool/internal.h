@@ -444,12 +444,12 @@ uint32_t cp_memory__run_alloc(struct cp_bufpool *pool, uint32_t order, uint32_t 
 void cp_memory__frame_free(struct cp_bufpool *pool, struct cp_frame *frame);
 /* Give the spares back to the allocator. False: there were none. */
 bool cp_memory__free_spares(struct cp_bufpool *pool);
-/* Release empty groups and extents until the use is at most target_bytes. 0, CP_EPINNED, or a write
- * error. */
+/* Release empty groups and extents until the use is at most target_bytes. 0, CP_EPINNED,
+ * CP_ETIMEDOUT, or a write error. */
 int cp_memory__shrink(struct cp_bufpool *pool, uint64_t target_bytes);
 /*
  * One pass over count units from first: drop what is clean, write what is dirty. 0 when all of it
- * lies free in the buddy now, -EAGAIN when something was in use, or a write error.
+ * was free then, -EAGAIN when something was in use, or a write error.
  */
 int cp_memory__empty_units(struct cp_bufpool *pool, uint32_t first, uint32_t count,
                            struct cp_extent_pass *pass);

@@ -20,6 +20,10 @@
  *  3. A descriptor's word is NULL while its frame holds no page; then whoever allocated or claimed
  *     it is its only user, or it is one of the spares.
  *
+ * An extent is closed in the buddy while it is emptied, or misses would fill it as fast as that:
+ * they find their victims elsewhere meanwhile. Only one is closed at a time, and for so short that
+ * nobody runs out of frames over it.
+ *
  * resize_lock serialises those who empty extents. It guards no field and may be held over I/O;
  * its holder waits for I/O only, never for a latch.
  */
@@ -37,6 +41,8 @@ _Static_assert(EXTENT_MAX_BYTES >> CP_UNIT_SHIFT == CP_EXTENT_UNITS_MAX, "units 
 #define BUDDY_CACHE_BLOCKS 32u
 /* Looks at an extent before it counts as pinned; pages under I/O get this many pauses to finish. */
 #define RELEASE_ROUNDS  200u
+#define LEAST_ROUNDS    4u /* however long the writes take: drop, write, drop what was written */
+#define RELEASE_NS      (CP_BUFPOOL_WAIT_LIMIT_MS * UINT64_C(500000)) /* half a miss's patience */
 #define RELEASE_PAUSE   ((struct timespec){0, 200000})
 #define PATIENT_EXTENTS 8u
 #define SETTLE_BATCH    64u /* words of one search, see cp_bias__settle */
@@ -414,6 +420,7 @@ static int release_extent(struct cp_bufpool *pool, uint32_t extent)
     int status = cp_buddy_remove(pool->buddy, at, bytes);
     if (status != 0)
         goto out;
+    cp_buddy_reopen(pool->buddy); /* before it can be committed again */
     cp_register__let_go(pool, extent);
     status = cp_arena_decommit(pool->arena, extent, 1);
     if (status != 0) {
@@ -438,40 +445,66 @@ out:
     return status;
 }
 
-/* Empty and release one extent. 0, CP_EPINNED, or the error of a write or of the release. */
-static int reclaim_extent(struct cp_bufpool *pool, uint32_t extent, struct cp_extent_pass *pass,
-                          uint32_t rounds)
+/*
+ * Empty and release one closed extent. 0; CP_EPINNED when at last there was nothing to be done;
+ * CP_ETIMEDOUT when there still was; or the error of a write or of the release.
+ */
+static int empty_extent(struct cp_bufpool *pool, uint32_t extent, struct cp_extent_pass *pass,
+                        bool patient)
 {
-    uint32_t units = (uint32_t)(pool->extent_bytes >> CP_UNIT_SHIFT);
+    const uint32_t units = (uint32_t)(pool->extent_bytes >> CP_UNIT_SHIFT);
+    const uint64_t deadline_ns = cp_now_ns() + RELEASE_NS;
 
-    for (uint32_t round = 0; round < rounds; round++) {
+    for (uint32_t round = 1;; round++) { /* ends: by RELEASE_ROUNDS at the latest */
         int status = cp_memory__empty_units(pool, extent * units, units, pass);
+        CP_HOOK("reclaim_pass", NULL, extent);
         if (status == 0)
             status = release_extent(pool, extent);
-        if (status == 0)
-            return 0;
         if (status != -EAGAIN && status != -EBUSY)
             return status;
-        if (pass->clean_count == 0 && pass->dirty_count == 0 && round + 1 < rounds) {
+        const bool in_vain = pass->clean_count == 0 && pass->dirty_count == 0;
+        if ((in_vain && !patient) || round == RELEASE_ROUNDS ||
+            (round >= LEAST_ROUNDS && (!patient || cp_now_ns() >= deadline_ns)))
+            return in_vain ? CP_EPINNED : CP_ETIMEDOUT;
+        if (in_vain) {
             for (uint32_t i = 0; i < pool->ring_count; i++)
                 cp_io_ring_poll(pool->rings[i]);
             nanosleep(&RELEASE_PAUSE, NULL);
         }
     }
-    return CP_EPINNED;
+}
+
+static int reclaim_extent(struct cp_bufpool *pool, uint32_t extent, bool patient)
+{
+    /* Under resize_lock; too large for a stack. */
+    struct cp_extent_pass *pass = &pool->extent_pass;
+
+    int status = cp_buddy_close(pool->buddy, extent * pool->extent_bytes, pool->extent_bytes);
+    cp_assert(status == 0); /* nobody else closes any */
+    status = empty_extent(pool, extent, pass, patient);
+    if (status != 0)
+        cp_buddy_reopen(pool->buddy);
+    return status;
+}
+
+/* Nothing is wrong but that pages are in use. */
+static bool is_in_use(int status)
+{
+    return status == CP_EPINNED || status == CP_ETIMEDOUT;
 }
 
 /* Release the highest extent that can be. */
 static int reclaim_any(struct cp_bufpool *pool)
 {
-    struct cp_extent_pass *pass = &pool->extent_pass; /* under resize_lock; too large for a stack */
-    int status = CP_EPINNED;
+    const uint64_t deadline_ns = cp_now_ns() + CP_BUFPOOL_SHRINK_LIMIT_MS * UINT64_C(1000000);
+    int result = CP_EPINNED;
 
     CP_HOOK("reclaim", NULL, 0);
     /* First without patience, so that one pinned page costs no waiting; then a few with. */
     for (uint32_t patience = 0; patience < 2; patience++) {
         uint32_t tries = patience == 0 ? UINT32_MAX : PATIENT_EXTENTS;
         uint32_t i = atomic_load_explicit(&pool->extent_end, memory_order_relaxed);
+        result = CP_EPINNED;
         while (i-- > 0 && tries > 0) {
             CP_HOOK("reclaim_look", NULL, i);
             pthread_mutex_lock(&pool->memory_lock);
@@ -480,12 +513,16 @@ static int reclaim_any(struct cp_bufpool *pool)
             if (!committed)
                 continue;
             tries--;
-            status = reclaim_extent(pool, i, pass, patience == 0 ? 2 : RELEASE_ROUNDS);
-            if (status != CP_EPINNED)
+            int status = reclaim_extent(pool, i, patience != 0);
+            if (!is_in_use(status))
                 return status;
+            if (status == CP_ETIMEDOUT)
+                result = status;
+            if (cp_now_ns() >= deadline_ns)
+                return result;
         }
     }
-    return status;
+    return result;
 }
 
 /* Give back what no page needs of the tables. Returns the bytes. */
@@ -502,11 +539,11 @@ static uint64_t trim_tables(struct cp_bufpool *pool)
     return bytes;
 }
 
-/* Release an extent, or what is empty of the tables where every extent holds a pinned page. */
+/* Release an extent, or what is empty of the tables where every extent holds a page in use. */
 static int reclaim_something(struct cp_bufpool *pool)
 {
     int status = reclaim_any(pool);
-    return status == CP_EPINNED && trim_tables(pool) > 0 ? 0 : status;
+    return is_in_use(status) && trim_tables(pool) > 0 ? 0 : status;
 }
 
 /*
@@ -566,10 +603,10 @@ int cp_memory__charge(struct cp_bufpool *pool, enum cp_purpose purpose, uint64_t
     if (cp_budget__take(&pool->budget, purpose, bytes))
         return 0;
     int status = charge_slowly(pool, purpose, bytes);
-    if (status != CP_EPINNED)
+    if (!is_in_use(status))
         return status;
     return cp_error_set(CP_EBUDGET, NULL, CP_NO_PAGE, CP_NO_LSN,
                         "raise the budget, or hold fewer pages at a time",
-                        "finding %llu bytes for metadata: every extent holds a pinned page",
+                        "finding %llu bytes for metadata: every extent holds a page in use",
                         (unsigned long long)bytes);
 }

@@ -232,6 +232,12 @@ int cp_bufpool_resize(struct cp_bufpool *pool, uint64_t budget_bytes)
                             "shrinking to %llu bytes: every piece of memory left holds a pinned "
                             "page",
                             (unsigned long long)budget_bytes);
+    if (status == CP_ETIMEDOUT)
+        return cp_error_set(CP_ETIMEDOUT, NULL, CP_NO_PAGE, CP_NO_LSN,
+                            "try again when less is written; the old budget stands",
+                            "shrinking to %llu bytes: the pages of every piece of memory left were "
+                            "used again as fast as they were written",
+                            (unsigned long long)budget_bytes);
     return status;
 }
 

@@ -35,6 +35,7 @@ struct cp_buddy_stats {
     uint64_t allocated_bytes; /* handed out (cached blocks are not) */
     uint64_t cached_bytes;    /* in per-CPU caches */
     uint64_t free_bytes;      /* in the free lists */
+    uint64_t withheld_bytes;  /* free, in a range that is closed */
     uint64_t free_blocks[CP_BUDDY_ORDERS];
     uint64_t largest_free_bytes;
     double fragmentation; /* 1 - largest_free_bytes / free_bytes; 0 when nothing is free */
@@ -65,6 +66,17 @@ CP_API int cp_buddy_add(struct cp_buddy *buddy, uint64_t offset_bytes,
  */
 CP_API int cp_buddy_remove(struct cp_buddy *buddy, uint64_t offset_bytes,
                            uint64_t size_bytes) CP_MUST_CHECK;
+
+/*
+ * Close a part, for who wants to remove it: nothing in it is given out any more, and what is freed
+ * stays, until cp_buddy_remove finds all of it free, or cp_buddy_reopen. Offset and size are
+ * multiples of the largest block (-EINVAL); one part at a time (-EBUSY). Any thread.
+ */
+CP_API int cp_buddy_close(struct cp_buddy *buddy, uint64_t offset_bytes,
+                          uint64_t size_bytes) CP_MUST_CHECK;
+
+/* End what cp_buddy_close began, whether the part was removed or not; nothing closed is allowed. */
+CP_API void cp_buddy_reopen(struct cp_buddy *buddy);
 
 /*
  * Allocate a block of the given order; its content is undefined. NULL when there is none (caches of

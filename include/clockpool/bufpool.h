@@ -43,6 +43,7 @@ extern "C" {
 #define CP_BUFPOOL_FIX_MANY_MAX      1024u /* pages of one fix_many, begin or prefetch call */
 #define CP_BUFPOOL_WAIT_LIMIT_MS     1000u /* how long a miss waits for others to unpin a frame */
 #define CP_BUFPOOL_TOGETHER_LIMIT_MS 5000u /* how long fix_many tries to get all its pages */
+#define CP_BUFPOOL_SHRINK_LIMIT_MS   5000u /* how long a shrink tries to free one piece of memory */
 
 struct cp_bufpool;
 struct cp_bufpool_file;
@@ -126,9 +127,11 @@ CP_API void cp_bufpool_destroy(struct cp_bufpool *pool);
 /*
  * Change the budget while running. Growing is immediate. Shrinking evicts, writes back and gives
  * memory back to the kernel before it returns. CP_EBUDGET: below the minimum or above
- * max_budget_bytes; CP_EPINNED: too much is pinned; -ENOMEM: the kernel takes no memory back
- * (vm.max_map_count); the error of a write or of the gate. The old budget stands then. May block on
- * I/O. Some metadata of what was given back stays in memory without being counted any more: 10
+ * max_budget_bytes; CP_EPINNED: too much is pinned; CP_ETIMEDOUT: pages were used again as fast as
+ * they were written, in every piece of memory tried in CP_BUFPOOL_SHRINK_LIMIT_MS; -ENOMEM: the
+ * kernel takes no memory back (vm.max_map_count); the error of a write or of the gate. The old
+ * budget stands then, and what was given back so far is taken again as pages are missed. May block
+ * on I/O. Some metadata of what was given back stays in memory without being counted any more: 10
  * bytes for each 4 KiB of the largest budget there has been (0.25 %), and descriptors, 64 bytes for
  * each frame, as far as they share pages of memory with others in use.
  */

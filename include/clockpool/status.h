@@ -38,7 +38,7 @@ enum cp_status {
     CP_EFAILED = -10011,    /* the store failed earlier and refuses further writes; reopen it */
     CP_EFORKED = -10012,    /* the handle was inherited through fork; open the store again */
     CP_EREADONLY = -10013,  /* a write was asked of a store opened read-only */
-    CP_ETIMEDOUT = -10014,  /* a latch could not be had in the time allowed */
+    CP_ETIMEDOUT = -10014,  /* a latch, or memory, could not be had in the time allowed */
     CP_EPINNED = -10015,    /* the operation needs a page that somebody has pinned */
     CP_EDEADLOCK = -10016,  /* waiting would never end: abort the mini-transaction, try again */
     CP_ETOOLARGE = -10017,  /* a mini-transaction is larger than the pool or the log buffer holds */

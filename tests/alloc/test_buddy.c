@@ -614,6 +614,56 @@ static void buddy_misused_aborts(void **state)
     }
 }
 
+static void buddy_closed_range_gives_nothing_out_and_keeps_what_is_freed(void **state)
+{
+    (void)state;
+    for (uint32_t cache_blocks = 0; cache_blocks <= 4; cache_blocks += 4) {
+        struct cp_buddy *buddy = create_buddy(64, 4, cache_blocks);
+        struct cp_buddy_stats stats;
+        char *blocks[64];
+        assert_int_equal(cp_buddy_add(buddy, 0, 32 * UNIT), 0);
+        for (uint32_t i = 0; i < 24; i++) /* 16 of the first 16 units, 8 of the next */
+            blocks[i] = cp_buddy_alloc(buddy, 0);
+        cp_buddy_drain(buddy);
+        assert_int_equal(cp_buddy_close(buddy, 8 * UNIT, 16 * UNIT), -EINVAL);
+        assert_int_equal(cp_buddy_close(buddy, 64 * UNIT, 16 * UNIT), -EINVAL);
+        assert_int_equal(cp_buddy_close(buddy, 16 * UNIT, 16 * UNIT), 0);
+        assert_int_equal(cp_buddy_close(buddy, 0, 16 * UNIT), -EBUSY);
+        assert_int_equal(cp_buddy__check(buddy), 0);
+        assert_null(cp_buddy_alloc(buddy, 0));
+        for (uint32_t i = 16; i < 23; i++) {
+            cp_buddy_free(buddy, blocks[i], 0);
+            assert_null(cp_buddy_alloc(buddy, 0));
+        }
+        assert_int_equal(cp_buddy__check(buddy), 0);
+        cp_buddy_stats(buddy, &stats);
+        assert_int_equal(stats.withheld_bytes, 15 * UNIT);
+        assert_int_equal(stats.allocated_bytes, 17 * UNIT);
+        cp_buddy_free(buddy, blocks[0], 0); /* what lies outside goes on */
+        assert_ptr_equal(cp_buddy_alloc(buddy, 0), blocks[0]);
+        assert_int_equal(cp_buddy_remove(buddy, 16 * UNIT, 16 * UNIT), -EBUSY);
+        cp_buddy_reopen(buddy); /* given up: there it is again */
+        assert_int_equal(cp_buddy__check(buddy), 0);
+        assert_ptr_equal(cp_buddy_alloc(buddy, 3), (char *)range + 24 * UNIT);
+        cp_buddy_free(buddy, (char *)range + 24 * UNIT, 3);
+
+        assert_int_equal(cp_buddy_close(buddy, 16 * UNIT, 16 * UNIT), 0);
+        cp_buddy_free(buddy, blocks[23], 0);
+        assert_int_equal(cp_buddy_remove(buddy, 16 * UNIT, 16 * UNIT), 0);
+        cp_buddy_reopen(buddy);
+        cp_buddy_reopen(buddy); /* nothing is closed */
+        assert_int_equal(cp_buddy__check(buddy), 0);
+        assert_null(cp_buddy_alloc(buddy, 0));
+        cp_buddy_stats(buddy, &stats);
+        assert_int_equal(stats.total_bytes, 16 * UNIT);
+        assert_int_equal(stats.withheld_bytes, 0);
+        assert_int_equal(cp_buddy_add(buddy, 16 * UNIT, 16 * UNIT), 0);
+        assert_ptr_equal(cp_buddy_alloc(buddy, 4), (char *)range + 16 * UNIT);
+        assert_int_equal(cp_buddy__check(buddy), 0);
+        destroy_buddy(buddy);
+    }
+}
+
 static void buddy_free_memory_is_poisoned(void **state)
 {
     (void)state;
@@ -653,6 +703,7 @@ int main(void)
         cmocka_unit_test(buddy_remove_of_a_busy_range_changes_nothing),
         cmocka_unit_test(buddy_remove_drains_the_caches),
         cmocka_unit_test(buddy_split_block_is_freed_in_parts_and_coalesces),
+        cmocka_unit_test(buddy_closed_range_gives_nothing_out_and_keeps_what_is_freed),
         cmocka_unit_test(buddy_stats_tell_splits_merges_and_fragmentation),
         cmocka_unit_test(buddy_over_a_terabyte_costs_no_memory),
         cmocka_unit_test(buddy_misused_aborts),

@@ -2,6 +2,7 @@
 /* The buddy allocator with several threads: no block has two owners, and no free block is lost. */
 #include "helpers.h"
 
+#include <clockpool/base/bits.h>
 #include <clockpool/buddy.h>
 
 #include <errno.h>
@@ -87,17 +88,25 @@ static void *churn(void *context)
     return NULL;
 }
 
-/* Whatever else may be done by any thread at any time: drain, statistics, extents out and in. */
+/* Whatever else any thread may do at any time: drain, statistics, extents closed, out and in. */
 static void *disturb(void *context)
 {
     struct worker *worker = context;
     for (uint32_t round = 0; round < worker->rounds / 64 && worker->failure == NULL; round++) {
         uint64_t extent = test_random(&worker->random) % (RANGE_UNITS / EXTENT_UNITS);
         uint64_t offset = extent * EXTENT_UNITS * UNIT;
+        const uint64_t block = 512 * UNIT; /* the largest */
         struct cp_buddy_stats stats;
 
         cp_buddy_drain(worker->buddy);
         cp_buddy_stats(worker->buddy, &stats);
+        const bool closing = test_random(&worker->random) % 2 != 0;
+        if (closing && cp_buddy_close(worker->buddy, cp_align_down(offset, block), block) != 0)
+            worker->failure = "close failed";
+        if (closing)
+            sched_yield(); /* some is freed meanwhile */
+        if (closing && cp_buddy__check(worker->buddy) != 0)
+            worker->failure = "an invariant is broken while a part is closed";
         int code = cp_buddy_remove(worker->buddy, offset, EXTENT_UNITS * UNIT);
         if (code == 0) {
             worker->live_count++; /* here: extents that could be removed */
@@ -113,6 +122,7 @@ static void *disturb(void *context)
         }
         if (code != 0)
             worker->failure = "remove or add failed";
+        cp_buddy_reopen(worker->buddy);
         if (cp_buddy__check(worker->buddy) != 0)
             worker->failure = "an invariant is broken";
     }
