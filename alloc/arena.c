@@ -150,22 +150,57 @@ static bool locks_new_mappings(void)
     return locks;
 }
 
+/*
+ * In a mapping made at the side, while it has no access rights and so nothing to bring in, the lock
+ * can be taken off; then it goes to its place in one system call.
+ */
+static int map_unlocked(void *at, uint64_t size_bytes, int protection, int flags, int fd,
+                        uint64_t offset, void **out_address)
+{
+    void *part = mmap(NULL, size_bytes, PROT_NONE, flags, fd, (off_t)offset);
+    if (part == MAP_FAILED)
+        return -errno;
+    (void)munlock(part, size_bytes);
+    int code = mprotect(part, size_bytes, protection) != 0 ? -errno : 0;
+    if (code != 0)
+        goto fail;
+    if (at != NULL &&
+        mremap(part, size_bytes, size_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, at) == MAP_FAILED)
+        goto fail_place;
+    *out_address = at != NULL ? at : part;
+    return 0;
+
+fail_place:
+    code = -errno;
+    /* The kernel may have left a hole, which another thread's mmap might fill. */
+    (void)mmap(at, size_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+               -1, 0);
+fail:
+    munmap(part, size_bytes);
+    return code;
+}
+
+int cp_arena_map(void *at, uint64_t size_bytes, int protection, int fd, uint64_t offset,
+                 void **out_address)
+{
+    const int flags = fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+
+    /* Only where that is so: valgrind goes through all of what becomes accessible later. */
+    if (locks_new_mappings())
+        return map_unlocked(at, size_bytes, protection, flags, fd, offset, out_address);
+    void *part =
+        mmap(at, size_bytes, protection, flags | (at != NULL ? MAP_FIXED : 0), fd, (off_t)offset);
+    if (part == MAP_FAILED)
+        return -errno;
+    *out_address = part;
+    return 0;
+}
+
 void *cp_arena_reserve_table(uint64_t size_bytes)
 {
-    /* Only where that is so: valgrind goes through all of what becomes accessible later. */
-    const bool locks = locks_new_mappings();
-    void *table = mmap(NULL, size_bytes, locks ? PROT_NONE : PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (table == MAP_FAILED)
-        return NULL;
-    if (!locks)
-        return table;
-    (void)munlock(table, size_bytes); /* as in reserve_range; while there is nothing to populate */
-    if (mprotect(table, size_bytes, PROT_READ | PROT_WRITE) != 0) {
-        munmap(table, size_bytes);
-        return NULL;
-    }
-    return table;
+    void *table = NULL;
+    int code = cp_arena_map(NULL, size_bytes, PROT_READ | PROT_WRITE, -1, 0, &table);
+    return code == 0 ? table : NULL;
 }
 
 static int check_options(const struct cp_arena_options *options, uint64_t extent_bytes)

@@ -5,7 +5,8 @@
  * Behind the end of the file lies anonymous read-only memory, not the file: whoever looks there by
  * mistake or too late sees zeros instead of being killed. Growing puts the file's new part over it,
  * shrinking puts the anonymous memory back before the file is cut; both replace the mapping in one
- * system call, so that the addresses are never without one.
+ * system call, so that the addresses are never without one. Nothing of it is locked, not even where
+ * the host has called mlockall(MCL_FUTURE): terabytes of reservation would be brought in.
  *
  * A page is first brought in by MADV_POPULATE_READ, which reports what a touch would have been
  * killed for (no such part of the file, an I/O error). What remains: the kernel may drop a clean
@@ -15,6 +16,7 @@
  */
 #include "mmap_engine.h"
 
+#include <clockpool/arena.h>
 #include <clockpool/base/bits.h>
 #include <clockpool/base/error.h>
 
@@ -46,10 +48,10 @@ int cp_mmap__map_grow(struct mmap_engine *engine, uint64_t file_bytes)
     if (to <= from)
         return 0;
     const int protection = engine->in_place ? PROT_READ | PROT_WRITE : PROT_READ;
-    void *part = mmap(engine->map + from, to - from, protection, MAP_SHARED | MAP_FIXED, engine->fd,
-                      (off_t)from);
-    if (part == MAP_FAILED)
-        return cp_error_set(-errno, engine->format->path, CP_NO_PAGE, CP_NO_LSN, NULL,
+    void *part;
+    int code = cp_arena_map(engine->map + from, to - from, protection, engine->fd, from, &part);
+    if (code != 0)
+        return cp_error_set(code, engine->format->path, CP_NO_PAGE, CP_NO_LSN, NULL,
                             "map %llu bytes of the file", (unsigned long long)(to - from));
     (void)advise(engine, from, to); /* speed only */
     atomic_store_explicit(&engine->mapped_bytes, to, memory_order_relaxed);
@@ -62,20 +64,13 @@ int cp_mmap__map_shrink(struct mmap_engine *engine, uint64_t file_bytes)
     uint64_t to = atomic_load_explicit(&engine->mapped_bytes, memory_order_relaxed);
     if (from >= to)
         return 0;
-    void *part = mmap(engine->map + from, to - from, PROT_READ,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-    if (part == MAP_FAILED)
-        return cp_error_set(-errno, engine->format->path, CP_NO_PAGE, CP_NO_LSN, NULL,
+    void *part;
+    int code = cp_arena_map(engine->map + from, to - from, PROT_READ, -1, 0, &part);
+    if (code != 0)
+        return cp_error_set(code, engine->format->path, CP_NO_PAGE, CP_NO_LSN, NULL,
                             "unmap the end of the file");
     atomic_store_explicit(&engine->mapped_bytes, from, memory_order_relaxed);
     return 0;
-}
-
-static void *reserve(uint64_t size_bytes)
-{
-    void *base =
-        mmap(NULL, size_bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return base == MAP_FAILED ? NULL : base;
 }
 
 /* As much address space as can be had, halving from the wish: map and words together. */
@@ -87,20 +82,22 @@ static int reserve_all(struct mmap_engine *engine, uint64_t file_bytes)
         wish = CP_FORMAT_MAX_PAGES << engine->page_shift;
     while (wish < least)
         wish *= 2;
+    int code;
     for (;; wish /= 2) {
         const uint64_t pages = wish >> engine->page_shift;
-        engine->map = reserve(wish);
-        if (engine->map != NULL) {
-            void *words = mmap(NULL, pages * sizeof(uint64_t), PROT_READ | PROT_WRITE,
-                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-            if (words != MAP_FAILED) {
+        void *map, *words;
+        code = cp_arena_map(NULL, wish, PROT_READ, -1, 0, &map);
+        if (code == 0) {
+            code =
+                cp_arena_map(NULL, pages * sizeof(uint64_t), PROT_READ | PROT_WRITE, -1, 0, &words);
+            if (code == 0) {
+                engine->map = map;
                 engine->words = words;
                 engine->reserve_bytes = wish;
                 engine->base.page_limit = pages;
                 return 0;
             }
-            munmap(engine->map, wish);
-            engine->map = NULL;
+            munmap(map, wish);
         }
         if (wish / 2 < least)
             break;

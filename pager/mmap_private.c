@@ -578,13 +578,6 @@ int cp_mmap__resize(struct mmap_engine *engine, uint64_t budget_bytes)
 /* ---- life -------------------------------------------------------------------------------------
  */
 
-static void *map_array(uint64_t count, uint64_t element_bytes)
-{
-    void *array = mmap(NULL, count * element_bytes, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return array == MAP_FAILED ? NULL : array;
-}
-
 int cp_mmap__frames_init(struct mmap_engine *engine, const struct cp_engine_setup *setup)
 {
     const struct cp_pager_options *options = setup->options;
@@ -602,8 +595,8 @@ int cp_mmap__frames_init(struct mmap_engine *engine, const struct cp_engine_setu
     const uint64_t start_bytes = cp_align_down(options->budget_bytes, engine->page_size);
     engine->frame_max = max_bytes >> engine->page_shift;
     atomic_init(&engine->budget_bytes, options->budget_bytes);
-    engine->info = map_array(engine->frame_max, sizeof *engine->info);
-    engine->flush_list = map_array(engine->frame_max, sizeof *engine->flush_list);
+    engine->info = cp_arena_reserve_table(engine->frame_max * sizeof *engine->info);
+    engine->flush_list = cp_arena_reserve_table(engine->frame_max * sizeof *engine->flush_list);
     if (engine->info == NULL || engine->flush_list == NULL)
         return cp_error_set(-ENOMEM, engine->format->path, CP_NO_PAGE, CP_NO_LSN, NULL,
                             "open the mmap engine");

@@ -74,6 +74,17 @@ CP_API int cp_arena_decommit(struct cp_arena *arena, uint64_t first, uint64_t co
 CP_API uint64_t cp_arena_huge_bytes(const struct cp_arena *arena);
 
 /*
+ * A mapping as mmap makes it, of which nothing is brought in or locked before it is touched, even
+ * in a process that called mlockall(MCL_FUTURE): of a file, shared, or with fd -1 of private memory
+ * without a claim on it. `at` is NULL, or aligned to pages and the place of mappings to be replaced
+ * in one step, in the way of MAP_FIXED. The caller gives it back with munmap. 0 or the kernel's
+ * refusal (without an error description): where it locks what is mapped, another mapping may stand
+ * at the place then that nobody can read.
+ */
+CP_API int cp_arena_map(void *at, uint64_t size_bytes, int protection, int fd, uint64_t offset,
+                        void **out_address) CP_MUST_CHECK;
+
+/*
  * Address space for a table that reads as zeros and takes memory only where it is touched, as the
  * arena does, even in a process that called mlockall(MCL_FUTURE). NULL: the kernel refuses. The
  * caller gives it back with munmap.

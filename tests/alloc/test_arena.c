@@ -338,6 +338,48 @@ static void arena_with_threads_on_neighbouring_extents_counts_right(void **state
     destroy_arena(arena);
 }
 
+/* A page of a mapping replaced by one of a file, and by empty memory again. */
+static void map_in_place(bool locking)
+{
+    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    void *base = NULL, *part = NULL;
+    unsigned char resident = 0;
+    int fd = memfd_create("arena", MFD_CLOEXEC);
+    assert_return_code(fd, errno);
+    assert_int_equal(pwrite(fd, "page", 4, (off_t)page), 4);
+    assert_int_equal(cp_arena_map(NULL, 3 * page, PROT_READ | PROT_WRITE, -1, 0, &base), 0);
+    char *bytes = base;
+    memset(bytes, 1, 3 * page);
+    assert_int_equal(cp_arena_map(bytes + page, page, PROT_READ, fd, page, &part), 0);
+    assert_ptr_equal(part, bytes + page);
+    assert_memory_equal(part, "page", 4);
+    assert_int_equal(bytes[page - 1] + bytes[2 * page], 2);
+    assert_int_equal(cp_arena_map(bytes + page, page, PROT_READ, -1, 0, &part), 0);
+    if (locking) {
+        assert_int_equal(mincore(part, page, &resident), 0);
+        assert_int_equal(resident & 1, 0);
+    }
+    assert_true(all_zero(part, page));
+    assert_int_equal(bytes[page - 1] + bytes[2 * page], 2);
+    part = &part;
+    assert_int_equal(cp_arena_map(NULL, page, PROT_READ, fd, 1, &part), -EINVAL);
+    assert_ptr_equal(part, &part);
+    assert_int_equal(munmap(base, 3 * page), 0);
+    close(fd);
+}
+
+static void arena_map_replaces_what_is_in_its_place(void **state)
+{
+    (void)state;
+    map_in_place(false);
+    if (mlockall(MCL_FUTURE) != 0) {
+        print_message("skipped: memory cannot be locked here\n");
+        skip();
+    }
+    map_in_place(true);
+    assert_int_equal(munlockall(), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -354,6 +396,7 @@ int main(void)
         cmocka_unit_test(arena_guards_stand_at_both_ends),
         cmocka_unit_test(arena_asked_for_hugetlb_works_with_or_without_it),
         cmocka_unit_test(arena_huge_bytes_is_within_the_committed_bytes),
+        cmocka_unit_test(arena_map_replaces_what_is_in_its_place),
         cmocka_unit_test(arena_decommitted_memory_is_poisoned),
         cmocka_unit_test(arena_with_threads_on_neighbouring_extents_counts_right),
     };

@@ -4,7 +4,11 @@
 #include "internal.h"
 #include "support/child.h"
 
+#include <clockpool/base/poison.h>
+
 #include <signal.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 static int try_open(const struct cp_pager_options *options, const char *path)
@@ -777,6 +781,97 @@ static void close_of_a_read_only_store_with_a_fixed_page_starts_no_thread(void *
     assert_ok(cp_pager_close(pager));
 }
 
+/* ---- a host that locks its memory ---------------------------------------------------------------
+ */
+
+#define MIB (UINT64_C(1) << 20)
+
+static uint64_t locked_bytes(void)
+{
+    char line[256];
+    unsigned long long kib = UINT64_MAX / 1024;
+    FILE *file = fopen("/proc/self/status", "r");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL)
+        (void)sscanf(line, "VmLck: %llu", &kib);
+    if (file != NULL)
+        fclose(file);
+    return kib * 1024;
+}
+
+/* May as much be locked as is reserved? */
+static bool may_lock(uint64_t bytes)
+{
+    if (mlockall(MCL_FUTURE) != 0)
+        return false;
+    void *part = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    bool may = part != MAP_FAILED;
+    if (may)
+        assert_int_equal(munmap(part, bytes), 0);
+    assert_int_equal(munlockall(), 0);
+    return may;
+}
+
+/* The file grows and shrinks, by more than may be locked. In a child: without assertions. */
+static bool locks_little(const char *path)
+{
+    struct cp_pager_options options = options_of(0, 4 * MIB);
+    struct cp_pager *pager = NULL;
+    const uint64_t pages = 64 * MIB / 4096, before = locked_bytes();
+    uint64_t first = 0, most[3];
+    options.create = true;
+    if (cp_pager_open(path, &options, &pager) != 0)
+        return false;
+    most[0] = locked_bytes();
+    int failed = cp_pager_allocate_run(pager, pages, &first);
+    for (uint64_t i = 0; failed == 0 && i < pages; i += 100) {
+        struct cp_fix fix;
+        failed = cp_pager_fix_new(pager, first + i, &fix);
+        if (failed == 0)
+            cp_pager_unfix(pager, &fix);
+    }
+    failed = failed != 0 ? failed : cp_pager_sync(pager);
+    most[1] = locked_bytes();
+    failed = failed != 0 ? failed : cp_pager_free(pager, first, pages);
+    failed = failed != 0 ? failed : cp_pager_sync(pager);
+    most[2] = locked_bytes();
+    failed = failed != 0 ? failed : cp_pager_close(pager);
+    for (uint32_t i = 0; i < 3; i++) {
+        print_message("%lld KiB locked\n", (long long)(most[i] - before) / 1024);
+        failed = most[i] > before + 32 * MIB ? -ENOMEM : failed;
+    }
+    return failed == 0;
+}
+
+/*
+ * What is only reserved, and the data file, are not brought in. The mmap engine takes as many
+ * addresses as it may have, and where it brought them in that would be hours and all memory.
+ */
+static void store_of_a_host_that_locks_its_memory_locks_little(void **state)
+{
+    (void)state;
+#if CP_POISONS || defined(__SANITIZE_THREAD__)
+    print_message("skipped: the sanitizer needs more addresses than the test allows\n");
+    skip();
+#endif
+    if (!may_lock(UINT64_C(64) << 30)) {
+        print_message("skipped: memory cannot be locked here\n");
+        skip();
+    }
+    int status;
+    const char *path = new_store();
+    pid_t child = fork();
+    assert_return_code(child, errno);
+    if (child == 0) {
+        const rlim_t few = test_engine == CP_ENGINE_MMAP ? (rlim_t)4 << 30 : RLIM_INFINITY;
+        const struct rlimit addresses = {few, RLIM_INFINITY};
+        end_child((few == RLIM_INFINITY || setrlimit(RLIMIT_AS, &addresses) == 0) &&
+                  mlockall(MCL_FUTURE) == 0 && locks_little(path));
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -813,6 +908,7 @@ int main(void)
         cmocka_unit_test(resize_keeps_the_pages_and_the_limit),
         cmocka_unit_test(exclusive_fix_without_mark_changes_nothing),
         cmocka_unit_test(first_change_says_unclean_on_disk_at_once),
+        cmocka_unit_test(store_of_a_host_that_locks_its_memory_locks_little),
     };
     int failed = RUN_ENGINE(CP_ENGINE_POOL, tests);
     return failed + RUN_ENGINE(CP_ENGINE_MMAP, tests);
