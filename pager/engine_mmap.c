@@ -365,6 +365,7 @@ static void mmap_unfix_many(struct cp_pager_engine *base, struct cp_fix *fixes, 
 /*
  * Where somebody else holds a page, everything fixed so far is let go before waiting for that page
  * alone: two calls never wait for each other. The page waited for comes first in the next attempt.
+ * A call that names a page more often than it can be held is its own obstacle, for ever.
  */
 static int mmap_fix_many(struct cp_pager_engine *base, const uint64_t *pages, uint32_t count,
                          enum cp_latch_mode mode, struct cp_fix *out_fixes)
@@ -375,7 +376,8 @@ static int mmap_fix_many(struct cp_pager_engine *base, const uint64_t *pages, ui
         return cp_error_set(-EINVAL, engine->format->path, CP_NO_PAGE, CP_NO_LSN,
                             "name each page once, or fix shared",
                             "fix a page twice exclusively in one call");
-    for (;;) { /* ends: holders let go; no call holds anything while it waits */
+    uint64_t deadline_ns = 0;
+    for (;;) { /* ends: with all fixed, an error, or at the deadline */
         int code = 0;
         uint32_t done = 0;
         if (waited != UINT32_MAX)
@@ -397,6 +399,13 @@ static int mmap_fix_many(struct cp_pager_engine *base, const uint64_t *pages, ui
             mmap_unfix(base, &out_fixes[waited]);
         if (code != -EAGAIN)
             return cp_error_restore(&saved);
+        if (deadline_ns == 0)
+            deadline_ns = cp_now_ns() + CP_BUFPOOL_TOGETHER_LIMIT_MS * UINT64_C(1000000);
+        else if (cp_now_ns() >= deadline_ns)
+            return cp_error_set(CP_ETIMEDOUT, engine->format->path, pages[done], CP_NO_LSN,
+                                "fix fewer pages at a time, or in one order everywhere",
+                                "fix %u pages together: others held one or another for %u ms",
+                                count, CP_BUFPOOL_TOGETHER_LIMIT_MS);
         waited = done;
     }
 }

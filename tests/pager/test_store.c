@@ -652,6 +652,25 @@ static void write_page(struct cp_pager *pager, uint64_t page, uint64_t version)
 }
 
 /* In order, changed pages as they are in memory, and none of the pager's own in between. */
+/* As often as it may be held, but not one time more. */
+static void one_page_many_times_over_is_given_up(void **state)
+{
+    (void)state;
+    static uint64_t pages[CP_BUFPOOL_FIX_MANY_MAX];
+    static struct cp_fix fixes[CP_BUFPOOL_FIX_MANY_MAX];
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    const uint64_t page = allocate_filled(pager, 1);
+    for (unsigned i = 0; i < CP_BUFPOOL_FIX_MANY_MAX; i++)
+        pages[i] = page;
+    assert_ok(cp_pager_fix_many(pager, pages, CP_LATCH_SHARED_MAX, CP_SHARED, fixes));
+    cp_pager_unfix_many(pager, fixes, CP_LATCH_SHARED_MAX);
+    assert_code(cp_pager_fix_many(pager, pages, CP_BUFPOOL_FIX_MANY_MAX, CP_SHARED, fixes),
+                CP_ETIMEDOUT);
+    assert_ok(cp_pager_fix(pager, page, CP_EXCLUSIVE, &fixes[0])); /* nothing is held */
+    cp_pager_unfix(pager, &fixes[0]);
+    assert_ok(cp_pager_close(pager));
+}
+
 static void scan_gives_the_callers_pages_in_order(void **state)
 {
     (void)state;
@@ -903,6 +922,7 @@ int main(void)
         cmocka_unit_test(tracked_pins_have_owner_and_age),
         cmocka_unit_test(pages_outside_give_enopage_with_path_and_hint),
         cmocka_unit_test(many_at_a_time_read_the_same_as_one),
+        cmocka_unit_test(one_page_many_times_over_is_given_up),
         cmocka_unit_test(scan_gives_the_callers_pages_in_order),
         cmocka_unit_test(close_right_after_prefetch_is_not_pinned),
         cmocka_unit_test(resize_keeps_the_pages_and_the_limit),
