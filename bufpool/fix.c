@@ -304,6 +304,13 @@ static int no_such_page(const struct cp_bufpool_file *file, uint64_t page)
         "fixing a page beyond the table of %llu pages", (unsigned long long)file->map.page_limit);
 }
 
+int __attribute__((noinline))
+cp_fix__bad_mode(const struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode)
+{
+    return cp_error_set(-EINVAL, file->path, page, CP_NO_LSN, "use CP_SHARED or CP_EXCLUSIVE",
+                        "fixing a page in mode %u", (unsigned)mode);
+}
+
 static int __attribute__((noinline))
 fix_slowly(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode, bool read,
            struct cp_fix *out_fix)
@@ -367,6 +374,8 @@ int cp_bufpool_fix(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mo
             return 0;
         if (held < 0)
             return fix_late(file, page, out_fix);
+    } else if (__builtin_expect(mode != CP_EXCLUSIVE, 0)) {
+        return cp_fix__bad_mode(file, page, mode);
     }
     return fix_latched(file, page, mode, out_fix);
 }
@@ -374,6 +383,8 @@ int cp_bufpool_fix(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mo
 int cp_bufpool_try_fix(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
                        struct cp_fix *out_fix)
 {
+    if (__builtin_expect(cp_fix__is_no_mode(mode), 0))
+        return cp_fix__bad_mode(file, page, mode);
     if (cp_fix__try(file, page, mode, out_fix))
         return 0;
     int status = cp_bufpool__check_process(file->pool);

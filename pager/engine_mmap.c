@@ -197,8 +197,11 @@ static int fix_mode(struct mmap_engine *engine, uint64_t page, enum cp_latch_mod
 {
     if (__builtin_expect(!cp_fork_guard_same(&engine->fork_guard), 0))
         return forked(engine, page);
-    return mode == CP_SHARED ? fix_shared(engine, page, wait, out_fix)
-                             : fix_exclusive(engine, page, wait, out_fix);
+    if (mode == CP_SHARED)
+        return fix_shared(engine, page, wait, out_fix);
+    if (mode == CP_EXCLUSIVE)
+        return fix_exclusive(engine, page, wait, out_fix);
+    return cp_pager__bad_mode(engine->format->path, page, mode);
 }
 
 static int mmap_fix(struct cp_pager_engine *base, uint64_t page, enum cp_latch_mode mode,
@@ -444,6 +447,8 @@ static int mmap_begin(struct cp_pager_engine *base, const uint64_t *pages, uint3
 {
     if (!cp_fork_guard_same(&of(base)->fork_guard))
         return forked(of(base), count > 0 ? pages[0] : CP_NO_PAGE);
+    if (mode != CP_SHARED && mode != CP_EXCLUSIVE)
+        return cp_pager__bad_mode(of(base)->format->path, CP_NO_PAGE, mode);
     for (uint32_t i = 0; i < count; i++) {
         struct cp_ticket *ticket = &out_tickets[i];
         memset(ticket, 0, sizeof *ticket);

@@ -379,6 +379,8 @@ int cp_mtr_fix(struct cp_mtr *mtr, uint64_t page, enum cp_latch_mode mode, void 
         return code;
     if (!cp_pager__page_valid(pager, page))
         return cp_pager__no_page(pager, page);
+    if (mode != CP_SHARED && mode != CP_EXCLUSIVE)
+        return cp_pager__bad_mode(pager->data_path, page, mode);
     const struct cp_mtr_page *entry = find_page(mtr, page);
     if (entry != NULL)
         return found_page(mtr, entry, mode, out_data);

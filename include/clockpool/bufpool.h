@@ -150,11 +150,12 @@ CP_API int cp_bufpool_detach(struct cp_bufpool_file *file) CP_MUST_CHECK;
  */
 
 /*
- * Fix one page, reading it when it is absent. Waits for a conflicting latch. Errors: CP_ENOPAGE
- * beyond max_pages; -EIO and the like, -ENODATA when the file ends before the page; whatever verify
- * says; CP_ENOFRAMES when every frame stays pinned for CP_BUFPOOL_WAIT_LIMIT_MS; CP_EGATE or a
- * write error when nothing but unwritable dirty pages is left; CP_EBUDGET when pins leave no room
- * for the page table; CP_EFORKED in a forked child.
+ * Fix one page, reading it when it is absent. Waits for a conflicting latch. Errors: -EINVAL for a
+ * mode that is neither of the two, here and below; CP_ENOPAGE beyond max_pages; -EIO and the like,
+ * -ENODATA when the file ends before the page; whatever verify says; CP_ENOFRAMES when every frame
+ * stays pinned for CP_BUFPOOL_WAIT_LIMIT_MS; CP_EGATE or a write error when nothing but unwritable
+ * dirty pages is left; CP_EBUDGET when pins leave no room for the page table; CP_EFORKED in a
+ * forked child.
  */
 CP_API int cp_bufpool_fix(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
                           struct cp_fix *out_fix) CP_MUST_CHECK;

@@ -288,9 +288,9 @@ CP_API int cp_mtr_begin(struct cp_pager *pager, struct cp_mtr **out_mtr) CP_MUST
 /*
  * Fix a page until the end of the mini-transaction: *out_data is its payload, payload_size bytes.
  * Exclusive fixes may be written to. A page that it has already is found again (-EINVAL: shared so
- * far, and exclusive now; fix it exclusively at once). Errors: CP_EDEADLOCK, CP_ETOOLARGE (more
- * pages than the cache can hold beside it: nothing has changed), CP_ENOPAGE (also of a page that
- * the mini-transaction has freed), read errors.
+ * far, and exclusive now; fix it exclusively at once). Errors: -EINVAL for a mode that is none;
+ * CP_EDEADLOCK, CP_ETOOLARGE (more pages than the cache can hold beside it: nothing has changed),
+ * CP_ENOPAGE (also of a page that the mini-transaction has freed), read errors.
  */
 CP_API int cp_mtr_fix(struct cp_mtr *mtr, uint64_t page, enum cp_latch_mode mode,
                       void **out_data) CP_MUST_CHECK;

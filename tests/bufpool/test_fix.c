@@ -77,6 +77,32 @@ static void fix_full_house_of_readers_next_one_waits(void **state)
     world_close(&w);
 }
 
+/* A zeroed enum, say: not taken for one mode at fix and for the other at unfix. */
+static void fix_in_a_mode_that_is_none_refused(void **state)
+{
+    (void)state;
+    const enum cp_latch_mode modes[] = {(enum cp_latch_mode)0, (enum cp_latch_mode)3};
+    const uint64_t pages[2] = {5, 6}; /* the one resident, the other not */
+    struct world w;
+    world_simple(&w, 4 * MIB, PAGES);
+    check_version(&w, 0, pages[0], 0);
+    for (uint32_t i = 0; i < 2; i++) {
+        struct cp_ticket tickets[2];
+        struct cp_fix fixes[2];
+        for (uint32_t p = 0; p < 2; p++) {
+            assert_int_equal(cp_bufpool_fix(w.file[0], pages[p], modes[i], fixes), -EINVAL);
+            assert_int_equal(cp_bufpool_try_fix(w.file[0], pages[p], modes[i], fixes), -EINVAL);
+        }
+        assert_int_equal(cp_bufpool_fix_many(w.file[0], pages, 2, modes[i], fixes), -EINVAL);
+        assert_int_equal(cp_bufpool_begin(w.file[0], pages, 2, modes[i], tickets), -EINVAL);
+    }
+    for (uint32_t p = 0; p < 2; p++) {
+        struct cp_fix fix = must_fix(&w, 0, pages[p], CP_EXCLUSIVE);
+        cp_bufpool_unfix(&fix);
+    }
+    world_close(&w);
+}
+
 static void fix_new_is_all_zeros_whatever_was_there(void **state)
 {
     (void)state;
@@ -567,6 +593,7 @@ int main(void)
         cmocka_unit_test(fix_shared_twice_exclusive_refused_until_both_gone),
         cmocka_unit_test(fix_exclusive_waits_for_the_reader),
         cmocka_unit_test(fix_full_house_of_readers_next_one_waits),
+        cmocka_unit_test(fix_in_a_mode_that_is_none_refused),
         cmocka_unit_test(fix_new_is_all_zeros_whatever_was_there),
         cmocka_unit_test(fix_changed_page_survives_flush_and_reload),
         cmocka_unit_test(fix_several_page_sizes_share_one_pool),

@@ -652,6 +652,33 @@ static void write_page(struct cp_pager *pager, uint64_t page, uint64_t version)
 }
 
 /* In order, changed pages as they are in memory, and none of the pager's own in between. */
+/* A mode that was never set is told, and leaves the page as it was. */
+static void fix_in_a_mode_that_is_none_gives_einval(void **state)
+{
+    (void)state;
+    const enum cp_latch_mode modes[] = {(enum cp_latch_mode)0, (enum cp_latch_mode)3};
+    struct cp_pager *pager = create_store(new_store(), 0, 0);
+    const uint64_t pages[2] = {allocate_filled(pager, 1), allocate_filled(pager, 1)};
+    for (unsigned i = 0; i < 2; i++) {
+        struct cp_ticket tickets[2];
+        struct cp_fix fixes[2];
+        struct cp_mtr *mtr;
+        void *data = &mtr;
+        assert_code(cp_pager_fix(pager, pages[0], modes[i], &fixes[0]), -EINVAL);
+        assert_code(cp_pager_fix_many(pager, pages, 2, modes[i], fixes), -EINVAL);
+        assert_code(cp_pager_begin(pager, pages, 2, modes[i], tickets), -EINVAL);
+        assert_ok(cp_mtr_begin(pager, &mtr));
+        assert_code(cp_mtr_fix(mtr, pages[0], modes[i], &data), -EINVAL);
+        assert_ptr_equal(data, &mtr);
+        assert_ok(cp_mtr_fix(mtr, pages[0], CP_SHARED, &data));
+        assert_code(cp_mtr_fix(mtr, pages[0], modes[i], &data), -EINVAL);
+        cp_mtr_abort(mtr);
+        assert_ok(cp_pager_fix_many(pager, pages, 2, CP_EXCLUSIVE, fixes));
+        cp_pager_unfix_many(pager, fixes, 2);
+    }
+    assert_ok(cp_pager_close(pager));
+}
+
 /* As often as it may be held, but not one time more. */
 static void one_page_many_times_over_is_given_up(void **state)
 {
@@ -922,6 +949,7 @@ int main(void)
         cmocka_unit_test(tracked_pins_have_owner_and_age),
         cmocka_unit_test(pages_outside_give_enopage_with_path_and_hint),
         cmocka_unit_test(many_at_a_time_read_the_same_as_one),
+        cmocka_unit_test(fix_in_a_mode_that_is_none_gives_einval),
         cmocka_unit_test(one_page_many_times_over_is_given_up),
         cmocka_unit_test(scan_gives_the_callers_pages_in_order),
         cmocka_unit_test(close_right_after_prefetch_is_not_pinned),
