@@ -124,7 +124,7 @@ static int reserve_range(struct cp_arena *arena)
     void *mapping = mmap(NULL, arena->mapping_bytes, PROT_NONE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapping == MAP_FAILED)
-        return -ENOMEM;
+        return -errno;
     arena->mapping = mapping;
     uint64_t start = (uint64_t)(uintptr_t)mapping;
     arena->base = arena->mapping + (cp_align_up(start + page_bytes, alignment) - start);
@@ -196,6 +196,13 @@ int cp_arena_map(void *at, uint64_t size_bytes, int protection, int fd, uint64_t
     return 0;
 }
 
+const char *cp_arena_map_hint(int code, const char *otherwise)
+{
+    return code != -EAGAIN ? otherwise
+                           : "raise the limit on locked memory (ulimit -l): this process locks "
+                             "what it maps (mlockall)";
+}
+
 void *cp_arena_reserve_table(uint64_t size_bytes)
 {
     void *table = NULL;
@@ -255,7 +262,10 @@ fail_reserve:
     munmap(arena->committed, arena->committed_bytes_of_mapping);
 fail_bits:
     free(arena);
-    return arena_error(code, "arena: reserving address space");
+    return cp_error_set(
+        -ENOMEM, NULL, CP_NO_PAGE, CP_NO_LSN,
+        cp_arena_map_hint(code, "raise the limits on addresses and data (ulimit -v, ulimit -d)"),
+        "arena: reserving address space");
 }
 
 void cp_arena_destroy(struct cp_arena *arena)

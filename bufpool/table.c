@@ -38,11 +38,14 @@ _Static_assert(GROUP_BYTES == 4096, "a group is one page, so that it can be give
 /* Table memory above this share of the budget is given back as soon as a group empties. */
 #define TABLE_EAGER_SHARE 64u
 
-static void *reserve(uint64_t bytes)
+static void *reserve(uint64_t bytes, int *inout_code)
 {
-    void *memory = cp_arena_reserve_table(bytes);
-    if (memory == NULL)
+    void *memory = NULL;
+    int code = cp_arena_map(NULL, bytes, PROT_READ | PROT_WRITE, -1, 0, &memory);
+    if (code != 0) {
+        *inout_code = code;
         return NULL;
+    }
     /* Groups are given back one page at a time, which a huge page would not allow. */
     (void)madvise(memory, bytes, MADV_NOHUGEPAGE);
     /* A forked child finds every page absent, takes the slow path, and is told there. */
@@ -58,13 +61,15 @@ int cp_table__create(struct cp_bufpool_file *file, uint64_t max_pages)
     file->groups_bytes = cp_align_up(file->group_count * sizeof(uint32_t), 4096);
     file->supers_bytes = cp_align_up(super_count, 4096);
 
-    file->map.words = reserve(file->words_bytes);
-    file->groups = reserve(file->groups_bytes);
-    file->supers = reserve(file->supers_bytes);
-    if (file->map.words == NULL || file->groups == NULL || file->supers == NULL) {
+    int code = 0;
+    file->map.words = reserve(file->words_bytes, &code);
+    file->groups = reserve(file->groups_bytes, &code);
+    file->supers = reserve(file->supers_bytes, &code);
+    if (code != 0) {
         cp_table__destroy(file);
         return cp_error_set(-ENOMEM, file->path, CP_NO_PAGE, CP_NO_LSN,
-                            "lower max_pages, or raise the limit on address space (ulimit -v)",
+                            cp_arena_map_hint(code, "lower max_pages, or raise the limits on "
+                                                    "addresses and data (ulimit -v, ulimit -d)"),
                             "reserving %llu bytes of address space for the page table",
                             (unsigned long long)file->words_bytes);
     }

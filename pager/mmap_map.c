@@ -103,7 +103,8 @@ static int reserve_all(struct mmap_engine *engine, uint64_t file_bytes)
             break;
     }
     return cp_error_set(-ENOMEM, engine->format->path, CP_NO_PAGE, CP_NO_LSN,
-                        "raise the limit on address space (ulimit -v), or use the pool engine",
+                        cp_arena_map_hint(code, "raise the limits on addresses and data (ulimit "
+                                                "-v, ulimit -d), or use the pool engine"),
                         "reserve %llu bytes of address space", (unsigned long long)least);
 }
 

@@ -84,6 +84,10 @@ CP_API uint64_t cp_arena_huge_bytes(const struct cp_arena *arena);
 CP_API int cp_arena_map(void *at, uint64_t size_bytes, int protection, int fd, uint64_t offset,
                         void **out_address) CP_MUST_CHECK;
 
+/* A hint for the error of who could not map: which limit was met; `otherwise` where it is not that
+ * on locked memory. The code is cp_arena_map's. */
+CP_API const char *cp_arena_map_hint(int code, const char *otherwise);
+
 /*
  * Address space for a table that reads as zeros and takes memory only where it is touched, as the
  * arena does, even in a process that called mlockall(MCL_FUTURE). NULL: the kernel refuses. The

@@ -6,9 +6,11 @@
 
 #include <clockpool/base/poison.h>
 
+#include <linux/capability.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 static int try_open(const struct cp_pager_options *options, const char *path)
@@ -918,6 +920,56 @@ static void store_of_a_host_that_locks_its_memory_locks_little(void **state)
     assert_int_equal(WEXITSTATUS(status), 0);
 }
 
+/* Root may lock whatever the limit is, unless it gives that up. */
+static bool obey_limit_on_locks(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct caps[2];
+    if (syscall(SYS_capget, &header, caps) != 0)
+        return false;
+    caps[0].effective &= ~(1u << CAP_IPC_LOCK);
+    return syscall(SYS_capset, &header, caps) == 0;
+}
+
+/* In a child with a limit: is the opening refused, with a hint that names it? */
+static void expect_hint(int resource, const char *name)
+{
+    int status;
+    const char *path = new_store();
+    pid_t child = fork();
+    assert_return_code(child, errno);
+    if (child == 0) {
+        const struct rlimit few = {8 * MIB, 8 * MIB};
+        struct cp_pager_options options = options_of(0, 0);
+        struct cp_pager *pager = NULL;
+        bool good = setrlimit(resource, &few) == 0;
+        options.create = true;
+        if (good && resource == RLIMIT_MEMLOCK)
+            good = obey_limit_on_locks() && mlockall(MCL_FUTURE) == 0;
+        good = good && cp_pager_open(path, &options, &pager) == -ENOMEM &&
+               strstr(cp_error_info()->hint, name) != NULL;
+        if (!good)
+            print_message("%s: %s\n", name, cp_error_info()->hint);
+        (void)munlockall();
+        end_child(good);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void open_under_a_limit_on_memory_names_it(void **state)
+{
+    (void)state;
+#if CP_POISONS || defined(__SANITIZE_THREAD__)
+    print_message("skipped: the sanitizer needs more memory than the test allows\n");
+    skip();
+#endif
+    expect_hint(RLIMIT_MEMLOCK, "ulimit -l");
+    if (test_engine == CP_ENGINE_POOL) /* the other one takes fewer addresses then */
+        expect_hint(RLIMIT_DATA, "ulimit -d");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -957,6 +1009,7 @@ int main(void)
         cmocka_unit_test(exclusive_fix_without_mark_changes_nothing),
         cmocka_unit_test(first_change_says_unclean_on_disk_at_once),
         cmocka_unit_test(store_of_a_host_that_locks_its_memory_locks_little),
+        cmocka_unit_test(open_under_a_limit_on_memory_names_it),
     };
     int failed = RUN_ENGINE(CP_ENGINE_POOL, tests);
     return failed + RUN_ENGINE(CP_ENGINE_MMAP, tests);
