@@ -126,6 +126,15 @@ struct cp_pager *open_store(const char *path)
     return pager;
 }
 
+int try_open(const struct cp_pager_options *options, const char *path)
+{
+    struct cp_pager *pager = NULL;
+    int code = cp_pager_open(path, options, &pager);
+    if (code == 0)
+        assert_ok(cp_pager_close(pager));
+    return code;
+}
+
 void fill_page(void *data, uint32_t payload, uint64_t page, uint64_t version)
 {
     uint64_t *words = data, state = page * UINT64_C(0x100000001b3) + version;

@@ -54,6 +54,8 @@ void assert_status(int64_t got, int64_t expected, const char *call, const char *
 struct cp_pager_options options_of(uint32_t page_size, uint64_t budget_bytes);
 struct cp_pager *create_store(const char *path, uint32_t page_size, uint64_t budget_bytes);
 struct cp_pager *open_store(const char *path);
+/* Open and close: the code of opening. */
+int try_open(const struct cp_pager_options *options, const char *path);
 
 /* Page content as a function of page and version, over the whole payload; and its check. */
 void fill_page(void *data, uint32_t payload, uint64_t page, uint64_t version);
