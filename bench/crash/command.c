@@ -9,6 +9,7 @@
 #include "search.h"
 #include "units.h"
 
+#include <clockpool/version.h>
 #include <clockpool/base/thread.h>
 
 #include <dirent.h>
@@ -330,8 +331,10 @@ static int report_json(const struct command *command, const struct crash_report 
     const uint64_t *classes = report->by_class;
     const struct crash_finding *first = report->finding_count > 0 ? &report->findings[0] : NULL;
     json_t *root = json_pack(
-        "{s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s?,s:I,s:s,s:f,s:f,s:s}", "engine",
-        command->search.subject->name, "states", (json_int_t)report->states, "points",
+        "{s:i,s:s,s:o,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s?,s:I,s:s,s:f,s:f,s:"
+        "s}",
+        "format", BENCH_JSON_FORMAT, "version", cp_version(), "command", bench_command_json(),
+        "engine", command->search.subject->name, "states", (json_int_t)report->states, "points",
         (json_int_t)report->points, "checks", (json_int_t)report->checks, "legal_states",
         (json_int_t)report->legal, "workloads", (json_int_t)report->traces, "recoveries",
         (json_int_t)report->recovery_traces, "lost", (json_int_t)classes[CRASH_LOST], "torn",
