@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Rings from one thread: order, depth, callbacks, limits, registration and its refusals, fork. */
 #include "helpers.h"
+#include "support/without_uring.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define JOBS 200u
@@ -616,17 +613,9 @@ static int report_forbidden(void)
 
 static int forbid_and_start_again(struct subject *s, struct cp_io_ring *ring)
 {
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0), /* the system call's number */
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {sizeof code / sizeof code[0], code};
     (void)s;
     (void)ring;
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
-        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+    if (!forbid_uring())
         return 77;
     execl(self_path, self_path, "--forbidden", (char *)NULL);
     return 77;
