@@ -14,60 +14,64 @@
 #include <stdlib.h>
 #include <string.h>
 
+static bool is_size(uint32_t bytes, uint32_t min, uint32_t max)
+{
+    return bytes == 0 || (cp_is_power_of_two(bytes) && bytes >= min && bytes <= max);
+}
+
+/* The first option that cannot be had, or NULL. */
+static const char *find_refused(const struct cp_pager_options *options, const char **out_hint)
+{
+    const bool in_place = options->unsafe_in_place;
+    const struct {
+        bool refused;
+        const char *option, *hint;
+    } rules[] = {
+        {options->engine != CP_ENGINE_POOL && options->engine != CP_ENGINE_MMAP, "engine",
+         "CP_ENGINE_POOL or CP_ENGINE_MMAP"},
+        {!is_size(options->page_size, CP_PAGE_SIZE_MIN, CP_PAGE_SIZE_MAX), "page_size",
+         "a power of two from 4096 to 65536, or 0"},
+        {options->create && options->read_only, "read_only",
+         "a store cannot be created without writing: leave out one of the two"},
+        {options->advice < CP_ADVICE_RANDOM || options->advice > CP_ADVICE_SEQUENTIAL, "advice",
+         "one of enum cp_mmap_advice"},
+        {options->caching < CP_IO_DIRECT_IF_POSSIBLE || options->caching > CP_IO_BUFFERED,
+         "caching", "one of enum cp_io_caching"},
+        {options->max_budget_bytes != 0 && options->max_budget_bytes < options->budget_bytes,
+         "max_budget_bytes", "at least budget_bytes, or 0"},
+        {in_place && options->engine != CP_ENGINE_MMAP, "unsafe_in_place",
+         "only the mmap engine can change pages in place: choose CP_ENGINE_MMAP"},
+        {in_place && options->read_only, "unsafe_in_place",
+         "changing pages in place needs a writable store: leave out read_only"},
+        {options->background < CP_BACKGROUND_THREAD || options->background > CP_BACKGROUND_NONE,
+         "background", "one of enum cp_background"},
+        {options->torn_pages < CP_TORN_AUTO || options->torn_pages > CP_TORN_IMAGES, "torn_pages",
+         "one of enum cp_torn_pages"},
+        {options->log_sync < CP_WAL_SYNC_PROBE || options->log_sync > CP_WAL_SYNC_FDATASYNC,
+         "log_sync", "one of enum cp_wal_sync"},
+        {!is_size(options->log_buffer_bytes, CP_WAL_BUFFER_BYTES_MIN, UINT32_MAX),
+         "log_buffer_bytes", "a power of two from 256 KiB, or 0"},
+    };
+    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
+        *out_hint = rules[i].hint;
+        if (rules[i].refused)
+            return rules[i].option;
+    }
+    return NULL;
+}
+
 static int check_options(const char *directory, const struct cp_pager_options *options)
 {
-    const char *bad = NULL, *hint = NULL;
-    if (options->engine != CP_ENGINE_POOL && options->engine != CP_ENGINE_MMAP) {
-        bad = "engine";
-        hint = "CP_ENGINE_POOL or CP_ENGINE_MMAP";
-    } else if (options->page_size != 0 &&
-               (!cp_is_power_of_two(options->page_size) || options->page_size < CP_PAGE_SIZE_MIN ||
-                options->page_size > CP_PAGE_SIZE_MAX)) {
-        bad = "page_size";
-        hint = "a power of two from 4096 to 65536, or 0";
-    } else if (options->create && options->read_only) {
-        bad = "read_only";
-        hint = "a store cannot be created without writing: leave out one of the two";
-    } else if (options->advice < CP_ADVICE_RANDOM || options->advice > CP_ADVICE_SEQUENTIAL) {
-        bad = "advice";
-        hint = "one of enum cp_mmap_advice";
-    } else if (options->caching < CP_IO_DIRECT_IF_POSSIBLE || options->caching > CP_IO_BUFFERED) {
-        bad = "caching";
-        hint = "one of enum cp_io_caching";
-    } else if (options->max_budget_bytes != 0 &&
-               options->max_budget_bytes < options->budget_bytes) {
-        bad = "max_budget_bytes";
-        hint = "at least budget_bytes, or 0";
-    } else if (options->unsafe_in_place && options->engine != CP_ENGINE_MMAP) {
-        bad = "unsafe_in_place";
-        hint = "only the mmap engine can change pages in place: choose CP_ENGINE_MMAP";
-    } else if (options->unsafe_in_place && options->read_only) {
-        bad = "unsafe_in_place";
-        hint = "changing pages in place needs a writable store: leave out read_only";
-    } else if (options->background < CP_BACKGROUND_THREAD ||
-               options->background > CP_BACKGROUND_NONE) {
-        bad = "background";
-        hint = "one of enum cp_background";
-    } else if (options->torn_pages < CP_TORN_AUTO || options->torn_pages > CP_TORN_IMAGES) {
-        bad = "torn_pages";
-        hint = "one of enum cp_torn_pages";
-    } else if (options->log_sync < CP_WAL_SYNC_PROBE || options->log_sync > CP_WAL_SYNC_FDATASYNC) {
-        bad = "log_sync";
-        hint = "one of enum cp_wal_sync";
-    } else if (options->log_buffer_bytes != 0 &&
-               (!cp_is_power_of_two(options->log_buffer_bytes) ||
-                options->log_buffer_bytes < CP_WAL_BUFFER_BYTES_MIN)) {
-        bad = "log_buffer_bytes";
-        hint = "a power of two from 256 KiB, or 0";
-    } else if (options->budget_bytes < CP_BUFPOOL_BUDGET_MIN) {
+    const char *hint;
+    const char *refused = find_refused(options, &hint);
+    if (refused != NULL)
+        return cp_error_set(-EINVAL, directory, CP_NO_PAGE, CP_NO_LSN, hint,
+                            "open a store: option %s", refused);
+    if (options->budget_bytes < CP_BUFPOOL_BUDGET_MIN)
         return cp_error_set(
             CP_EBUDGET, directory, CP_NO_PAGE, CP_NO_LSN, "budget_bytes must be at least 512 KiB",
             "open a store with %llu bytes of memory", (unsigned long long)options->budget_bytes);
-    }
-    if (bad == NULL)
-        return 0;
-    return cp_error_set(-EINVAL, directory, CP_NO_PAGE, CP_NO_LSN, hint, "open a store: option %s",
-                        bad);
+    return 0;
 }
 
 static void fill_defaults(struct cp_pager_options *options)
