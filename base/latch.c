@@ -10,7 +10,9 @@
 #include <clockpool/base/latch.h>
 
 #include <clockpool/base/assert.h>
+#include <clockpool/base/error.h>
 
+#include <errno.h>
 #include <limits.h>
 #include <stddef.h>
 
@@ -112,4 +114,10 @@ int cp_latch_wait(uint64_t *word, uint64_t seen, bool (*still_wait)(void *ctx), 
         timeout_ns = deadline_ns - now_ns;
     }
     return cp_futex_wait(futex_of(word), (uint32_t)now_word, timeout_ns) ? 0 : CP_ETIMEDOUT;
+}
+
+int cp_latch_mode_refuse(enum cp_latch_mode mode, const char *path, uint64_t page)
+{
+    return cp_error_set(-EINVAL, path, page, CP_NO_LSN, "use CP_SHARED or CP_EXCLUSIVE",
+                        "fixing a page in mode %u", (unsigned)mode);
 }

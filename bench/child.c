@@ -63,6 +63,16 @@ static int answer_error(struct child *child, const struct bench_error *error)
     return 1;
 }
 
+/* The last answer: what the engine says of itself. The exit status. */
+static int answer_done(struct child *child, const struct bench_engine_stats *stats)
+{
+    return answer(child, json_pack("{s:b,s:s,s:b,s:I}", "done", 1, "details", stats->details,
+                                   "synchronous", stats->synchronous, "ballast_bytes",
+                                   (json_int_t)child->ballast_bytes)) == 0
+               ? 0
+               : 1;
+}
+
 static int report_progress(void *ctx, double fraction, double ops_per_s)
 {
     struct child *child = ctx;
@@ -92,11 +102,12 @@ static int create_data(struct child *child)
 {
     struct create_progress progress = {child, 0};
     struct bench_progress_sink sink = {report_create, &progress};
+    const struct bench_engine_stats none = {.synchronous = false};
     struct bench_error error = {""};
     child->phase = "creating data";
     if (child->engine->create(&child->job.setup.data, &sink, &error) != 0)
         return answer_error(child, &error);
-    return answer(child, json_pack("{s:b,s:s}", "done", 1, "details", "")) == 0 ? 0 : 1;
+    return answer_done(child, &none);
 }
 
 /* ---- equal memory
@@ -347,11 +358,7 @@ static int run_cells(struct child *child)
     child->engine->stats(child->handle, &stats);
     if (verify_reopened(child, &error) != 0)
         return answer_error(child, &error);
-    return answer(child, json_pack("{s:b,s:s,s:b,s:I}", "done", 1, "details", stats.details,
-                                   "synchronous", stats.synchronous, "ballast_bytes",
-                                   (json_int_t)child->ballast_bytes)) == 0
-               ? 0
-               : 1;
+    return answer_done(child, &stats);
 }
 
 static int run_engine(struct child *child)
@@ -390,11 +397,10 @@ static int recover(struct child *child)
         return answer_error(child, &error);
     if (!fill && answer_cell(child, 0, &result) != 0)
         return 1;
-    answer(child, json_pack("{s:b,s:s,s:b,s:I}", "done", 1, "details", stats.details, "synchronous",
-                            stats.synchronous, "ballast_bytes", (json_int_t)child->ballast_bytes));
+    int status = answer_done(child, &stats);
     if (fill)
         kill(getpid(), SIGKILL); /* and so nothing is closed */
-    return 0;
+    return status;
 }
 
 static int read_job(int fd, struct bench_job *job)

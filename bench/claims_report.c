@@ -162,12 +162,11 @@ json_t *claims_json(const struct claims *claims)
                                         figures_json(claim), "reason", claim->reason));
     }
     json_object_set_new(json_array_get(array, 0), "over_time", over_time_json(claims));
-    return json_pack("{s:i,s:s,s:o,s:o,s:b,s:s,s:I,s:I,s:I,s:I,s:f,s:i,s:o}", "format",
-                     BENCH_JSON_FORMAT, "version", cp_version(), "environment",
-                     bench_environment_json(&claims->place), "command", bench_command_json(),
-                     "equal_memory", claims->equal_memory, "equal_memory_reason",
-                     claims->equal_reason, "slack_bytes", (json_int_t)plan->slack_bytes,
-                     "size_bytes", (json_int_t)plan->size_bytes, "mem_bytes",
-                     (json_int_t)plan->mem_bytes, "seed", (json_int_t)plan->seed, "seconds",
-                     plan->seconds, "repeat", (int)CLAIMS_REPEAT, "claims", array);
+    return bench_json_root(
+        json_pack("{s:o,s:b,s:s,s:I,s:I,s:I,s:I,s:f,s:i,s:o}", "environment",
+                  bench_environment_json(&claims->place), "equal_memory", claims->equal_memory,
+                  "equal_memory_reason", claims->equal_reason, "slack_bytes",
+                  (json_int_t)plan->slack_bytes, "size_bytes", (json_int_t)plan->size_bytes,
+                  "mem_bytes", (json_int_t)plan->mem_bytes, "seed", (json_int_t)plan->seed,
+                  "seconds", plan->seconds, "repeat", (int)CLAIMS_REPEAT, "claims", array));
 }

@@ -4,6 +4,8 @@
 
 #include "file.h"
 
+#include <clockpool/version.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,9 +20,15 @@ void bench_command_keep(int argc, char **argv)
         json_array_append_new(command_words, json_string(argv[i]));
 }
 
-json_t *bench_command_json(void)
+json_t *bench_json_root(json_t *rest)
 {
-    return command_words != NULL ? json_incref(command_words) : json_array();
+    json_t *words = command_words != NULL ? json_incref(command_words) : json_array();
+    json_t *root = json_pack("{s:i,s:s,s:o}", "format", BENCH_JSON_FORMAT, "version", cp_version(),
+                             "command", words);
+    if (json_object_update_new(root, rest) == 0)
+        return root;
+    json_decref(root);
+    return NULL;
 }
 
 int bench_json_write(const char *path, const json_t *root, struct bench_error *error)

@@ -21,12 +21,15 @@ int bench_json_write(const char *path, const json_t *root, struct bench_error *e
 int bench_json_finish(const char *command, const char *path, json_t *root);
 
 /*
- * Keep the words of this process's command line, for bench_command_json. Once, by main, before a
+ * Keep the words of this process's command line, for bench_json_root. Once, by main, before a
  * command reads its options: it may take lists apart in place.
  */
 void bench_command_keep(int argc, char **argv);
 
-/* What was kept, program first; empty without it. The caller owns it, and does not change it. */
-json_t *bench_command_json(void);
+/*
+ * What each file begins with, "format", "version" and "command" (the words that were kept, program
+ * first), and then the rest, which is taken over. NULL, also of NULL: out of memory.
+ */
+json_t *bench_json_root(json_t *rest);
 
 #endif

@@ -18,8 +18,6 @@
 #include "progress.h"
 #include "units.h"
 
-#include <clockpool/clockpool.h>
-
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -271,15 +269,14 @@ static void print_table(const struct order_plan *plan)
 
 static int write_json(const struct order_plan *plan)
 {
-    json_t *root = json_pack(
-        "{s:i,s:s,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:s}", "format", BENCH_JSON_FORMAT, "version",
-        cp_version(), "command", bench_command_json(), "transactions",
+    json_t *root = bench_json_root(json_pack(
+        "{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:s}", "transactions",
         (json_int_t)plan->settings.transactions, "group", (json_int_t)plan->settings.group,
         "size_bytes", (json_int_t)plan->settings.size_bytes, "mem_bytes",
         (json_int_t)plan->settings.mem_bytes, "page_size", (json_int_t)plan->settings.page_size,
         "nudge", (json_int_t)plan->settings.nudge, "seed", (json_int_t)plan->settings.seed,
         "recorder", plan->settings.no_fuse == NULL ? "fuse" : "backend", "recorder_reason",
-        plan->settings.no_fuse == NULL ? "" : plan->settings.no_fuse);
+        plan->settings.no_fuse == NULL ? "" : plan->settings.no_fuse));
     json_t *engines = json_array();
     for (unsigned i = 0; i < ENGINES; i++) {
         const struct order_result *result = &plan->results[i];

@@ -506,14 +506,13 @@ static void run_size(struct runner *runner, unsigned size, unsigned *first_row)
 /* All that is known about the run; the caller owns it. NULL after a description of why not. */
 static json_t *root_json(struct runner *runner)
 {
-    json_t *root =
-        json_pack("{s:i,s:s,s:o,s:o,s:b,s:s,s:I,s:I,s:i,s:f,s:o}", "format", BENCH_JSON_FORMAT,
-                  "version", cp_version(), "environment", bench_environment_json(&runner->place),
-                  "command", bench_command_json(), "equal_memory", runner->equal_memory,
+    json_t *root = bench_json_root(
+        json_pack("{s:o,s:b,s:s,s:I,s:I,s:i,s:f,s:o}", "environment",
+                  bench_environment_json(&runner->place), "equal_memory", runner->equal_memory,
                   "equal_memory_reason", runner->equal_reason, "slack_bytes",
                   (json_int_t)runner->plan->slack_bytes, "seed", (json_int_t)runner->plan->seed,
                   "repeat", (int)runner->plan->repeat, "seconds", runner->plan->seconds, "results",
-                  bench_results_json(&runner->results, runner->plan, runner->equal_memory));
+                  bench_results_json(&runner->results, runner->plan, runner->equal_memory)));
     if (root == NULL)
         bench_fail(&runner->error, "out of memory while writing JSON");
     return root;

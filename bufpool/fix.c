@@ -304,13 +304,6 @@ static int no_such_page(const struct cp_bufpool_file *file, uint64_t page)
         "fixing a page beyond the table of %llu pages", (unsigned long long)file->map.page_limit);
 }
 
-int __attribute__((noinline))
-cp_fix__bad_mode(const struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode)
-{
-    return cp_error_set(-EINVAL, file->path, page, CP_NO_LSN, "use CP_SHARED or CP_EXCLUSIVE",
-                        "fixing a page in mode %u", (unsigned)mode);
-}
-
 static int __attribute__((noinline))
 fix_slowly(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode, bool read,
            struct cp_fix *out_fix)
@@ -375,7 +368,7 @@ int cp_bufpool_fix(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mo
         if (held < 0)
             return fix_late(file, page, out_fix);
     } else if (__builtin_expect(mode != CP_EXCLUSIVE, 0)) {
-        return cp_fix__bad_mode(file, page, mode);
+        return cp_latch_mode_refuse(mode, file->path, page);
     }
     return fix_latched(file, page, mode, out_fix);
 }
@@ -383,8 +376,8 @@ int cp_bufpool_fix(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mo
 int cp_bufpool_try_fix(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
                        struct cp_fix *out_fix)
 {
-    if (__builtin_expect(cp_fix__is_no_mode(mode), 0))
-        return cp_fix__bad_mode(file, page, mode);
+    if (__builtin_expect(!cp_latch_mode_valid(mode), 0))
+        return cp_latch_mode_refuse(mode, file->path, page);
     if (cp_fix__try(file, page, mode, out_fix))
         return 0;
     int status = cp_bufpool__check_process(file->pool);

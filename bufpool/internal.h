@@ -602,13 +602,6 @@ void cp_shield__uncover(struct cp_bufpool *pool, const struct cp_frame *frame);
 /* ---- fix.c -------------------------------------------------------------------------------------
  */
 
-/* Neither shared nor exclusive: a mode that was never set would be one thing at fix and the other
- * at unfix. */
-static inline bool cp_fix__is_no_mode(enum cp_latch_mode mode)
-{
-    return mode != CP_SHARED && mode != CP_EXCLUSIVE;
-}
-int cp_fix__bad_mode(const struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode);
 /* Take the latch of a resident page if that needs no waiting. */
 bool cp_fix__try(struct cp_bufpool_file *file, uint64_t page, enum cp_latch_mode mode,
                  struct cp_fix *out_fix);

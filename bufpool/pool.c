@@ -226,19 +226,16 @@ int cp_bufpool_resize(struct cp_bufpool *pool, uint64_t budget_bytes)
     if (status != 0)
         atomic_store_explicit(&pool->budget.limit_bytes, old, memory_order_relaxed);
     pthread_mutex_unlock(&pool->budget_lock);
-    if (status == CP_EPINNED)
-        return cp_error_set(CP_EPINNED, NULL, CP_NO_PAGE, CP_NO_LSN,
-                            "unfix pages and try again; the old budget stands",
-                            "shrinking to %llu bytes: every piece of memory left holds a pinned "
-                            "page",
-                            (unsigned long long)budget_bytes);
-    if (status == CP_ETIMEDOUT)
-        return cp_error_set(CP_ETIMEDOUT, NULL, CP_NO_PAGE, CP_NO_LSN,
-                            "try again when less is written; the old budget stands",
-                            "shrinking to %llu bytes: the pages of every piece of memory left were "
-                            "used again as fast as they were written",
-                            (unsigned long long)budget_bytes);
-    return status;
+    if (status != CP_EPINNED && status != CP_ETIMEDOUT)
+        return status;
+    const bool pinned = status == CP_EPINNED;
+    return cp_error_set(status, NULL, CP_NO_PAGE, CP_NO_LSN,
+                        pinned ? "unfix pages and try again; the old budget stands"
+                               : "try again when less is written; the old budget stands",
+                        "shrinking to %llu bytes: in every piece of memory left %s",
+                        (unsigned long long)budget_bytes,
+                        pinned ? "a page is pinned"
+                               : "pages were used again as fast as they were written");
 }
 
 /* ---- files --------------------------------------------------------------------------------------

@@ -147,8 +147,8 @@ int cp_bufpool_begin(struct cp_bufpool_file *file, const uint64_t *pages, uint32
     int no_frame = 0;
     int status = check_many(file, pages, count);
 
-    if (status == 0 && cp_fix__is_no_mode(mode))
-        status = cp_fix__bad_mode(file, CP_NO_PAGE, mode);
+    if (status == 0 && !cp_latch_mode_valid(mode))
+        status = cp_latch_mode_refuse(mode, file->path, CP_NO_PAGE);
     if (status != 0)
         return status;
     cp_load__run_init(&run, file);
@@ -468,8 +468,8 @@ static int check_fix_many(struct cp_bufpool_file *file, const uint64_t *pages, u
 {
     int status = check_many(file, pages, count);
 
-    if (status == 0 && cp_fix__is_no_mode(mode))
-        status = cp_fix__bad_mode(file, CP_NO_PAGE, mode);
+    if (status == 0 && !cp_latch_mode_valid(mode))
+        status = cp_latch_mode_refuse(mode, file->path, CP_NO_PAGE);
     if (status == 0 && mode == CP_EXCLUSIVE && has_duplicate(pages, count))
         status = cp_error_set(-EINVAL, file->path, CP_NO_PAGE, CP_NO_LSN, NULL,
                               "fixing a page exclusively twice in one call");

@@ -104,10 +104,6 @@ struct cp_engine_setup {
     bool untorn_writes; /* pool: the device writes pages whole, and is to be asked to */
 };
 
-/* -EINVAL, for a mode that is neither shared nor exclusive. */
-int cp_pager__bad_mode(const char *path, uint64_t page, enum cp_latch_mode mode)
-    __attribute__((cold)) CP_MUST_CHECK;
-
 int cp_pager__pool_open(const struct cp_engine_setup *setup,
                         struct cp_pager_engine **out_engine) CP_MUST_CHECK;
 int cp_pager__mmap_open(const struct cp_engine_setup *setup,

@@ -201,7 +201,7 @@ static int fix_mode(struct mmap_engine *engine, uint64_t page, enum cp_latch_mod
         return fix_shared(engine, page, wait, out_fix);
     if (mode == CP_EXCLUSIVE)
         return fix_exclusive(engine, page, wait, out_fix);
-    return cp_pager__bad_mode(engine->format->path, page, mode);
+    return cp_latch_mode_refuse(mode, engine->format->path, page);
 }
 
 static int mmap_fix(struct cp_pager_engine *base, uint64_t page, enum cp_latch_mode mode,
@@ -447,8 +447,8 @@ static int mmap_begin(struct cp_pager_engine *base, const uint64_t *pages, uint3
 {
     if (!cp_fork_guard_same(&of(base)->fork_guard))
         return forked(of(base), count > 0 ? pages[0] : CP_NO_PAGE);
-    if (mode != CP_SHARED && mode != CP_EXCLUSIVE)
-        return cp_pager__bad_mode(of(base)->format->path, CP_NO_PAGE, mode);
+    if (!cp_latch_mode_valid(mode))
+        return cp_latch_mode_refuse(mode, of(base)->format->path, CP_NO_PAGE);
     for (uint32_t i = 0; i < count; i++) {
         struct cp_ticket *ticket = &out_tickets[i];
         memset(ticket, 0, sizeof *ticket);

@@ -111,7 +111,7 @@ void cp_pager__mtr_fini(struct cp_pager *pager)
 
 static void index_page(struct cp_mtr *mtr, uint32_t entry)
 {
-    uint32_t at = cp_hash_u64(mtr->pages[entry].fix.page) & mtr->index_mask;
+    uint32_t at = cp_hash_slot(mtr->pages[entry].fix.page, (uint64_t)mtr->index_mask + 1);
     while (mtr->index[at] != 0) /* ends: the index has twice as many places as there are pages */
         at = (at + 1) & mtr->index_mask;
     mtr->index[at] = entry + 1;
@@ -121,7 +121,7 @@ static struct cp_mtr_page *find_page(const struct cp_mtr *mtr, uint64_t page)
 {
     if (mtr->index == NULL)
         return NULL;
-    for (uint32_t at = cp_hash_u64(page) & mtr->index_mask; mtr->index[at] != 0;
+    for (uint32_t at = cp_hash_slot(page, (uint64_t)mtr->index_mask + 1); mtr->index[at] != 0;
          at = (at + 1) & mtr->index_mask) { /* ends: as above */
         struct cp_mtr_page *entry = &mtr->pages[mtr->index[at] - 1];
         if (atomic_load_explicit(&entry->page, memory_order_relaxed) == page)
@@ -379,8 +379,8 @@ int cp_mtr_fix(struct cp_mtr *mtr, uint64_t page, enum cp_latch_mode mode, void 
         return code;
     if (!cp_pager__page_valid(pager, page))
         return cp_pager__no_page(pager, page);
-    if (mode != CP_SHARED && mode != CP_EXCLUSIVE)
-        return cp_pager__bad_mode(pager->data_path, page, mode);
+    if (!cp_latch_mode_valid(mode))
+        return cp_latch_mode_refuse(mode, pager->data_path, page);
     const struct cp_mtr_page *entry = find_page(mtr, page);
     if (entry != NULL)
         return found_page(mtr, entry, mode, out_data);

@@ -331,12 +331,6 @@ int cp_pager_is_allocated(struct cp_pager *pager, uint64_t page)
 /* ---- pages ------------------------------------------------------------------------------------
  */
 
-int cp_pager__bad_mode(const char *path, uint64_t page, enum cp_latch_mode mode)
-{
-    return cp_error_set(-EINVAL, path, page, CP_NO_LSN, "use CP_SHARED or CP_EXCLUSIVE",
-                        "fix a page in mode %u", (unsigned)mode);
-}
-
 int cp_pager_fix(struct cp_pager *pager, uint64_t page, enum cp_latch_mode mode,
                  struct cp_fix *out_fix)
 {

@@ -117,7 +117,7 @@ static struct page_work *table_find(const struct page_table *table, uint64_t pag
 {
     if (table->count == 0)
         return NULL;
-    for (uint32_t at = cp_hash_u64(page) & table->mask; table->slots[at] != 0;
+    for (uint32_t at = cp_hash_slot(page, (uint64_t)table->mask + 1); table->slots[at] != 0;
          at = (at + 1) & table->mask) { /* ends: at most half of the slots are taken */
         struct page_work *entry = &table->entries[table->slots[at] - 1];
         if (entry->page == page)
@@ -128,7 +128,7 @@ static struct page_work *table_find(const struct page_table *table, uint64_t pag
 
 static void table_place(struct page_table *table, uint32_t index)
 {
-    uint32_t at = cp_hash_u64(table->entries[index].page) & table->mask;
+    uint32_t at = cp_hash_slot(table->entries[index].page, (uint64_t)table->mask + 1);
     while (table->slots[at] != 0) /* ends: as above */
         at = (at + 1) & table->mask;
     table->slots[at] = index + 1;

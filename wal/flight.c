@@ -316,8 +316,9 @@ int cp_wal__begin_session(struct cp_wal *wal)
     code = cp_wal__build(wal, flight);
     if (code == 0)
         code = cp_wal__fly(wal, flight);
-    if (code == 0 && fresh) {
+    if (fresh)
         segment->header_written = false;
+    if (code == 0 && fresh) {
         code = cp_wal__write_header(wal, segment, &written);
         if (code == 0)
             code = sync_file(wal, segment->file);

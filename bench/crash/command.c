@@ -9,7 +9,6 @@
 #include "search.h"
 #include "units.h"
 
-#include <clockpool/version.h>
 #include <clockpool/base/thread.h>
 
 #include <dirent.h>
@@ -330,11 +329,9 @@ static int report_json(const struct command *command, const struct crash_report 
 {
     const uint64_t *classes = report->by_class;
     const struct crash_finding *first = report->finding_count > 0 ? &report->findings[0] : NULL;
-    json_t *root = json_pack(
-        "{s:i,s:s,s:o,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s?,s:I,s:s,s:f,s:f,s:"
-        "s}",
-        "format", BENCH_JSON_FORMAT, "version", cp_version(), "command", bench_command_json(),
-        "engine", command->search.subject->name, "states", (json_int_t)report->states, "points",
+    json_t *root = bench_json_root(json_pack(
+        "{s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s?,s:I,s:s,s:f,s:f,s:s}", "engine",
+        command->search.subject->name, "states", (json_int_t)report->states, "points",
         (json_int_t)report->points, "checks", (json_int_t)report->checks, "legal_states",
         (json_int_t)report->legal, "workloads", (json_int_t)report->traces, "recoveries",
         (json_int_t)report->recovery_traces, "lost", (json_int_t)classes[CRASH_LOST], "torn",
@@ -344,7 +341,7 @@ static int report_json(const struct command *command, const struct crash_report 
         "reproduce", first != NULL ? first->triple : NULL, "seed", (json_int_t)command->search.seed,
         "workload", command->search.workload != NULL ? command->search.workload->name : "all",
         "seconds", report->seconds, "states_per_s", (double)report->states / report->seconds,
-        "verdict", verdict_of(report));
+        "verdict", verdict_of(report)));
     if (root != NULL)
         json_object_set_new(root, "failures", findings_json(command, report));
     return bench_json_finish("crash", command->json, root);

@@ -8,8 +8,6 @@
 #include "json_file.h"
 #include "units.h"
 
-#include <clockpool/clockpool.h>
-
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
@@ -232,9 +230,8 @@ int trace_write_json(const struct trace_report *report, const char *path, struct
                               (json_int_t)result->sequence.access_count, "pages",
                               (json_int_t)result->sequence.page_count, "policies", policies));
     }
-    json_t *root = json_pack("{s:i,s:s,s:o,s:I,s:o}", "format", BENCH_JSON_FORMAT, "version",
-                             cp_version(), "command", bench_command_json(), "seed",
-                             (json_int_t)report->seed, "traces", traces);
+    json_t *root =
+        bench_json_root(json_pack("{s:I,s:o}", "seed", (json_int_t)report->seed, "traces", traces));
     const int result = bench_json_write(path, root, error);
     json_decref(root);
     return result;

@@ -17,13 +17,6 @@
 #define FIRST_CAPACITY 4096u
 #define READ_AHEAD     (1u << 17)
 
-/* Where to begin looking for a page. The highest bits of the product (Fibonacci hashing:
- * Knuth, 6.4), the only ones that depend on all bits of the page. */
-static uint32_t first_slot(uint64_t page, uint32_t slots)
-{
-    return (uint32_t)(page * UINT64_C(0x9e3779b97f4a7c15) >> (64 - cp_log2_floor(slots)));
-}
-
 /* Twice the slots, everything entered anew. */
 static int grow_names(struct trace_builder *builder)
 {
@@ -38,7 +31,7 @@ static int grow_names(struct trace_builder *builder)
     for (uint32_t i = 0; i < builder->slots; i++) {
         if (builder->values[i] == 0)
             continue;
-        uint32_t at = first_slot(builder->keys[i], slots);
+        uint32_t at = cp_hash_slot(builder->keys[i], slots);
         while (values[at] != 0)
             at = (at + 1) & (slots - 1);
         keys[at] = builder->keys[i];
@@ -55,7 +48,7 @@ static int grow_names(struct trace_builder *builder)
 /* The number by which a page goes from now on. */
 static uint32_t number_of(struct trace_builder *builder, uint64_t page)
 {
-    uint32_t at = first_slot(page, builder->slots);
+    uint32_t at = cp_hash_slot(page, builder->slots);
     while (builder->values[at] != 0) { /* ends: half of the slots are free */
         if (builder->keys[at] == page)
             return builder->values[at] - 1;

@@ -48,11 +48,6 @@ extern "C" {
 struct cp_bufpool;
 struct cp_bufpool_file;
 
-enum cp_latch_mode {
-    CP_SHARED = 1,
-    CP_EXCLUSIVE = 2,
-};
-
 /* A fixed page. Owned by the caller from a successful fix to unfix; may be copied, not used twice.
  */
 struct cp_fix {

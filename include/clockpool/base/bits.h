@@ -52,6 +52,13 @@ static inline uint32_t cp_hash_u64(uint64_t value)
     return (uint32_t)((value * UINT64_C(0x9e3779b97f4a7c15)) >> 32);
 }
 
+/* The same as a place in a table of so many slots, a power of two from 2 to 2^32: the highest bits,
+ * the only ones that depend on all bits of the value. */
+static inline uint32_t cp_hash_slot(uint64_t value, uint64_t slots)
+{
+    return cp_hash_u64(value) >> (32 - cp_log2_floor(slots));
+}
+
 static inline uint64_t cp_min_u64(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;

@@ -44,6 +44,22 @@ extern "C" {
 /* Loads of the word before it sleeps: about a microsecond, the cost of a futex round trip. */
 #define CP_LATCH_SPIN_LIMIT 64u
 
+/* How a page is fixed. */
+enum cp_latch_mode {
+    CP_SHARED = 1,
+    CP_EXCLUSIVE = 2,
+};
+
+/* False for a mode that was never set: it would be one thing at fix and the other at unfix. */
+static inline bool cp_latch_mode_valid(enum cp_latch_mode mode)
+{
+    return mode == CP_SHARED || mode == CP_EXCLUSIVE;
+}
+
+/* The error of a mode that is not valid: -EINVAL, described. path: of the file; any thread. */
+CP_API int cp_latch_mode_refuse(enum cp_latch_mode mode, const char *path,
+                                uint64_t page) CP_MUST_CHECK;
+
 static inline unsigned cp_word_latch(uint64_t word)
 {
     return (unsigned)(word & CP_WORD_LATCH);
