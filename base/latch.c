@@ -43,13 +43,13 @@ void cp_latch_release_shared(uint64_t *word)
         wake_all(word);
 }
 
-void cp_latch_release_exclusive(uint64_t *word, unsigned version_width)
+void cp_latch_release_exclusive(uint64_t *word, uint64_t version_one)
 {
     uint64_t old = __atomic_load_n(word, __ATOMIC_RELAXED);
     uint64_t next;
     do {
         cp_debug_assert(cp_word_latch(old) == CP_LATCH_EXCLUSIVE);
-        next = cp_word_next_version(old, version_width) & ~(CP_WORD_LATCH | CP_WORD_WAITERS);
+        next = cp_word_next_version(old, version_one) & ~(CP_WORD_LATCH | CP_WORD_WAITERS);
     } while (!cp_word_cas(word, &old, next));
     if ((old & CP_WORD_WAITERS) != 0)
         wake_all(word);

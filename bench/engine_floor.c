@@ -14,8 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define FRAME_BYTES 4096u /* a word counts in these, as the pool's */
-#define WORD_SHIFT  28u   /* the frame's number lies above it; below it here: zeros */
+/* Of a word: where the page is, as an offset in bytes; the bits below are state, zeros here. */
+#define PLACE_MASK (~UINT64_C(0xfff))
 
 static void close_engine(void *handle)
 {
@@ -32,7 +32,7 @@ static int make_table(struct raw_engine *engine, struct bench_error *error)
     if (engine->words == NULL)
         return bench_fail(error, "out of memory");
     for (uint64_t i = 0; i < count; i++)
-        engine->words[i] = i * (page_size / FRAME_BYTES) << WORD_SHIFT;
+        engine->words[i] = i * page_size;
     return 0;
 }
 
@@ -75,7 +75,7 @@ static const char *look_up(const struct raw_engine *engine, const struct bench_o
 {
     const uint64_t word =
         __atomic_load_n(&engine->words[op->where - engine->base_page], __ATOMIC_RELAXED);
-    return engine->array + (word >> WORD_SHIFT) * FRAME_BYTES + op->offset_bytes;
+    return engine->array + (word & PLACE_MASK) + op->offset_bytes;
 }
 
 static void read_word(struct bench_op *op, const char *at)

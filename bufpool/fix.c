@@ -17,7 +17,7 @@
 static inline void fill_fix(struct cp_bufpool_file *file, uint64_t page, uint64_t word,
                             enum cp_latch_mode mode, uint64_t *slot, struct cp_fix *out_fix)
 {
-    out_fix->data = file->map.frames + ((word >> file->map.frame_shift) << CP_UNIT_SHIFT);
+    out_fix->data = file->map.frames + (word & file->map.frame_mask);
     out_fix->owner = file;
     out_fix->page = page;
     out_fix->mode = mode;
@@ -420,7 +420,7 @@ static __attribute__((noinline)) void unfix_latched(struct cp_fix *fix)
         else
             cp_shield__release_shared(file->pool, word);
     } else if (fix->mode == CP_EXCLUSIVE) {
-        cp_latch_release_exclusive_fast(word, file->version_width);
+        cp_latch_release_exclusive_fast(word, file->version_one);
     } else {
         cp_latch_release_shared_fast(word);
     }

@@ -197,7 +197,7 @@ struct cp_bufpool_file {
     /* The hit path needs one cache line: */
     _Alignas(64) struct cp_page_map map;
     struct cp_bufpool *pool;
-    uint32_t version_width; /* as the pool's */
+    uint64_t version_one; /* as the pool's */
     bool track_pins;
     bool biased; /* readers may use pin slots; as the pool's */
     /* The rest. */
@@ -243,9 +243,10 @@ struct cp_extent_pass {
 struct cp_bufpool {
     struct cp_bufpool_options options;
     struct cp_io *io;
-    unsigned char *base; /* of the arena */
-    uint32_t frame_shift;
-    uint32_t version_width;
+    unsigned char *base;  /* of the arena */
+    uint64_t frame_mask;  /* of a word: the frame's number, in its place as an offset in bytes */
+    uint64_t version_one; /* a word's version begins with this bit */
+    uint32_t version_shift;
     struct cp_slot *slots;   /* one a unit; borrowed address space, see memory.c */
     struct cp_frame *frames; /* base of the slab: index -> descriptor */
     struct cp_fork_guard fork_guard;
@@ -332,12 +333,12 @@ static inline uint32_t cp_bufpool__own_ring(const struct cp_bufpool *pool)
 
 static inline uint64_t cp_bufpool__frame_number(const struct cp_bufpool *pool, uint64_t word)
 {
-    return word >> pool->frame_shift;
+    return (word & pool->frame_mask) >> CP_UNIT_SHIFT;
 }
 
 static inline uint32_t cp_bufpool__unit_of(const struct cp_bufpool *pool, uint64_t word)
 {
-    return (uint32_t)(word >> pool->frame_shift) - 1;
+    return (uint32_t)cp_bufpool__frame_number(pool, word) - 1;
 }
 
 static inline unsigned char *cp_bufpool__unit_data(const struct cp_bufpool *pool, uint32_t unit)
@@ -367,16 +368,14 @@ static inline struct cp_frame *cp_bufpool__frame_of(const struct cp_bufpool *poo
 
 static inline uint64_t cp_bufpool__word_version(const struct cp_bufpool *pool, uint64_t word)
 {
-    return (word >> CP_WORD_VERSION_SHIFT) & ((UINT64_C(1) << pool->version_width) - 1);
+    return word >> pool->version_shift;
 }
 
 /* A word for a page in frame, with the given version (or, while loading, ring number plus 1). */
 static inline uint64_t cp_bufpool__make_word(const struct cp_bufpool *pool, uint32_t unit,
                                              uint64_t version, unsigned latch)
 {
-    uint64_t mask = (UINT64_C(1) << pool->version_width) - 1;
-    return ((uint64_t)(unit + 1) << pool->frame_shift) |
-           ((version & mask) << CP_WORD_VERSION_SHIFT) | latch;
+    return ((uint64_t)(unit + 1) << CP_UNIT_SHIFT) | (version << pool->version_shift) | latch;
 }
 
 /* The page's name to the policy. For who holds its word, or is about to. */

@@ -106,9 +106,10 @@ int cp_memory__create(struct cp_bufpool *pool)
     unsigned frame_bits = cp_log2_ceil((uint64_t)pool->unit_limit + 1);
     if (frame_bits < CP_FRAME_BITS_MIN)
         frame_bits = CP_FRAME_BITS_MIN;
-    pool->frame_shift = 64 - frame_bits;
-    pool->version_width = pool->frame_shift - CP_WORD_VERSION_SHIFT;
-    cp_assert(pool->version_width <= 32);
+    pool->frame_mask = ((UINT64_C(1) << frame_bits) - 1) << CP_UNIT_SHIFT;
+    pool->version_shift = CP_UNIT_SHIFT + frame_bits;
+    pool->version_one = UINT64_C(1) << pool->version_shift;
+    cp_assert(64 - pool->version_shift <= 32);
 
     pool->slots_bytes = (uint64_t)pool->unit_limit * sizeof(struct cp_slot);
     pool->clock_memory_bytes = cp_clock__bytes(pool->unit_limit);

@@ -284,7 +284,7 @@ int cp_bufpool_attach(struct cp_bufpool *pool, const struct cp_bufpool_file_opti
     struct cp_bufpool_file *file = aligned_alloc(64, cp_align_up(sizeof *file, 64));
     if (file == NULL)
         return cp_error_set(-ENOMEM, NULL, CP_NO_PAGE, CP_NO_LSN, NULL, "attaching a file");
-    *file = (struct cp_bufpool_file){.pool = pool, .version_width = pool->version_width};
+    *file = (struct cp_bufpool_file){.pool = pool, .version_one = pool->version_one};
     struct cp_io_file_info info;
     cp_io_file_info(options->file, &info);
     file->track_pins = pool->pins != NULL;
@@ -303,7 +303,7 @@ int cp_bufpool_attach(struct cp_bufpool *pool, const struct cp_bufpool_file_opti
     file->ctx = options->ctx;
     /* Frame numbers start at 1, so that a word with a frame is never zero. */
     file->map.frames = pool->base - CP_UNIT_BYTES;
-    file->map.frame_shift = pool->frame_shift;
+    file->map.frame_mask = pool->frame_mask;
     file->map.page_size = options->page_size;
     file->map.hits =
         (uintptr_t)&pool->counters[0].value[CP_COUNT_HITS] - (uintptr_t)cp_pin_block(0);
@@ -383,7 +383,7 @@ static uint32_t drop_run(struct cp_bufpool_file *file, struct drop_run *run, boo
         }
         if (dropped == i)
             *status = -EBUSY;
-        cp_latch_release_exclusive(run->words[i], pool->version_width);
+        cp_latch_release_exclusive(run->words[i], pool->version_one);
     }
     return dropped;
 }
@@ -404,7 +404,7 @@ static int drop_one(struct cp_bufpool_file *file, uint64_t page, bool dirty_too)
         return status;
     uint64_t *word = &file->map.words[page];
     if (!dirty_too && (cp_word_load(word) & CP_WORD_DIRTY) != 0) {
-        cp_latch_release_exclusive(word, file->version_width);
+        cp_latch_release_exclusive(word, file->version_one);
         return dirty_page(file, page);
     }
     cp_evict__drop_page(file->pool, frame);
@@ -455,7 +455,7 @@ bool cp_bufpool_is_fixed(struct cp_bufpool_file *file, uint64_t page)
     if (cp_evict__claim(file, page, &frame) != 0)
         return true;
     if (frame != NULL)
-        cp_latch_release_exclusive(&file->map.words[page], file->version_width);
+        cp_latch_release_exclusive(&file->map.words[page], file->version_one);
     return false;
 }
 

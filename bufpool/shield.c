@@ -67,7 +67,7 @@ void cp_shield__release_exclusive(struct cp_bufpool *pool, uint64_t *word)
     pthread_mutex_t *stripe = stripe_of(word);
     pthread_mutex_lock(stripe);
     cp_shield__cover(pool, cp_bufpool__frame_of(pool, cp_word_load(word)));
-    cp_latch_release_exclusive(word, pool->version_width);
+    cp_latch_release_exclusive(word, pool->version_one);
     pthread_mutex_unlock(stripe);
 }
 
@@ -107,7 +107,7 @@ void cp_shield__release_shared(struct cp_bufpool *pool, uint64_t *word)
 
 void cp_shield__release_exclusive(struct cp_bufpool *pool, uint64_t *word)
 {
-    cp_latch_release_exclusive(word, pool->version_width);
+    cp_latch_release_exclusive(word, pool->version_one);
 }
 
 #endif

@@ -142,8 +142,7 @@ static void release_exclusive(struct mmap_engine *engine, uint64_t page)
     cp_assert(cp_word_latch(seen) == CP_LATCH_EXCLUSIVE);
     if (engine->in_place && (seen & CP_WORD_DIRTY) != 0)
         cp_mmap__in_place_seal(engine, page);
-    uint64_t next =
-        cp_word_next_version(cp_word_with_latch(seen, CP_LATCH_FREE), MMAP_VERSION_BITS);
+    uint64_t next = cp_word_next_version(cp_word_with_latch(seen, CP_LATCH_FREE), MMAP_VERSION_ONE);
     if ((seen & CP_WORD_DIRTY) != 0 || mmap_word_frame(seen) == 0) {
         cp_latch_publish(word, next);
         return;

@@ -18,11 +18,14 @@
 #include <clockpool/base/latch.h>
 #include <clockpool/base/thread.h>
 
-#define MMAP_VERSION_BITS 27u
-#define MMAP_VERIFIED     (UINT64_C(1) << (CP_WORD_VERSION_SHIFT + MMAP_VERSION_BITS))
-#define MMAP_FRAME_SHIFT  (CP_WORD_VERSION_SHIFT + MMAP_VERSION_BITS + 1u)
-#define MMAP_FRAME_MASK   (UINT64_MAX << MMAP_FRAME_SHIFT)
-#define MMAP_FRAMES_MAX   ((UINT64_C(1) << (64u - MMAP_FRAME_SHIFT)) - 2)
+/* A page's word above its state (base/latch.h): verified, a private frame's number or 0, version.
+ */
+#define MMAP_VERIFIED    (UINT64_C(1) << CP_WORD_OWNER_SHIFT)
+#define MMAP_FRAME_SHIFT (CP_WORD_OWNER_SHIFT + 1u)
+#define MMAP_FRAME_BITS  24u
+#define MMAP_FRAME_MASK  (((UINT64_C(1) << MMAP_FRAME_BITS) - 1) << MMAP_FRAME_SHIFT)
+#define MMAP_FRAMES_MAX  ((UINT64_C(1) << MMAP_FRAME_BITS) - 2)
+#define MMAP_VERSION_ONE (UINT64_C(1) << (MMAP_FRAME_SHIFT + MMAP_FRAME_BITS))
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22 /* Linux 5.14 */
@@ -130,7 +133,8 @@ struct mmap_engine {
 
 static inline uint32_t mmap_word_frame(uint64_t word)
 {
-    return (uint32_t)(word >> MMAP_FRAME_SHIFT); /* 0: none, else its number plus 1 */
+    return (uint32_t)((word & MMAP_FRAME_MASK) >>
+                      MMAP_FRAME_SHIFT); /* 0: none, else its number plus 1 */
 }
 
 static inline unsigned char *mmap_frame_at(const struct mmap_engine *engine, uint32_t frame)

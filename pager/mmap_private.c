@@ -116,7 +116,7 @@ static bool release_clean(struct mmap_engine *engine, const struct mmap_entry *e
         last = cp_word_latch(seen) == 1;
         desired = ((seen & ~CP_WORD_DIRTY) | MMAP_VERIFIED) - 1; /* the map has the image now */
         if (last)
-            desired = cp_word_next_version(desired & ~MMAP_FRAME_MASK, MMAP_VERSION_BITS);
+            desired = cp_word_next_version(desired & ~MMAP_FRAME_MASK, MMAP_VERSION_ONE);
     } while (!cp_word_cas(word, &seen, desired));
     if ((seen & CP_WORD_WAITERS) != 0 && (last || cp_word_latch(seen) == CP_LATCH_SHARED_MAX))
         cp_latch_wake(word);
@@ -438,7 +438,7 @@ static int discard_page(struct mmap_engine *engine, uint64_t page)
                                 "unfix the page first", "drop a page from the cache");
         if ((seen & state) == 0)
             return 0;
-        desired = cp_word_next_version(seen & ~state, MMAP_VERSION_BITS);
+        desired = cp_word_next_version(seen & ~state, MMAP_VERSION_ONE);
     } while (!cp_word_cas(word, &seen, desired));
     if ((seen & CP_WORD_DIRTY) != 0)
         atomic_fetch_sub_explicit(&engine->dirty_count, 1, memory_order_relaxed);

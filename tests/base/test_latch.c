@@ -20,14 +20,14 @@
 
 #include <clockpool/base/latch.h>
 
-#define OWNER_BITS    UINT64_C(0xabcdef0000000000)
-#define VERSION_WIDTH 8u
+#define OWNER_BITS    UINT64_C(0x00abcdef00000000)
+#define VERSION_ONE   (UINT64_C(1) << 56)   /* eight bits of version */
 #define WAIT_LIMIT_NS UINT64_C(10000000000) /* far beyond any wait that works */
 #define ROUNDS        100u
 
 static uint64_t version_bits(uint64_t version)
 {
-    return version << CP_WORD_VERSION_SHIFT;
+    return version * VERSION_ONE;
 }
 
 static void latch_release_shared_lowers_the_count_only(void **state)
@@ -55,7 +55,7 @@ static void latch_release_exclusive_raises_the_version(void **state)
     uint64_t word =
         OWNER_BITS | version_bits(3) | CP_WORD_REF | CP_WORD_WAITERS | CP_LATCH_EXCLUSIVE;
     (void)state;
-    cp_latch_release_exclusive(&word, VERSION_WIDTH);
+    cp_latch_release_exclusive(&word, VERSION_ONE);
     assert_true(word == (OWNER_BITS | version_bits(4) | CP_WORD_REF));
 }
 
@@ -68,8 +68,8 @@ static void latch_fast_releases_equal_the_slow_ones(void **state)
     for (unsigned i = 0; i < sizeof rest / sizeof rest[0]; i++) {
         uint64_t fast = rest[i] | CP_LATCH_EXCLUSIVE;
         uint64_t slow = fast;
-        cp_latch_release_exclusive_fast(&fast, VERSION_WIDTH);
-        cp_latch_release_exclusive(&slow, VERSION_WIDTH);
+        cp_latch_release_exclusive_fast(&fast, VERSION_ONE);
+        cp_latch_release_exclusive(&slow, VERSION_ONE);
         assert_true(fast == slow);
         for (unsigned holders = 1; holders <= CP_LATCH_SHARED_MAX; holders++) {
             fast = rest[i] | holders;
@@ -85,7 +85,7 @@ static void latch_version_wraps_within_its_width(void **state)
 {
     uint64_t word = OWNER_BITS | version_bits(255) | CP_LATCH_EXCLUSIVE;
     (void)state;
-    cp_latch_release_exclusive(&word, VERSION_WIDTH);
+    cp_latch_release_exclusive(&word, VERSION_ONE);
     assert_true(word == OWNER_BITS);
 }
 
@@ -196,7 +196,7 @@ static void check_wakes(uint64_t held, void (*end_wait)(struct sleeper *s))
 
 static void end_by_release_exclusive(struct sleeper *s)
 {
-    cp_latch_release_exclusive(&s->word, VERSION_WIDTH);
+    cp_latch_release_exclusive(&s->word, VERSION_ONE);
 }
 
 static void end_by_release_shared(struct sleeper *s)
@@ -258,7 +258,7 @@ static void release_free_shared(uint64_t *word)
 static void release_shared_as_exclusive(uint64_t *word)
 {
     *word = 1;
-    cp_latch_release_exclusive(word, VERSION_WIDTH);
+    cp_latch_release_exclusive(word, VERSION_ONE);
 }
 
 static void release_free_shared_fast(uint64_t *word)
@@ -270,7 +270,7 @@ static void release_free_shared_fast(uint64_t *word)
 static void release_shared_as_exclusive_fast(uint64_t *word)
 {
     *word = 1;
-    cp_latch_release_exclusive_fast(word, VERSION_WIDTH);
+    cp_latch_release_exclusive_fast(word, VERSION_ONE);
 }
 
 static void publish_unheld(uint64_t *word)

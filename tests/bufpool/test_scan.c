@@ -55,9 +55,9 @@ static uint32_t count_pieces(struct world *w, uint32_t f, uint64_t first, uint64
     const struct cp_page_map *map = &w->file[f]->map;
     uint32_t pieces = 1;
     for (uint64_t page = first; page + 1 < first + count; page++) {
-        uint64_t here = cp_word_load(&map->words[page]) >> map->frame_shift;
-        uint64_t next = cp_word_load(&map->words[page + 1]) >> map->frame_shift;
-        pieces += next != here + (w->page_size[f] >> 12);
+        uint64_t here = cp_word_load(&map->words[page]) & map->frame_mask;
+        uint64_t next = cp_word_load(&map->words[page + 1]) & map->frame_mask;
+        pieces += next != here + w->page_size[f];
     }
     return pieces;
 }

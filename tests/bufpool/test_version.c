@@ -20,9 +20,10 @@ static void change_on_disk(struct world *w, uint64_t page, uint64_t version)
     free(data);
 }
 
-static uint64_t frame_number(const struct world *w, uint64_t word)
+/* Where the page's frame begins. */
+static uint64_t frame_place(const struct world *w, uint64_t word)
 {
-    return word >> w->file[0]->map.frame_shift;
+    return word & w->file[0]->map.frame_mask;
 }
 
 /* Begin a read of page 1; whatever happens meanwhile, bring it back into its old frame. */
@@ -39,13 +40,13 @@ static void reload_into_same_frame(struct world *w, bool other_page_between, uin
     assert_false(cp_optimistic_validate(map, 1, *begun));
     if (other_page_between) {
         check_version(w, 0, 2, 0);
-        assert_int_equal(frame_number(w, cp_word_load(&map->words[2])), frame_number(w, *begun));
+        assert_int_equal(frame_place(w, cp_word_load(&map->words[2])), frame_place(w, *begun));
         drop(w, 0, 2);
     }
     change_on_disk(w, 1, 5);
     check_version(w, 0, 1, 5);
     /* The allocator hands the lowest free frame out again, or the case would not be tested. */
-    assert_int_equal(frame_number(w, cp_word_load(&map->words[1])), frame_number(w, *begun));
+    assert_int_equal(frame_place(w, cp_word_load(&map->words[1])), frame_place(w, *begun));
 }
 
 static void version_reload_into_same_frame_is_noticed(void **state)

@@ -305,7 +305,7 @@ static void version_rises_with_each_change_and_each_drop(void **state)
     }
     struct cp_pager *pager = create_store(new_store(), 4096, UINT64_C(1) << 20);
     uint64_t page = allocate_filled(pager, 1);
-    const uint64_t mask = ((UINT64_C(1) << MMAP_VERSION_BITS) - 1) << CP_WORD_VERSION_SHIFT;
+    const uint64_t mask = ~(MMAP_VERSION_ONE - 1);
     const uint64_t *word = &((struct mmap_engine *)(void *)pager->engine)->words[page];
     uint64_t before = cp_word_load(word);
     update_page(pager, page, 2);

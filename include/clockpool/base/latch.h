@@ -10,7 +10,9 @@
  *     bit  11     biased: readers may hold it by a pin slot (base/pins.h) instead of a count. Who
  *                 swaps a biased word to exclusive owns nothing before it has searched the slots.
  *                 For owners that use slots; the others leave the bit clear
- *     bits 12..   version, up to a width the owner chooses; the rest is the owner's
+ *     bits 12..   the owner's: where the page's bytes are
+ *     the top     version, from a bit the owner chooses (version_one) up: so it wraps by itself,
+ * and what lies below is had by a mask, without a shift by a variable number of bits
  *
  * All bits zero means "absent". A word is changed by compare-and-swap only, and never touched after
  * a release: when the last holder lets go, the owner may unmap the memory it lies in.
@@ -28,13 +30,12 @@
 extern "C" {
 #endif
 
-#define CP_WORD_LATCH         UINT64_C(0xff)
-#define CP_WORD_WAITERS       UINT64_C(0x100)
-#define CP_WORD_REF           UINT64_C(0x200)
-#define CP_WORD_DIRTY         UINT64_C(0x400)
-#define CP_WORD_BIASED        UINT64_C(0x800)
-#define CP_WORD_VERSION_SHIFT 12u
-#define CP_WORD_VERSION_ONE   (UINT64_C(1) << CP_WORD_VERSION_SHIFT)
+#define CP_WORD_LATCH       UINT64_C(0xff)
+#define CP_WORD_WAITERS     UINT64_C(0x100)
+#define CP_WORD_REF         UINT64_C(0x200)
+#define CP_WORD_DIRTY       UINT64_C(0x400)
+#define CP_WORD_BIASED      UINT64_C(0x800)
+#define CP_WORD_OWNER_SHIFT 12u
 
 #define CP_LATCH_FREE       0u
 #define CP_LATCH_SHARED_MAX 250u
@@ -77,11 +78,10 @@ static inline uint64_t cp_word_with_latch(uint64_t word, unsigned latch)
     return (word & ~CP_WORD_LATCH) | latch;
 }
 
-/* The word with its version, width bits wide, one higher (modulo the width). */
-static inline uint64_t cp_word_next_version(uint64_t word, unsigned width)
+/* The word with its version one higher. */
+static inline uint64_t cp_word_next_version(uint64_t word, uint64_t version_one)
 {
-    uint64_t mask = ((UINT64_C(1) << width) - 1) << CP_WORD_VERSION_SHIFT;
-    return (word & ~mask) | ((word + CP_WORD_VERSION_ONE) & mask);
+    return word + version_one;
 }
 
 /*
@@ -101,11 +101,11 @@ static inline uint64_t cp_word_load(const uint64_t *word)
 }
 
 /*
- * Let go of one shared hold, or of the exclusive one (then the version rises, width bits wide).
+ * Let go of one shared hold, or of the exclusive one (then the version rises).
  * Wakes the waiters when the word becomes free. Never touches the word afterwards.
  */
 CP_API void cp_latch_release_shared(uint64_t *word);
-CP_API void cp_latch_release_exclusive(uint64_t *word, unsigned version_width);
+CP_API void cp_latch_release_exclusive(uint64_t *word, uint64_t version_one);
 
 /* The same, without a call where nobody waits and nobody interferes. */
 static inline void cp_latch_release_shared_fast(uint64_t *word)
@@ -117,13 +117,13 @@ static inline void cp_latch_release_shared_fast(uint64_t *word)
         cp_latch_release_shared(word);
 }
 
-static inline void cp_latch_release_exclusive_fast(uint64_t *word, unsigned version_width)
+static inline void cp_latch_release_exclusive_fast(uint64_t *word, uint64_t version_one)
 {
     uint64_t old = __atomic_load_n(word, __ATOMIC_RELAXED);
-    uint64_t next = cp_word_next_version(old, version_width) & ~CP_WORD_LATCH;
+    uint64_t next = cp_word_next_version(old, version_one) & ~CP_WORD_LATCH;
     cp_debug_assert(cp_word_latch(old) == CP_LATCH_EXCLUSIVE);
     if (__builtin_expect((old & CP_WORD_WAITERS) != 0 || !cp_word_cas(word, &old, next), 0))
-        cp_latch_release_exclusive(word, version_width);
+        cp_latch_release_exclusive(word, version_one);
 }
 
 /* Set a word that the caller holds (loading or exclusive) to desired and wake its waiters. */

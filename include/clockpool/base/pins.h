@@ -24,6 +24,7 @@
 #define CLOCKPOOL_BASE_PINS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <clockpool/status.h>
 #include <clockpool/base/thread.h>
@@ -49,6 +50,15 @@ struct cp_pin_block {
  * (see cp_thread_slot), a block whose slots are all in use.
  */
 extern CP_API __thread struct cp_pin_block *cp_pin_own __attribute__((tls_model("initial-exec")));
+
+/* cp_pin_own, with what the compiler cannot know of it. */
+static inline struct cp_pin_block *cp_pin_block_own(void)
+{
+    void *own = __builtin_assume_aligned(cp_pin_own, CP_PIN_BLOCK_BYTES);
+    if (own == NULL)
+        __builtin_unreachable();
+    return (struct cp_pin_block *)own;
+}
 
 /* The block of the thread that has thread slot `slot`; blocks lie side by side in that order. */
 CP_API struct cp_pin_block *cp_pin_block(unsigned slot);
