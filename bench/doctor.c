@@ -26,9 +26,10 @@
 static const char help_text[] =
     "usage: clockpool-bench doctor [--dir DIR] [--json]\n"
     "\n"
-    "Print and check what decides whether a comparison is fair: kernel, processor, memory, file\n"
-    "system, device, scheduler, read-ahead, huge pages, memory cgroup, io_uring, whether O_DIRECT\n"
-    "really bypasses the page cache, a cache on the host's side, library versions.\n"
+    "Print and check what decides whether a comparison is fair: kernel, processor, memory,\n"
+    "whether the host takes free memory back, file system, device, scheduler, read-ahead, huge\n"
+    "pages, memory cgroup, io_uring, whether O_DIRECT really bypasses the page cache, a cache on\n"
+    "the host's side, library versions.\n"
     "\n"
     "  --dir DIR   where the data would lie ($TMPDIR, /var/tmp or .); a file of 64 MiB is written\n"
     "              there and removed\n"
@@ -115,6 +116,12 @@ static void check_memory(struct doctor *doctor, const struct bench_machine *mach
          bench_format_size(total, sizeof total, machine->memory_bytes),
          bench_format_size(available, sizeof available, machine->available_bytes),
          machine->swap_bytes >> 20);
+    if (machine->reports_free_pages)
+        find(doctor, VERDICT_WARN, "free memory",
+             "a process that starts gets its memory from the host, page by page, while it runs: "
+             "figures of resident data spread",
+             "measure often and compare medians (--repeat)",
+             "the host takes it back (virtio balloon, free page reporting)");
     if (machine->thp[0] == '\0' || strcmp(machine->thp, "never") == 0)
         find(doctor, VERDICT_WARN, "huge pages",
              "pool and raw run on 4 KiB pages: random access costs more, scans are slower",

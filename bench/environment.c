@@ -9,6 +9,7 @@
 #include <clockpool/clockpool.h>
 
 #include <errno.h>
+#include <glob.h>
 #include <inttypes.h>
 #include <liburing.h>
 #include <sched.h>
@@ -112,6 +113,25 @@ static void find_cpu(struct bench_machine *machine)
         snprintf(machine->hypervisor, sizeof machine->hypervisor, "yes");
 }
 
+/* Virtio 1.2, 5.5: a memory balloon is device 5, and its feature 5 the reporting of free pages. */
+static bool reports_free_pages(void)
+{
+    glob_t found;
+    bool reports = false;
+    if (glob("/sys/bus/virtio/devices/*", 0, NULL, &found) != 0)
+        return false;
+    for (size_t i = 0; i < found.gl_pathc && !reports; i++) {
+        char path[512], device[32], features[128];
+        snprintf(path, sizeof path, "%s/device", found.gl_pathv[i]);
+        read_first_line(path, device, sizeof device);
+        snprintf(path, sizeof path, "%s/features", found.gl_pathv[i]);
+        read_first_line(path, features, sizeof features);
+        reports = strcmp(device, "0x0005") == 0 && strlen(features) > 5 && features[5] == '1';
+    }
+    globfree(&found);
+    return reports;
+}
+
 void bench_machine_find(struct bench_machine *out_machine)
 {
     struct bench_machine machine = {0};
@@ -136,6 +156,7 @@ void bench_machine_find(struct bench_machine *out_machine)
     machine.memlock_bytes = UINT64_MAX;
     if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
         machine.memlock_bytes = limit.rlim_cur;
+    machine.reports_free_pages = reports_free_pages();
     *out_machine = machine;
 }
 
@@ -179,13 +200,14 @@ json_t *bench_versions_json(void)
 static json_t *machine_json(const struct bench_machine *machine)
 {
     return json_pack(
-        "{s:s,s:s,s:i,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I}", "kernel", machine->kernel, "cpu",
+        "{s:s,s:s,s:i,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:b}", "kernel", machine->kernel, "cpu",
         machine->cpu, "cpu_count", (int)machine->cpu_count, "governor", machine->governor,
         "hypervisor", machine->hypervisor, "transparent_huge_pages", machine->thp, "memory_bytes",
         (json_int_t)machine->memory_bytes, "available_bytes", (json_int_t)machine->available_bytes,
         "swap_bytes", (json_int_t)machine->swap_bytes, "hugetlb_pages",
         (json_int_t)machine->hugetlb_pages, "memlock_bytes",
-        machine->memlock_bytes == UINT64_MAX ? (json_int_t)-1 : (json_int_t)machine->memlock_bytes);
+        machine->memlock_bytes == UINT64_MAX ? (json_int_t)-1 : (json_int_t)machine->memlock_bytes,
+        "reports_free_pages", machine->reports_free_pages);
 }
 
 static json_t *place_json(const struct bench_place *place)

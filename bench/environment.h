@@ -18,7 +18,8 @@ struct bench_machine {
     unsigned cpu_count;  /* online, and allowed to this process */
     uint64_t memory_bytes, available_bytes, swap_bytes;
     uint64_t hugetlb_pages, hugetlb_free;
-    uint64_t memlock_bytes; /* RLIMIT_MEMLOCK; UINT64_MAX: none */
+    uint64_t memlock_bytes;  /* RLIMIT_MEMLOCK; UINT64_MAX: none */
+    bool reports_free_pages; /* to a host that takes them back: a virtio balloon's feature */
 };
 
 void bench_machine_find(struct bench_machine *out_machine);
