@@ -7,6 +7,7 @@ int bench_claims_main(int argc, char **argv);
 int bench_compare_main(int argc, char **argv);
 int bench_crash_main(int argc, char **argv);
 int bench_doctor_main(int argc, char **argv);
+int bench_hits_main(int argc, char **argv);
 int bench_list_main(int argc, char **argv);
 int bench_order_main(int argc, char **argv);
 int bench_report_main(int argc, char **argv);

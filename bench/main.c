@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* clockpool-bench: compares page engines on real files. Subcommands run, doctor, claims, crash,
- * order, trace, report, compare, list. */
+/* clockpool-bench: compares page engines on real files. Subcommands run, hits, doctor, claims,
+ * crash, order, trace, report, compare, list. */
 #include "commands.h"
 #include "file.h"
 #include "job.h"
@@ -19,6 +19,7 @@
 
 static const char help_text[] =
     "usage: clockpool-bench run [options]      compare engines; the defaults take 2 to 3 minutes\n"
+    "       clockpool-bench hits [options]     what a page in memory costs, engines in turn\n"
     "       clockpool-bench doctor [options]   check what decides whether figures are fair\n"
     "       clockpool-bench claims [options]   are the project's four claims true here? 3 to 4 "
     "minutes\n"
@@ -59,6 +60,8 @@ static int command_main(const char *command, int argc, char **argv)
 {
     if (strcmp(command, "run") == 0)
         return run_main(argc, argv);
+    if (strcmp(command, "hits") == 0)
+        return bench_hits_main(argc, argv);
     if (strcmp(command, "doctor") == 0)
         return bench_doctor_main(argc, argv);
     if (strcmp(command, "claims") == 0)
@@ -76,8 +79,8 @@ static int command_main(const char *command, int argc, char **argv)
     if (strcmp(command, "list") == 0)
         return bench_list_main(argc, argv);
     fprintf(stderr,
-            "clockpool-bench: unknown command \"%s\"; commands are run, doctor, claims, crash, "
-            "order, trace, report, compare, list and help\n",
+            "clockpool-bench: unknown command \"%s\"; commands are run, hits, doctor, claims, "
+            "crash, order, trace, report, compare, list and help\n",
             command);
     return 2;
 }
