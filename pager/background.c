@@ -286,10 +286,15 @@ void cp_pager__background_throttle(struct cp_pager *pager, bool others)
     if (others || cp_pager__log_since_checkpoint(pager) < pager->options.log_limit_bytes)
         return;
     atomic_fetch_add_explicit(&pager->mtr_waits, 1, memory_order_relaxed);
+    /* One that fails is not waited for again: on a full disk the next would fail as well, and the
+     * caller's own work shows why. */
+    const uint64_t errors = atomic_load_explicit(&pager->checkpoint_errors, memory_order_relaxed);
     pthread_mutex_lock(&state->mutex);
-    for (unsigned turn = 0; turn < THROTTLE_TURNS && state->started &&
-                            !atomic_load_explicit(&pager->failed, memory_order_relaxed) &&
-                            cp_pager__log_since_checkpoint(pager) >= pager->options.log_limit_bytes;
+    for (unsigned turn = 0;
+         turn < THROTTLE_TURNS && state->started &&
+         !atomic_load_explicit(&pager->failed, memory_order_relaxed) &&
+         atomic_load_explicit(&pager->checkpoint_errors, memory_order_relaxed) == errors &&
+         cp_pager__log_since_checkpoint(pager) >= pager->options.log_limit_bytes;
          turn++) {
         pthread_cond_signal(&state->wake);
         wait_until(&state->progressed, &state->mutex, THROTTLE_MS);

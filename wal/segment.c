@@ -37,7 +37,8 @@ char *cp_wal__path(const char *directory, uint32_t index)
     return path;
 }
 
-/* Write header and zeros from start to end, and sync. */
+/* Write header and zeros from start to end, and sync. Room first: on a full disk many ask in turn,
+ * and each would else write what there is room for. */
 static int write_all(struct cp_io_file *file, const struct cp_wal__segment_header *header,
                      uint32_t segment_bytes)
 {
@@ -48,6 +49,7 @@ static int write_all(struct cp_io_file *file, const struct cp_wal__segment_heade
     memset(zeros, 0, FILL_BYTES);
     if (header != NULL)
         memcpy(zeros, header, sizeof *header);
+    code = cp_io_file_allocate(file, 0, segment_bytes);
     for (uint64_t at = 0; code == 0 && at < segment_bytes; at += FILL_BYTES) {
         uint64_t part = segment_bytes - at < FILL_BYTES ? segment_bytes - at : FILL_BYTES;
         code = cp_io_write(file, zeros, part, at);
@@ -319,6 +321,8 @@ static void drop_segment(struct cp_wal *wal, struct cp_wal__segment *segment)
         link = &(*link)->next;
     *link = segment->next;
     wal->segment_count--;
+    if (segment->index + 1 == wal->next_index)
+        wal->next_index--; /* nobody has the name: a full disk does not use the numbers up */
     pthread_mutex_unlock(&wal->segments_lock);
     free(segment);
 }

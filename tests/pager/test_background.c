@@ -87,11 +87,59 @@ static void tend_cleans_again_some_time_after_an_error(void **state)
     assert_ok(cp_pager_close(pager));
 }
 
+static struct {
+    struct cp_engine_ops ops;
+    const struct cp_engine_ops *real;
+    _Atomic unsigned calls;
+} full;
+
+static int refused_flush(struct cp_pager_engine *engine,
+                         void (*pace)(void *ctx, uint64_t done, uint64_t total), void *ctx)
+{
+    (void)engine;
+    (void)pace;
+    (void)ctx;
+    atomic_fetch_add(&full.calls, 1);
+    return -ENOSPC;
+}
+
+/* Nobody waits for a checkpoint that cannot be written: the log grows, or the commit says why not.
+ */
+static void begin_does_not_wait_for_checkpoints_that_fail(void **state)
+{
+    (void)state;
+    struct cp_pager_options options = options_of(0, 0);
+    struct cp_pager *pager = NULL;
+    struct cp_mtr *mtr;
+    options.create = true;
+    options.background = CP_BACKGROUND_THREAD;
+    options.log_limit_bytes = 64u << 10;
+    assert_ok(cp_pager_open(new_store(), &options, &pager));
+    full.real = pager->engine->ops;
+    full.ops = *full.real;
+    full.ops.flush = refused_flush;
+    pager->engine->ops = &full.ops;
+    uint64_t page = allocate_filled(pager, 1);
+    for (uint64_t version = 2;
+         cp_pager__log_since_checkpoint(pager) < pager->options.log_limit_bytes; version++)
+        commit_page(pager, page, version);
+    const unsigned before = atomic_load(&full.calls);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_ok(cp_mtr_begin(pager, &mtr));
+        cp_mtr_abort(mtr);
+    }
+    assert_in_range(atomic_load(&full.calls) - before, 0, 16);
+    cp_pager__background_stop(pager);
+    pager->engine->ops = full.real;
+    assert_ok(cp_pager_close(pager));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tend_goes_on_cleaning_until_all_is_done),
         cmocka_unit_test(tend_cleans_again_some_time_after_an_error),
+        cmocka_unit_test(begin_does_not_wait_for_checkpoints_that_fail),
     };
     return RUN_ENGINE(CP_ENGINE_POOL, tests);
 }

@@ -186,6 +186,32 @@ static void faults_full_disk_at_append_leaves_nothing(void **state)
     destroy_log(&s);
 }
 
+/* Room is asked for before anything is written, and the names of files that were not made are used
+ * again: on a full disk the attempts go on for as long as it is full. */
+static void faults_full_disk_is_noticed_before_a_segment_is_written(void **state)
+{
+    struct subject s;
+    uint64_t number = 0;
+    cp_lsn end;
+    (void)state;
+    create_started(&s, SEGMENT);
+    cp_lsn room = atomic_load(&s.wal->prepared);
+    while (cp_wal_end(s.wal) + group_size(1000) <= room)
+        assert_int_equal(flush_group(&s, number++, 1000), 0);
+    const uint32_t next = s.wal->next_index;
+    fault(s.faults, &(struct fault_rule){
+                        .on = FAULT_ALLOCATE, .nth = 1, .times = UINT64_MAX, .code = -ENOSPC});
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(append_group(s.wal, 0, number, 1000, &end), -ENOSPC);
+        assert_int_equal(fault_io_count(s.faults, FAULT_WRITE), 0);
+        assert_int_equal(s.wal->next_index, next);
+    }
+    fault_io_reset(s.faults);
+    assert_int_equal(flush_group(&s, number++, 1000), 0);
+    assert_int_equal(s.wal->next_index, next + 1);
+    destroy_log(&s);
+}
+
 static unsigned count_files(const char *directory)
 {
     unsigned count = 0;
@@ -306,6 +332,7 @@ int main(void)
         cmocka_unit_test(faults_any_call_failing_loses_nothing),
         cmocka_unit_test(faults_short_writes_are_resumed),
         cmocka_unit_test(faults_full_disk_at_append_leaves_nothing),
+        cmocka_unit_test(faults_full_disk_is_noticed_before_a_segment_is_written),
         cmocka_unit_test(faults_directory_sync_leaves_no_files),
         cmocka_unit_test(faults_unreadable_segment_is_an_error),
     };
