@@ -9,6 +9,7 @@
 #include <clockpool/inspect.h>
 #include <clockpool/pager.h>
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -192,17 +193,25 @@ static int check_inside(struct check *check, struct cp_pager *pager)
     return bad < 0 ? (int)bad : 0;
 }
 
+static int open_store(struct check *check, const char *directory, struct cp_pager **out_pager)
+{
+    struct cp_pager_options options = {.recovery_progress = show_recovery, .recovery_ctx = check};
+    int code = cp_pager_open(directory, &options, out_pager);
+    if (code != -EROFS)
+        return code;
+    options.read_only = true; /* a snapshot that is mounted to be looked at, say */
+    return cp_pager_open(directory, &options, out_pager);
+}
+
 static int run(struct check *check, const char *directory)
 {
-    const struct cp_pager_options options = {.recovery_progress = show_recovery,
-                                             .recovery_ctx = check};
     struct cp_pager_stats stats = {0};
     struct cp_pager *pager;
     tool_progress_begin(&check->progress, "replayed log,");
     int code = check_outside(check, directory);
     if (code != 0)
         return tool_fail_in("check", directory, code, check->json);
-    code = cp_pager_open(directory, &options, &pager);
+    code = open_store(check, directory, &pager);
     tool_progress_clear(&check->progress);
     /* Damage found from outside already explains why it cannot be opened. */
     if (code != 0 && check->findings == 0)
