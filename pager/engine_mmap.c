@@ -459,19 +459,34 @@ static int mmap_begin(struct cp_pager_engine *base, const uint64_t *pages, uint3
     return 0;
 }
 
+/* No read is ever under way, but a latch may be in the way: try again where it was. */
+static bool is_ready(struct mmap_engine *engine, struct cp_ticket *ticket)
+{
+    if (ticket->state != TICKET_PENDING || ticket->status != -EAGAIN)
+        return true;
+    ticket->status = fix_mode(engine, ticket->fix.page, ticket->fix.mode, false, &ticket->fix);
+    if (ticket->status == 0)
+        ticket->state = TICKET_FIXED;
+    return ticket->status != -EAGAIN;
+}
+
 static bool mmap_poll(struct cp_pager_engine *base, struct cp_ticket *ticket)
 {
-    (void)base;
-    (void)ticket;
-    return true; /* no read is ever under way */
+    return is_ready(of(base), ticket);
 }
 
 static uint32_t mmap_wait_some(struct cp_pager_engine *base, struct cp_ticket **tickets,
                                uint32_t count)
 {
-    (void)base;
-    (void)tickets;
-    return count;
+    uint32_t ready = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct cp_ticket *ticket = tickets[i];
+        if (!is_ready(of(base), ticket))
+            continue;
+        tickets[i] = tickets[ready];
+        tickets[ready++] = ticket;
+    }
+    return ready > 0 ? ready : count > 0; /* all are in others' hands: one is waited for */
 }
 
 static int mmap_wait(struct cp_pager_engine *base, struct cp_ticket *ticket)

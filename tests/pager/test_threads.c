@@ -295,6 +295,63 @@ static void sync_includes_a_page_that_was_held(void **state)
     free(s);
 }
 
+struct holder {
+    struct cp_pager *pager;
+    uint64_t page;
+    _Atomic bool holds, let_go;
+};
+
+static void *run_holder(void *arg)
+{
+    struct holder *h = arg;
+    struct cp_fix fix;
+    if (cp_pager_fix(h->pager, h->page, CP_EXCLUSIVE, &fix) != 0)
+        return NULL;
+    atomic_store(&h->holds, true);
+    while (!atomic_load(&h->let_go))
+        sched_yield();
+    cp_pager_unfix(h->pager, &fix);
+    return h;
+}
+
+/*
+ * The holder lets go only after the other page's ticket has been finished, so waiting for the page
+ * that it holds would be for ever.
+ */
+static void a_ticket_for_a_page_in_other_hands_is_not_ready(void **state)
+{
+    (void)state;
+    struct cp_pager *pager = create_store(new_store(), 4096, UINT64_C(1) << 20);
+    struct holder h = {.pager = pager, .page = allocate_filled(pager, 1)};
+    const uint64_t pages[2] = {h.page, allocate_filled(pager, 1)};
+    struct cp_ticket tickets[2], *waiting[2] = {&tickets[0], &tickets[1]};
+    pthread_t thread;
+    void *held;
+    assert_int_equal(pthread_create(&thread, NULL, run_holder, &h), 0);
+    while (!atomic_load(&h.holds))
+        sched_yield();
+    assert_ok(cp_pager_begin(pager, pages, 2, CP_SHARED, tickets));
+    bool early = cp_pager_poll(pager, &tickets[0]);
+    bool other = cp_pager_poll(pager, &tickets[1]);
+    uint32_t ready = cp_pager_wait_some(pager, waiting, 2);
+    bool first = waiting[0] == &tickets[1];
+    uint32_t none_ready = cp_pager_wait_some(pager, &waiting[1], 1);
+    atomic_store(&h.let_go, true);
+    pthread_join(thread, &held);
+    assert_ptr_equal(held, &h);
+    assert_true(!early && other && first);
+    assert_int_equal(ready, 1);
+    assert_int_equal(none_ready, 1);
+    assert_true(cp_pager_poll(pager, &tickets[0]));
+    assert_int_equal(cp_pager_wait_some(pager, waiting, 2), 2);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_ok(cp_pager_wait(pager, &tickets[i]));
+        assert_true(page_is(tickets[i].fix.data, 4064, pages[i], 1));
+        cp_pager_unfix(pager, &tickets[i].fix);
+    }
+    assert_ok(cp_pager_close(pager));
+}
+
 /* What optimistic readers of the map rely on, seen in the word itself. */
 static void version_rises_with_each_change_and_each_drop(void **state)
 {
@@ -329,6 +386,7 @@ int main(void)
         cmocka_unit_test(mixed_threads_see_whole_pages_and_lose_none),
         cmocka_unit_test(fix_many_in_opposite_orders_ends),
         cmocka_unit_test(sync_includes_a_page_that_was_held),
+        cmocka_unit_test(a_ticket_for_a_page_in_other_hands_is_not_ready),
         cmocka_unit_test(version_rises_with_each_change_and_each_drop),
     };
     int failed = RUN_ENGINE(CP_ENGINE_POOL, tests);
