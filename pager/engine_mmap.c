@@ -40,7 +40,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TICKET_PENDING = 1, TICKET_FIXED = 2 };
+enum { TICKET_PENDING = 1, TICKET_FIXED = 2, TICKET_FAILED = 3 };
+
+/* What a fix may wait for; a code instead where it may not: -EAGAIN, CP_ENOFRAMES. */
+enum { WAIT_LATCH = 1, WAIT_FRAME = 2 };
 
 static struct mmap_engine *of(const struct cp_pager_engine *engine)
 {
@@ -107,11 +110,12 @@ static int latch_shared(struct mmap_engine *engine, uint64_t page, bool wait, ui
     }
 }
 
-static int fix_shared(struct mmap_engine *engine, uint64_t page, bool wait, struct cp_fix *out_fix)
+static int fix_shared(struct mmap_engine *engine, uint64_t page, unsigned waits,
+                      struct cp_fix *out_fix)
 {
     uint64_t word;
     bool missed = false;
-    int code = latch_shared(engine, page, wait, &word, &missed);
+    int code = latch_shared(engine, page, (waits & WAIT_LATCH) != 0, &word, &missed);
     if (code == 0)
         finish_fix(engine, page, CP_SHARED, mmap_data(engine, page, word), missed, out_fix);
     return code;
@@ -152,7 +156,8 @@ static void release_exclusive(struct mmap_engine *engine, uint64_t page)
 }
 
 /* Give an exclusively latched page a private frame, filled from the map. */
-static int make_private(struct mmap_engine *engine, uint64_t page, uint64_t seen, bool *out_missed)
+static int make_private(struct mmap_engine *engine, uint64_t page, uint64_t seen, bool wait,
+                        bool *out_missed)
 {
     uint32_t frame;
     int code = 0;
@@ -161,7 +166,7 @@ static int make_private(struct mmap_engine *engine, uint64_t page, uint64_t seen
         code = cp_mmap__map_touch(engine, page);
     }
     if (code == 0)
-        code = cp_mmap__frame_get(engine, page, &frame);
+        code = cp_mmap__frame_get(engine, page, wait, &frame);
     if (code != 0)
         return code;
     memcpy(mmap_frame_at(engine, frame), mmap_map_at(engine, page), engine->page_size);
@@ -170,17 +175,18 @@ static int make_private(struct mmap_engine *engine, uint64_t page, uint64_t seen
     return 0;
 }
 
-static int fix_exclusive(struct mmap_engine *engine, uint64_t page, bool wait,
+static int fix_exclusive(struct mmap_engine *engine, uint64_t page, unsigned waits,
                          struct cp_fix *out_fix)
 {
     uint64_t seen;
     bool missed = false;
-    int code = latch_exclusive(engine, page, wait, &seen);
+    int code = latch_exclusive(engine, page, (waits & WAIT_LATCH) != 0, &seen);
     if (code != 0)
         return code;
     if (mmap_word_frame(seen) == 0) {
-        code = engine->in_place ? cp_mmap__in_place_take(engine, page, seen, &missed)
-                                : make_private(engine, page, seen, &missed);
+        code = engine->in_place
+                   ? cp_mmap__in_place_take(engine, page, seen, &missed)
+                   : make_private(engine, page, seen, (waits & WAIT_FRAME) != 0, &missed);
         if (code != 0) {
             release_exclusive(engine, page);
             return code;
@@ -191,22 +197,22 @@ static int fix_exclusive(struct mmap_engine *engine, uint64_t page, bool wait,
     return 0;
 }
 
-static int fix_mode(struct mmap_engine *engine, uint64_t page, enum cp_latch_mode mode, bool wait,
-                    struct cp_fix *out_fix)
+static int fix_mode(struct mmap_engine *engine, uint64_t page, enum cp_latch_mode mode,
+                    unsigned waits, struct cp_fix *out_fix)
 {
     if (__builtin_expect(!cp_fork_guard_same(&engine->fork_guard), 0))
         return forked(engine, page);
     if (mode == CP_SHARED)
-        return fix_shared(engine, page, wait, out_fix);
+        return fix_shared(engine, page, waits, out_fix);
     if (mode == CP_EXCLUSIVE)
-        return fix_exclusive(engine, page, wait, out_fix);
+        return fix_exclusive(engine, page, waits, out_fix);
     return cp_latch_mode_refuse(mode, engine->format->path, page);
 }
 
 static int mmap_fix(struct cp_pager_engine *base, uint64_t page, enum cp_latch_mode mode,
                     struct cp_fix *out_fix)
 {
-    return fix_mode(of(base), page, mode, true, out_fix);
+    return fix_mode(of(base), page, mode, WAIT_LATCH | WAIT_FRAME, out_fix);
 }
 
 static void mmap_mark_dirty(struct cp_pager_engine *base, struct cp_fix *fix, cp_lsn lsn)
@@ -238,7 +244,7 @@ static int make_new(struct mmap_engine *engine, uint64_t page, uint64_t seen)
         return cp_mmap__in_place_take_new(engine, page);
     if (mmap_word_frame(seen) != 0)
         return 0;
-    int code = cp_mmap__frame_get(engine, page, &frame);
+    int code = cp_mmap__frame_get(engine, page, true, &frame);
     if (code == 0)
         mmap_change_held(&engine->words[page], 0, (uint64_t)(frame + 1) << MMAP_FRAME_SHIFT);
     return code;
@@ -247,7 +253,7 @@ static int make_new(struct mmap_engine *engine, uint64_t page, uint64_t seen)
 static int mmap_try_fix(struct cp_pager_engine *base, uint64_t page, enum cp_latch_mode mode,
                         struct cp_fix *out_fix)
 {
-    return fix_mode(of(base), page, mode, false, out_fix);
+    return fix_mode(of(base), page, mode, WAIT_FRAME, out_fix);
 }
 
 static int mmap_fix_new(struct cp_pager_engine *base, uint64_t page, cp_lsn lsn,
@@ -383,12 +389,13 @@ static int mmap_fix_many(struct cp_pager_engine *base, const uint64_t *pages, ui
         int code = 0;
         uint32_t done = 0;
         if (waited != UINT32_MAX)
-            code = fix_mode(engine, pages[waited], mode, true, &out_fixes[waited]);
+            code =
+                fix_mode(engine, pages[waited], mode, WAIT_LATCH | WAIT_FRAME, &out_fixes[waited]);
         if (code != 0)
             return code;
         while (done < count) {
             if (done != waited)
-                code = fix_mode(engine, pages[done], mode, false, &out_fixes[done]);
+                code = fix_mode(engine, pages[done], mode, WAIT_FRAME, &out_fixes[done]);
             if (code != 0)
                 break;
             done++;
@@ -436,14 +443,18 @@ static int mmap_scan_next(struct cp_pager_engine *base, struct cp_scan *scan,
     if (!cp_fork_guard_same(&of(base)->fork_guard))
         return forked(of(base), scan->next);
     cp_mmap__scan_ahead(of(base), scan);
-    int code = fix_shared(of(base), scan->next++, true, out_fix);
+    int code = fix_shared(of(base), scan->next++, WAIT_LATCH, out_fix);
     return code == 0 ? 1 : code;
 }
 
-/* What is free is fixed at once; a conflict or an error is left to wait, which tries again. */
+/*
+ * What is free is fixed at once; a conflict or an error is left to wait, which tries again. But
+ * after a search for a frame that took CP_BUFPOOL_WAIT_LIMIT_MS nobody waits for the next.
+ */
 static int mmap_begin(struct cp_pager_engine *base, const uint64_t *pages, uint32_t count,
                       enum cp_latch_mode mode, struct cp_ticket *out_tickets)
 {
+    unsigned waits = WAIT_FRAME;
     if (!cp_fork_guard_same(&of(base)->fork_guard))
         return forked(of(base), count > 0 ? pages[0] : CP_NO_PAGE);
     if (!cp_latch_mode_valid(mode))
@@ -453,21 +464,28 @@ static int mmap_begin(struct cp_pager_engine *base, const uint64_t *pages, uint3
         memset(ticket, 0, sizeof *ticket);
         ticket->fix.page = pages[i];
         ticket->fix.mode = mode;
-        ticket->status = fix_mode(of(base), pages[i], mode, false, &ticket->fix);
-        ticket->state = ticket->status == 0 ? TICKET_FIXED : TICKET_PENDING;
+        ticket->status = fix_mode(of(base), pages[i], mode, waits, &ticket->fix);
+        ticket->state = ticket->status == 0              ? TICKET_FIXED
+                        : ticket->status == CP_ENOFRAMES ? TICKET_FAILED
+                                                         : TICKET_PENDING;
+        if (ticket->state == TICKET_FAILED)
+            waits = 0;
     }
     return 0;
 }
 
-/* No read is ever under way, but a latch may be in the way: try again where it was. */
+/* No read is ever under way, but a latch may be in the way: try again where it was, and wait for
+ * nothing. */
 static bool is_ready(struct mmap_engine *engine, struct cp_ticket *ticket)
 {
     if (ticket->state != TICKET_PENDING || ticket->status != -EAGAIN)
         return true;
-    ticket->status = fix_mode(engine, ticket->fix.page, ticket->fix.mode, false, &ticket->fix);
-    if (ticket->status == 0)
-        ticket->state = TICKET_FIXED;
-    return ticket->status != -EAGAIN;
+    int code = fix_mode(engine, ticket->fix.page, ticket->fix.mode, 0, &ticket->fix);
+    if (code == -EAGAIN || code == CP_ENOFRAMES)
+        return false;
+    ticket->status = code;
+    ticket->state = code == 0 ? TICKET_FIXED : TICKET_PENDING;
+    return true;
 }
 
 static bool mmap_poll(struct cp_pager_engine *base, struct cp_ticket *ticket)
@@ -499,6 +517,10 @@ static int mmap_wait(struct cp_pager_engine *base, struct cp_ticket *ticket)
     }
     if (state == TICKET_FIXED)
         return 0;
+    if (state == TICKET_FAILED)
+        return cp_error_set(ticket->status, of(base)->format->path, ticket->fix.page, CP_NO_LSN,
+                            "raise the budget, or keep fewer tickets at a time",
+                            "find a private frame for a ticket");
     cp_assert(state == TICKET_PENDING);
     return mmap_fix(base, ticket->fix.page, ticket->fix.mode, &ticket->fix);
 }

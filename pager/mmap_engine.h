@@ -196,8 +196,9 @@ void cp_mmap__scan_ahead(struct mmap_engine *engine, struct cp_scan *scan);
 int cp_mmap__frames_init(struct mmap_engine *engine,
                          const struct cp_engine_setup *setup) CP_MUST_CHECK;
 void cp_mmap__frames_fini(struct mmap_engine *engine);
-/* A frame for a page that the caller has latched exclusively; may write others back. */
-int cp_mmap__frame_get(struct mmap_engine *engine, uint64_t page,
+/* A frame for a page that the caller has latched exclusively; may write others back. CP_ENOFRAMES
+ * after CP_BUFPOOL_WAIT_LIMIT_MS, or at once when wait is false. */
+int cp_mmap__frame_get(struct mmap_engine *engine, uint64_t page, bool wait,
                        uint32_t *out_frame) CP_MUST_CHECK;
 /* Give a frame back that no word names any more. */
 void cp_mmap__frame_put(struct mmap_engine *engine, uint32_t frame);

@@ -304,7 +304,7 @@ static uint32_t sweep(struct mmap_engine *engine, uint64_t from, uint64_t end, u
     return count;
 }
 
-int cp_mmap__frame_get(struct mmap_engine *engine, uint64_t page, uint32_t *out_frame)
+int cp_mmap__frame_get(struct mmap_engine *engine, uint64_t page, bool wait, uint32_t *out_frame)
 {
     if (try_frame(engine, page, out_frame))
         return 0;
@@ -328,7 +328,7 @@ int cp_mmap__frame_get(struct mmap_engine *engine, uint64_t page, uint32_t *out_
             return 0;
         if (code != 0 && freed == 0)
             return code;
-        if (cp_now_ns() > deadline_ns)
+        if (!wait || cp_now_ns() > deadline_ns)
             return cp_error_set(CP_ENOFRAMES, engine->format->path, page, CP_NO_LSN,
                                 "fix fewer pages exclusively at a time, or raise budget_bytes",
                                 "all private frames are in use by fixed pages");

@@ -17,8 +17,8 @@ static bool seen;          /* the watched page, in its second version */
 
 int __real_cp_bufpool_fix_new(struct cp_bufpool_file *file, uint64_t page, struct cp_fix *out_fix);
 int __wrap_cp_bufpool_fix_new(struct cp_bufpool_file *file, uint64_t page, struct cp_fix *out_fix);
-int __real_cp_mmap__frame_get(void *engine, uint64_t page, uint32_t *out_frame);
-int __wrap_cp_mmap__frame_get(void *engine, uint64_t page, uint32_t *out_frame);
+int __real_cp_mmap__frame_get(void *engine, uint64_t page, bool wait, uint32_t *out_frame);
+int __wrap_cp_mmap__frame_get(void *engine, uint64_t page, bool wait, uint32_t *out_frame);
 int __real_cp_pager__page_before_write(void *ctx, void *data, uint64_t page, cp_lsn *inout_lsn);
 int __wrap_cp_pager__page_before_write(void *ctx, void *data, uint64_t page, cp_lsn *inout_lsn);
 int __real_cp_bufpool_discard(struct cp_bufpool_file *file, uint64_t first, uint64_t count);
@@ -38,11 +38,11 @@ int __wrap_cp_bufpool_fix_new(struct cp_bufpool_file *file, uint64_t page, struc
     return __real_cp_bufpool_fix_new(file, page, out_fix);
 }
 
-int __wrap_cp_mmap__frame_get(void *engine, uint64_t page, uint32_t *out_frame)
+int __wrap_cp_mmap__frame_get(void *engine, uint64_t page, bool wait, uint32_t *out_frame)
 {
     if (at_new_page != NULL && page != acting_on->first_map_page)
         act(&at_new_page);
-    return __real_cp_mmap__frame_get(engine, page, out_frame);
+    return __real_cp_mmap__frame_get(engine, page, wait, out_frame);
 }
 
 int __wrap_cp_bufpool_discard(struct cp_bufpool_file *file, uint64_t first, uint64_t count)

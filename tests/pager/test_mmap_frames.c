@@ -388,6 +388,36 @@ static void forked_child_in_place_leaves_the_parents_store_alone(void **state)
     forked_child_lets_go(true, CP_SHARED);
 }
 
+/* Each page for which there is none used to take a second, in begin and once more in wait. */
+static void begin_waits_once_where_frames_are_short(void **state)
+{
+    (void)state;
+    enum { FRAMES = 256, MORE = 8 };
+    static uint64_t pages[FRAMES + MORE];
+    static struct cp_ticket tickets[FRAMES + MORE];
+    struct cp_pager *pager = create_store(new_store(), PAGE_SIZE, FRAMES * PAGE_SIZE);
+    for (unsigned i = 0; i < FRAMES + MORE; i++)
+        pages[i] = allocate_filled(pager, i);
+    assert_ok(cp_pager_sync(pager));
+    const uint64_t begun_ns = cp_now_ns();
+    assert_ok(cp_pager_begin(pager, pages, FRAMES + MORE, CP_EXCLUSIVE, tickets));
+    for (unsigned i = 0; i < FRAMES; i++)
+        assert_ok(cp_pager_wait(pager, &tickets[i]));
+    for (unsigned i = FRAMES; i < FRAMES + MORE; i++) {
+        assert_true(cp_pager_poll(pager, &tickets[i]));
+        if (i % 2 == 0)
+            cp_pager_cancel(pager, &tickets[i]);
+        else
+            assert_code(cp_pager_wait(pager, &tickets[i]), CP_ENOFRAMES);
+    }
+    assert_true(cp_now_ns() - begun_ns < MORE / 2 * UINT64_C(1000000000));
+    for (unsigned i = 0; i < FRAMES; i++) {
+        assert_true(page_is(tickets[i].fix.data, 4064, pages[i], i));
+        cp_pager_unfix(pager, &tickets[i].fix);
+    }
+    assert_ok(cp_pager_close(pager));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -402,6 +432,7 @@ int main(void)
         cmocka_unit_test(shrink_that_the_kernel_refuses_keeps_the_budget),
         cmocka_unit_test(forked_child_lets_go_of_inherited_fixes_without_effect),
         cmocka_unit_test(forked_child_in_place_leaves_the_parents_store_alone),
+        cmocka_unit_test(begin_waits_once_where_frames_are_short),
     };
     return RUN_ENGINE(CP_ENGINE_MMAP, tests);
 }
