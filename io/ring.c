@@ -488,9 +488,10 @@ void cp_io_ring_destroy(struct cp_io_ring *ring)
 
 void cp_io_ring_stats(struct cp_io_ring *ring, struct cp_io_ring_stats *out_stats)
 {
-    *out_stats = ring->facts;
-    if (!cp_io__same_process(ring))
+    if (!cp_io__same_process(ring)) { /* its only thread: nobody else writes them */
+        *out_stats = ring->facts;
         return;
+    }
     pthread_mutex_lock(&ring->submit_lock);
     *out_stats = ring->facts;
     pthread_mutex_unlock(&ring->submit_lock);

@@ -735,6 +735,46 @@ static void budget_resized_while_pages_change_nothing_lost(void **state)
     world_close(&w);
 }
 
+struct looking {
+    struct world *w;
+    _Atomic bool over;
+};
+
+static void *look_at_stats(void *arg)
+{
+    struct looking *looking = arg;
+    while (!atomic_load(&looking->over)) {
+        struct cp_bufpool_stats stats = stats_of(looking->w);
+        if (stats.registered_bytes > 4 * MIB)
+            return looking; /* more than there may be */
+    }
+    return NULL;
+}
+
+/* ThreadSanitizer sees what is read without a lock. */
+static void budget_registered_frames_are_counted_beside_a_resize(void **state)
+{
+    (void)state;
+    struct world w;
+    struct looking looking = {.w = &w};
+    pthread_t thread;
+    void *wrong;
+    world_open_with(&w,
+                    &(struct cp_bufpool_options){.budget_bytes = 4 * MIB, .register_buffers = true},
+                    RINGS_REAL);
+    world_add_file(&w, 0, 4096, PAGES);
+    assert_int_equal(pthread_create(&thread, NULL, look_at_stats, &looking), 0);
+    for (uint32_t round = 0; round < 40; round++) {
+        for (uint64_t page = 0; page < PAGES; page += 8)
+            check_version(&w, 0, page, 0);
+        assert_int_equal(cp_bufpool_resize(w.pool, round % 2 == 0 ? 2 * MIB : 4 * MIB), 0);
+    }
+    atomic_store(&looking.over, true);
+    assert_int_equal(pthread_join(thread, &wrong), 0);
+    assert_null(wrong);
+    world_close(&w);
+}
+
 /* Registered memory is what is committed, and is let go of before it is given back. */
 static void budget_registered_frames_follow_the_extents(void **state)
 {
@@ -797,6 +837,7 @@ int main(void)
         cmocka_unit_test(budget_misses_at_once_leave_room_for_the_table),
         cmocka_unit_test(budget_resized_while_pages_change_nothing_lost),
         cmocka_unit_test(budget_registered_frames_follow_the_extents),
+        cmocka_unit_test(budget_registered_frames_are_counted_beside_a_resize),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
