@@ -77,6 +77,8 @@ const char *cp_error_os_hint(int code)
     case -ENOSPC:
     case -EDQUOT:
         return "free space on the file system, or raise the quota, and try again";
+    case -EFBIG:
+        return "raise the limit on the size of files (ulimit -f), or use another file system";
     case -EACCES:
     case -EPERM:
         return "check the owner and mode of the path and of its directories";

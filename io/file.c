@@ -258,10 +258,19 @@ int cp_io_file_size(struct cp_io_file *file, uint64_t *out_size_bytes)
     return 0;
 }
 
+/* A file that is larger already may stay so. */
+static bool may_reach(struct cp_io_file *file, uint64_t end_bytes)
+{
+    uint64_t size_bytes;
+    return !cp_io__exceeds_limit(end_bytes) ||
+           (file->io->backend->size(file->io->ctx, file->fd, &size_bytes) == 0 &&
+            size_bytes >= end_bytes);
+}
+
 int cp_io_file_resize(struct cp_io_file *file, uint64_t size_bytes)
 {
     const struct cp_io_backend *backend = file->io->backend;
-    int code = -EINTR;
+    int code = may_reach(file, size_bytes) ? -EINTR : -EFBIG;
     for (unsigned i = 0; i < CP_IO_RETRY_LIMIT && code == -EINTR; i++)
         code = backend->resize(file->io->ctx, file->fd, size_bytes);
     if (code != 0)
@@ -307,7 +316,7 @@ int cp_io_file_allocate(struct cp_io_file *file, uint64_t offset_bytes, uint64_t
     int code = cp_io_file_size(file, &before_bytes);
     if (code != 0)
         return code;
-    code = -EINTR;
+    code = may_reach(file, end_bytes) ? -EINTR : -EFBIG;
     for (unsigned i = 0; i < CP_IO_RETRY_LIMIT && code == -EINTR; i++)
         code = backend->allocate(file->io->ctx, file->fd, offset_bytes, size_bytes);
     if (code == -EOPNOTSUPP)
@@ -340,7 +349,8 @@ static int transfer(struct cp_io_file *file, enum cp_io_op op, void *buffer, uin
                     uint64_t offset_bytes)
 {
     struct cp_io__tally tally = {{0}};
-    int code = 0;
+    bool too_large = op == CP_IO_OP_WRITE && cp_io__exceeds_limit(offset_bytes + size_bytes);
+    int code = too_large ? -EFBIG : 0;
 
     for (uint64_t at = 0; code == 0 && at < size_bytes;) {
         uint64_t part = cp_min_u64(size_bytes - at, SYNC_TRANSFER_MAX_BYTES);

@@ -56,8 +56,14 @@ struct cp_io_file {
 
 void cp_io__add(struct cp_io *io, const struct cp_io__tally *tally);
 
-/* Check a request and compute size_bytes; returns 0 or -EINVAL. */
+/* Check a request and compute size_bytes; returns 0, -EINVAL, or -EFBIG. */
 int cp_io__prepare(struct cp_io_request *request);
+
+/*
+ * Does a file that ends there exceed RLIMIT_FSIZE? To be asked before the kernel is, which would
+ * write what fits and then end the process by SIGXFSZ. Each time: the limit can change. Any thread.
+ */
+bool cp_io__exceeds_limit(uint64_t end_bytes);
 
 /* The part of a request that is still to be moved. out_count may be 0. */
 void cp_io__rest(const struct cp_io_request *request, struct iovec **out_iov, uint32_t *out_count);

@@ -15,6 +15,7 @@
 #include <clockpool/base/poison.h>
 
 #include <errno.h>
+#include <sys/resource.h>
 
 int cp_io__prepare(struct cp_io_request *request)
 {
@@ -38,7 +39,16 @@ int cp_io__prepare(struct cp_io_request *request)
     if (size_bytes > CP_IO_MAX_TRANSFER_BYTES)
         return -EINVAL;
     request->size_bytes = size_bytes;
+    if (request->op == CP_IO_OP_WRITE && cp_io__exceeds_limit(request->offset_bytes + size_bytes))
+        return -EFBIG;
     return 0;
+}
+
+bool cp_io__exceeds_limit(uint64_t end_bytes)
+{
+    struct rlimit limit;
+    return getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+           end_bytes > limit.rlim_cur;
 }
 
 void cp_io__rest(const struct cp_io_request *request, struct iovec **out_iov, uint32_t *out_count)

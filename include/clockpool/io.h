@@ -107,7 +107,9 @@ CP_API int cp_io_file_size(struct cp_io_file *file, uint64_t *out_size_bytes) CP
 CP_API int cp_io_file_resize(struct cp_io_file *file, uint64_t size_bytes) CP_MUST_CHECK;
 /*
  * Make sure that the file system has room for a range and that the file reaches at least its end
- * (fallocate; where a file system cannot, zeros are written). -ENOSPC leaves the size as it was.
+ * (fallocate; where a file system cannot, zeros are written). -ENOSPC leaves the size as it was,
+ * and so does -EFBIG: RLIMIT_FSIZE is looked at here and before each write, which is refused as a
+ * whole.
  */
 CP_API int cp_io_file_allocate(struct cp_io_file *file, uint64_t offset_bytes,
                                uint64_t size_bytes) CP_MUST_CHECK;

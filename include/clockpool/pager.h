@@ -30,8 +30,8 @@
  * A page has page_size bytes of which the caller owns the first payload_size; the rest is a trailer
  * (LSN, page number, store id, checksum) that only the pager touches. Functions may be called from
  * any thread, open and close excepted. Errors are codes as in status.h; cp_error_info() has path,
- * page and a hint. Under a limit on the size of files (RLIMIT_FSIZE) the host must ignore SIGXFSZ,
- * which would end it; then such a write gives -EFBIG.
+ * page and a hint. What would cross a limit on the size of files (RLIMIT_FSIZE) is refused with
+ * -EFBIG before it is written, so that there is no SIGXFSZ.
  *
  * One page is held shared by some 250 at a time (CP_LATCH_SHARED_MAX, and the pool's pin slots
  * beside it); who comes then waits until one lets go. A thread that itself holds so many, by fixes

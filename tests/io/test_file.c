@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 static void file_missing_reports_path_and_hint(void **state)
@@ -317,9 +318,51 @@ static void file_transfers_are_counted(void **state)
     close_subject(&s);
 }
 
+/* The soft limit on the size of files; the one before is in before, where that is not NULL. */
+static void limit_files(uint64_t bytes, struct rlimit *before)
+{
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    if (before != NULL)
+        *before = limit;
+    limit.rlim_cur = bytes;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* What the kernel would write in part, and then end the process by SIGXFSZ. */
+static void file_limit_of_sizes_is_an_error_before_anything_is_written(void **state)
+{
+    struct subject s;
+    struct rlimit before;
+    uint64_t size;
+    (void)state;
+    open_subject(&s, SYNC, 5);
+    char *pages = aligned_alloc(PAGE, 2 * PAGE), *found = aligned_alloc(PAGE, PAGE);
+    memset(pages, 0xab, 2 * PAGE);
+    limit_files(3 * PAGE + 100, &before);
+    assert_int_equal(cp_io_write(s.file, pages, PAGE, 2 * PAGE), 0);
+    assert_int_equal(cp_io_write(s.file, pages, 2 * PAGE, 2 * PAGE), -EFBIG);
+    assert_non_null(strstr(cp_error_info()->hint, "ulimit -f"));
+    assert_int_equal(cp_io_write(s.file, pages, PAGE, 9 * PAGE), -EFBIG);
+    assert_int_equal(cp_io_file_allocate(s.file, 0, 6 * PAGE), -EFBIG);
+    assert_int_equal(cp_io_file_resize(s.file, 6 * PAGE), -EFBIG);
+    assert_int_equal(cp_io_file_allocate(s.file, 0, 5 * PAGE), 0); /* it is as large already */
+    assert_int_equal(cp_io_file_size(s.file, &size), 0);
+    assert_int_equal(size, 5 * PAGE);
+    assert_int_equal(cp_io_read(s.file, found, PAGE, 3 * PAGE), 0);
+    assert_int_equal(found[0], 3); /* not a byte of it was changed */
+    assert_int_equal(cp_io_file_resize(s.file, 4 * PAGE), 0);
+    limit_files(before.rlim_cur, NULL);
+    assert_int_equal(cp_io_write(s.file, pages, PAGE, 9 * PAGE), 0);
+    free(pages);
+    free(found);
+    close_subject(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(file_limit_of_sizes_is_an_error_before_anything_is_written),
         cmocka_unit_test(file_missing_reports_path_and_hint),
         cmocka_unit_test(file_exclusive_refuses_existing),
         cmocka_unit_test(file_regular_refuses_other_kinds),

@@ -98,6 +98,42 @@ static uint64_t put_in_batches(struct cp_io_ring *ring, struct job *jobs, uint32
     return stats.backlog;
 }
 
+/* As tests/io/test_file.c says of synchronous writes. */
+static void ring_write_beyond_the_limit_of_sizes_is_refused(void **state)
+{
+    struct subject s;
+    struct job jobs[2];
+    struct rlimit before, limit;
+    char *memory = aligned_alloc(PAGE, PAGE);
+    (void)state;
+    memset(memory, 0xee, PAGE);
+    for (enum variant v = 0; v < VARIANTS; v++) {
+        if (!open_subject(&s, v, 3))
+            continue;
+        struct cp_io_ring *ring = make_ring(&s, 0);
+        uint32_t left = 2;
+        for (uint32_t i = 0; i < 2; i++)
+            job_init(&jobs[i], s.file, CP_IO_OP_WRITE, memory, i, &left);
+        assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+        limit = before;
+        limit.rlim_cur = PAGE + PAGE / 2;
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+        for (uint32_t i = 0; i < 2; i++)
+            cp_io_ring_put(ring, &jobs[i].request);
+        cp_io_ring_wait(ring, none_left, &left);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+        assert_int_equal(jobs[0].request.result, 0);
+        assert_int_equal(jobs[1].request.result, -EFBIG);
+        memset(memory, 0, PAGE);
+        assert_int_equal(cp_io_read(s.file, memory, PAGE, PAGE), 0);
+        assert_true(page_holds(memory, 1)); /* nothing of it was written */
+        memset(memory, 0xee, PAGE);
+        cp_io_ring_destroy(ring);
+        close_subject(&s);
+    }
+    free(memory);
+}
+
 static void ring_batch_is_submitted_when_worth_it(void **state)
 {
     struct subject s;
@@ -676,6 +712,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ring_untorn_write_is_refused_where_it_cannot_be),
         cmocka_unit_test(ring_shallow_depth_carries_many),
+        cmocka_unit_test(ring_write_beyond_the_limit_of_sizes_is_refused),
         cmocka_unit_test(ring_batch_is_submitted_when_worth_it),
         cmocka_unit_test(ring_poll_finishes_without_waiting),
         cmocka_unit_test(ring_waits_while_another_thread_runs),
