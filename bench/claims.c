@@ -73,11 +73,7 @@ enum option_id {
     OPT_MEM,
     OPT_SECONDS,
     OPT_QUICK,
-    OPT_DIR,
-    OPT_JSON,
     OPT_SEED,
-    OPT_QUIET,
-    OPT_HELP,
 };
 
 static const struct option option_list[] = {
@@ -85,11 +81,11 @@ static const struct option option_list[] = {
     {"mem", required_argument, NULL, OPT_MEM},
     {"seconds", required_argument, NULL, OPT_SECONDS},
     {"quick", no_argument, NULL, OPT_QUICK},
-    {"dir", required_argument, NULL, OPT_DIR},
-    {"json", required_argument, NULL, OPT_JSON},
+    {"dir", required_argument, NULL, BENCH_OPT_DIR},
+    {"json", required_argument, NULL, BENCH_OPT_JSON},
     {"seed", required_argument, NULL, OPT_SEED},
-    {"quiet", no_argument, NULL, OPT_QUIET},
-    {"help", no_argument, NULL, OPT_HELP},
+    {"quiet", no_argument, NULL, BENCH_OPT_QUIET},
+    {"help", no_argument, NULL, BENCH_OPT_HELP},
     {NULL, 0, NULL, 0},
 };
 
@@ -111,27 +107,15 @@ static bool take_option(void *ctx, int id, char *value)
         plan->mem_bytes = UINT64_C(64) << 20;
         plan->seconds = 3;
         return true;
-    case OPT_DIR:
-        plan->dir = value;
-        return true;
-    case OPT_JSON:
-        plan->json = value;
-        return true;
-    case OPT_QUIET:
-        plan->quiet = true;
-        return true;
-    case OPT_HELP:
-        plan->help = true;
-        return true;
     }
     return false;
 }
 
-static const struct bench_options options = {"claims", option_list, OPT_HELP, take_option};
+static const struct bench_options options = {"claims", option_list, take_option};
 
 static int parse(struct claims_plan *plan, int argc, char **argv)
 {
-    int code = bench_options_parse(&options, plan, argc, argv);
+    int code = bench_options_parse(&options, plan, &plan->common, argc, argv);
     if (code == 0)
         code = bench_options_check_mem(&options, plan->mem_bytes);
     if (code != 0)
@@ -212,7 +196,7 @@ static void measure_log_order(struct claims *claims)
     static struct order_result results[ORDER_ENGINES];
     struct order_settings settings = ORDER_SETTINGS_DEFAULT;
     settings.seed = claims->plan->seed;
-    settings.dir = claims->plan->dir;
+    settings.dir = claims->plan->common.dir;
     settings.no_fuse = crash_fuse_unavailable();
     for (unsigned i = 0; i < ORDER_ENGINES && signals_caught() == 0; i++) {
         if (order_engines[i].in_place && settings.no_fuse != NULL)
@@ -337,7 +321,7 @@ static int check_room(struct claims *claims)
 static int write_json(struct claims *claims)
 {
     json_t *root = claims_json(claims);
-    int result = bench_json_write(claims->plan->json, root, &claims->error);
+    int result = bench_json_write(claims->plan->common.json, root, &claims->error);
     json_decref(root);
     return result;
 }
@@ -345,8 +329,8 @@ static int write_json(struct claims *claims)
 static int run_claims(struct claims *claims)
 {
     const struct claims_plan *plan = claims->plan;
-    const bool json_only = plan->json != NULL && strcmp(plan->json, "-") == 0;
-    if (bench_place_choose(plan->dir, &claims->place, &claims->error) != 0 ||
+    const bool json_only = plan->common.json != NULL && strcmp(plan->common.json, "-") == 0;
+    if (bench_place_choose(plan->common.dir, &claims->place, &claims->error) != 0 ||
         check_room(claims) != 0 ||
         bench_scratch_create(&claims->place, claims->scratch, sizeof claims->scratch,
                              &claims->error) != 0) {
@@ -355,7 +339,7 @@ static int run_claims(struct claims *claims)
     }
     if (!json_only)
         claims_print_rules(claims);
-    bench_progress_begin(&claims->progress, plan->quiet, planned_seconds(claims));
+    bench_progress_begin(&claims->progress, plan->common.quiet, planned_seconds(claims));
     run_experiments(claims);
     bench_remove_tree(claims->scratch);
     bench_progress_end(&claims->progress);
@@ -363,7 +347,7 @@ static int run_claims(struct claims *claims)
         return 1;
     if (!json_only)
         claims_print(claims);
-    if (plan->json != NULL && write_json(claims) != 0) {
+    if (plan->common.json != NULL && write_json(claims) != 0) {
         fprintf(stderr, "clockpool-bench claims: %s\n", claims->error.text);
         return 1;
     }
@@ -381,11 +365,11 @@ int bench_claims_main(int argc, char **argv)
     int code = parse(&plan, argc, argv);
     if (code != 0)
         return code;
-    if (plan.help) {
+    if (plan.common.help) {
         fputs(help_text, stdout);
         return 0;
     }
-    if (bench_file_check_option("claims", "--json", plan.json) != 0)
+    if (bench_file_check_option("claims", "--json", plan.common.json) != 0)
         return 2;
     bench_plan_defaults(&defaults); /* the same slack as `run` */
     plan.slack_bytes = defaults.slack_bytes;

@@ -14,6 +14,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include "options.h"
 #include "claims_rules.h"
 #include "order_measure.h"
 #include "progress.h"
@@ -28,8 +29,7 @@
 struct claims_plan {
     uint64_t size_bytes, mem_bytes, slack_bytes, seed;
     double seconds; /* of the longest measurement; the others are parts of it */
-    const char *dir, *json;
-    bool quiet, help;
+    struct bench_common common;
 };
 
 /* The engines of the experiments with `run`'s machinery. */

@@ -54,8 +54,7 @@ struct hits_plan {
     unsigned engine_count;
     bool access[3];
     struct hits_settings settings;
-    const char *dir, *json;
-    bool quiet, help;
+    struct bench_common common;
     struct hits_row rows[HITS_ROWS_MAX];
     unsigned row_count;
 };
@@ -72,10 +71,6 @@ enum option_id {
     OPT_THREADS,
     OPT_TURNS,
     OPT_SEED,
-    OPT_DIR,
-    OPT_JSON,
-    OPT_QUIET,
-    OPT_HELP,
 };
 
 static const struct option option_list[] = {
@@ -87,10 +82,10 @@ static const struct option option_list[] = {
     {"threads", required_argument, NULL, OPT_THREADS},
     {"turns", required_argument, NULL, OPT_TURNS},
     {"seed", required_argument, NULL, OPT_SEED},
-    {"dir", required_argument, NULL, OPT_DIR},
-    {"json", required_argument, NULL, OPT_JSON},
-    {"quiet", no_argument, NULL, OPT_QUIET},
-    {"help", no_argument, NULL, OPT_HELP},
+    {"dir", required_argument, NULL, BENCH_OPT_DIR},
+    {"json", required_argument, NULL, BENCH_OPT_JSON},
+    {"quiet", no_argument, NULL, BENCH_OPT_QUIET},
+    {"help", no_argument, NULL, BENCH_OPT_HELP},
     {NULL, 0, NULL, 0},
 };
 
@@ -132,16 +127,6 @@ static bool parse_dist(struct hits_plan *plan, const char *text)
                                : strcmp(text, "uniform") == 0;
 }
 
-static bool parse_page_size(struct hits_plan *plan, const char *text)
-{
-    uint64_t bytes;
-    if (!bench_parse_size(text, &bytes) || bytes < 4096 || bytes > 65536 ||
-        (bytes & (bytes - 1)) != 0)
-        return false;
-    plan->settings.page_size = (uint32_t)bytes;
-    return true;
-}
-
 static bool take_option(void *ctx, int id, char *value)
 {
     struct hits_plan *plan = ctx;
@@ -156,7 +141,10 @@ static bool take_option(void *ctx, int id, char *value)
     case OPT_SIZE:
         return bench_parse_size(value, &plan->settings.size_bytes);
     case OPT_PAGE_SIZE:
-        return parse_page_size(plan, value);
+        if (!bench_parse_page_size(value, &number))
+            return false;
+        plan->settings.page_size = (uint32_t)number;
+        return true;
     case OPT_THREADS:
         if (!bench_parse_number(value, 1, BENCH_THREADS_MAX, &number))
             return false;
@@ -166,23 +154,11 @@ static bool take_option(void *ctx, int id, char *value)
         return bench_parse_number(value, 1, TURNS_MAX, &plan->settings.turns);
     case OPT_SEED:
         return bench_parse_number(value, 0, UINT64_MAX >> 1, &plan->settings.seed);
-    case OPT_DIR:
-        plan->dir = value;
-        return true;
-    case OPT_JSON:
-        plan->json = value;
-        return true;
-    case OPT_QUIET:
-        plan->quiet = true;
-        return true;
-    case OPT_HELP:
-        plan->help = true;
-        return true;
     }
     return false;
 }
 
-static const struct bench_options options = {"hits", option_list, OPT_HELP, take_option};
+static const struct bench_options options = {"hits", option_list, take_option};
 
 /* A row for each engine and each way of access that it has. */
 static int make_rows(struct hits_plan *plan)
@@ -207,11 +183,11 @@ static int make_rows(struct hits_plan *plan)
 
 static int parse(struct hits_plan *plan, int argc, char **argv)
 {
-    int code = bench_options_parse(&options, plan, argc, argv);
+    int code = bench_options_parse(&options, plan, &plan->common, argc, argv);
     if (code == 0 && plan->settings.size_bytes / plan->settings.page_size < HITS_OPS)
         code = bench_options_wrong(&options, "--size is less than 256 pages", "");
     if (code == 0)
-        code = bench_file_check_option("hits", "--json", plan->json);
+        code = bench_file_check_option("hits", "--json", plan->common.json);
     return code != 0 ? code : make_rows(plan);
 }
 
@@ -246,7 +222,7 @@ static int prepare(struct hits_plan *plan, struct bench_error *error)
     struct bench_place place;
     char need[32], left[32];
     if (bench_memory_check(hits_memory(&plan->settings, plan->engine_count), error) != 0 ||
-        bench_place_choose(plan->dir, &place, error) != 0)
+        bench_place_choose(plan->common.dir, &place, error) != 0)
         return -1;
     if (disk_bytes(plan) > place.free_bytes)
         return bench_fail(error,
@@ -261,7 +237,7 @@ static int prepare(struct hits_plan *plan, struct bench_error *error)
 static int measure(struct hits_plan *plan, struct bench_error *error)
 {
     struct bench_progress progress;
-    bench_progress_begin(&progress, plan->quiet, 1);
+    bench_progress_begin(&progress, plan->common.quiet, 1);
     bench_progress_step(&progress, 1, "%u engines, %u rows", plan->engine_count, plan->row_count);
     int code =
         hits_measure(&plan->settings, plan->rows, plan->row_count, on_progress, &progress, error);
@@ -318,7 +294,7 @@ static int write_json(const struct hits_plan *plan)
         "page_size", (int)settings->page_size, "zipf", settings->zipf, "theta", settings->theta,
         "threads", (int)settings->threads, "turns", (json_int_t)settings->turns, "pages_a_turn",
         (int)HITS_OPS, "seed", (json_int_t)settings->seed, "hits", rows));
-    return bench_json_finish("hits", plan->json, root);
+    return bench_json_finish("hits", plan->common.json, root);
 }
 
 int bench_hits_main(int argc, char **argv)
@@ -336,7 +312,7 @@ int bench_hits_main(int argc, char **argv)
     int code = parse(&plan, argc, argv);
     if (code != 0)
         return code;
-    if (plan.help) {
+    if (plan.common.help) {
         fputs(help_text, stdout);
         return 0;
     }
@@ -348,7 +324,7 @@ int bench_hits_main(int argc, char **argv)
         fprintf(stderr, "clockpool-bench hits: %s\n", error.text);
         return code;
     }
-    if (plan.json == NULL || strcmp(plan.json, "-") != 0)
+    if (plan.common.json == NULL || strcmp(plan.common.json, "-") != 0)
         print_table(&plan);
-    return plan.json != NULL ? write_json(&plan) : 0;
+    return plan.common.json != NULL ? write_json(&plan) : 0;
 }

@@ -13,7 +13,27 @@ int bench_options_wrong(const struct bench_options *options, const char *what, c
     return 2;
 }
 
-int bench_options_parse(const struct bench_options *options, void *ctx, int argc, char **argv)
+static bool take_common(struct bench_common *common, int id, const char *value)
+{
+    switch ((enum bench_common_option)id) {
+    case BENCH_OPT_DIR:
+        common->dir = value;
+        return true;
+    case BENCH_OPT_JSON:
+        common->json = value;
+        return true;
+    case BENCH_OPT_QUIET:
+        common->quiet = true;
+        return true;
+    case BENCH_OPT_HELP:
+        common->help = true;
+        return true;
+    }
+    return false;
+}
+
+int bench_options_parse(const struct bench_options *options, void *ctx,
+                        struct bench_common *out_common, int argc, char **argv)
 {
     int id, index = 0;
     char text[256], given[128] = "";
@@ -25,10 +45,10 @@ int bench_options_parse(const struct bench_options *options, void *ctx, int argc
         if (id == '?')
             return bench_options_wrong(options, "unknown option ", argv[optind - 1]);
         if (id == 'h')
-            id = options->help;
+            id = BENCH_OPT_HELP;
         if (optarg != NULL)
             snprintf(given, sizeof given, "%s", optarg); /* lists are taken apart in place */
-        if (!options->take(ctx, id, optarg)) {
+        if (!take_common(out_common, id, optarg) && !options->take(ctx, id, optarg)) {
             snprintf(text, sizeof text, "--%s: \"%.100s\" cannot be used",
                      options->list[index].name, given);
             return bench_options_wrong(options, text, "");

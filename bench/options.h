@@ -12,13 +12,29 @@
 struct bench_options {
     const char *command;       /* as in "clockpool-bench COMMAND" */
     const struct option *list; /* long ones only */
-    int help;                  /* the value of --help, for which -h stands too */
     /* Take one option: false when its value cannot be used. Lists may be taken apart in place. */
     bool (*take)(void *ctx, int id, char *value);
 };
 
-/* Hand each option on the command line to take. 0, or the exit status 2 after a message. */
-int bench_options_parse(const struct bench_options *options, void *ctx, int argc, char **argv);
+/* What most commands take: the values of these options in list, below those for take. */
+enum bench_common_option {
+    BENCH_OPT_DIR = 1,
+    BENCH_OPT_JSON,
+    BENCH_OPT_QUIET,
+    BENCH_OPT_HELP, /* -h, too */
+};
+
+struct bench_common {
+    const char *dir, *json; /* NULL: not given */
+    bool quiet, help;
+};
+
+/*
+ * Hand each option on the command line to take, and what is common to out_common. 0, or the exit
+ * status 2 after a message.
+ */
+int bench_options_parse(const struct bench_options *options, void *ctx,
+                        struct bench_common *out_common, int argc, char **argv);
 
 /* Say on standard error what is wrong, and where help is: what and detail follow each other. 2. */
 int bench_options_wrong(const struct bench_options *options, const char *what, const char *detail);

@@ -70,8 +70,7 @@ static const char help_text[] =
 struct order_plan {
     bool chosen[ENGINES];
     struct order_settings settings;
-    const char *json;
-    bool quiet, help;
+    struct bench_common common;
     struct order_result results[ENGINES];
 };
 
@@ -87,10 +86,6 @@ enum option_id {
     OPT_PAGE_SIZE,
     OPT_NUDGE,
     OPT_SEED,
-    OPT_DIR,
-    OPT_JSON,
-    OPT_QUIET,
-    OPT_HELP,
 };
 
 static const struct option option_list[] = {
@@ -102,10 +97,10 @@ static const struct option option_list[] = {
     {"page-size", required_argument, NULL, OPT_PAGE_SIZE},
     {"nudge", required_argument, NULL, OPT_NUDGE},
     {"seed", required_argument, NULL, OPT_SEED},
-    {"dir", required_argument, NULL, OPT_DIR},
-    {"json", required_argument, NULL, OPT_JSON},
-    {"quiet", no_argument, NULL, OPT_QUIET},
-    {"help", no_argument, NULL, OPT_HELP},
+    {"dir", required_argument, NULL, BENCH_OPT_DIR},
+    {"json", required_argument, NULL, BENCH_OPT_JSON},
+    {"quiet", no_argument, NULL, BENCH_OPT_QUIET},
+    {"help", no_argument, NULL, BENCH_OPT_HELP},
     {NULL, 0, NULL, 0},
 };
 
@@ -143,38 +138,25 @@ static bool take_option(void *ctx, int id, char *value)
     case OPT_MEM:
         return bench_parse_size(value, &plan->settings.mem_bytes);
     case OPT_PAGE_SIZE:
-        return bench_parse_size(value, &plan->settings.page_size) &&
-               plan->settings.page_size >= 4096 && plan->settings.page_size <= 65536 &&
-               (plan->settings.page_size & (plan->settings.page_size - 1)) == 0;
+        return bench_parse_page_size(value, &plan->settings.page_size);
     case OPT_NUDGE:
         return bench_parse_number(value, 0, UINT32_MAX, &plan->settings.nudge);
     case OPT_SEED:
         return bench_parse_number(value, 0, UINT64_MAX >> 1, &plan->settings.seed);
-    case OPT_DIR:
-        plan->settings.dir = value;
-        return true;
-    case OPT_JSON:
-        plan->json = value;
-        return true;
-    case OPT_QUIET:
-        plan->quiet = true;
-        return true;
-    case OPT_HELP:
-        plan->help = true;
-        return true;
     }
     return false;
 }
 
-static const struct bench_options options = {"order", option_list, OPT_HELP, take_option};
+static const struct bench_options options = {"order", option_list, take_option};
 
 static int parse(struct order_plan *plan, int argc, char **argv)
 {
-    int code = bench_options_parse(&options, plan, argc, argv);
+    int code = bench_options_parse(&options, plan, &plan->common, argc, argv);
     if (code == 0)
         code = bench_options_check_mem(&options, plan->settings.mem_bytes);
     if (code != 0)
         return code;
+    plan->settings.dir = plan->common.dir;
     if (plan->settings.size_bytes / plan->settings.page_size < 2 * ORDER_PAGES_PER_TRANSACTION)
         return bench_options_wrong(&options, "--size is too small", "");
     if (plan->settings.size_bytes / plan->settings.page_size > MAX_TRACE_PAGES)
@@ -193,7 +175,7 @@ static int measure_all(struct order_plan *plan)
     unsigned count = 0;
     for (unsigned i = 0; i < ENGINES; i++)
         count += plan->chosen[i];
-    bench_progress_begin(&progress, plan->quiet, count);
+    bench_progress_begin(&progress, plan->common.quiet, count);
     signals_catch();
     int result = 0;
     for (unsigned i = 0; result == 0 && i < ENGINES; i++) {
@@ -297,7 +279,7 @@ static int write_json(const struct order_plan *plan)
                       "seconds", result->seconds));
     }
     json_object_set_new(root, "engines", engines);
-    return bench_json_finish("order", plan->json, root);
+    return bench_json_finish("order", plan->common.json, root);
 }
 
 int bench_order_main(int argc, char **argv)
@@ -309,16 +291,16 @@ int bench_order_main(int argc, char **argv)
     int code = parse(&plan, argc, argv);
     if (code != 0)
         return code;
-    if (plan.help) {
+    if (plan.common.help) {
         fputs(help_text, stdout);
         return 0;
     }
-    if (bench_file_check_option("order", "--json", plan.json) != 0)
+    if (bench_file_check_option("order", "--json", plan.common.json) != 0)
         return 2;
     plan.settings.no_fuse = crash_fuse_unavailable();
     if (measure_all(&plan) != 0)
         return 2;
-    if (plan.json == NULL || strcmp(plan.json, "-") != 0)
+    if (plan.common.json == NULL || strcmp(plan.common.json, "-") != 0)
         print_table(&plan);
-    return plan.json != NULL ? write_json(&plan) : 0;
+    return plan.common.json != NULL ? write_json(&plan) : 0;
 }

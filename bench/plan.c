@@ -360,7 +360,7 @@ static int parse_list(struct bench_plan *plan, int id, const char *option, char 
 static int parse_page_size(struct bench_plan *plan, const char *option, const char *value)
 {
     uint64_t size;
-    if (!bench_parse_size(value, &size) || size < 4096 || size > 65536 || !cp_is_power_of_two(size))
+    if (!bench_parse_page_size(value, &size))
         return usage_error(option, value, "use 4K, 8K, 16K, 32K or 64K");
     plan->page_size = (uint32_t)size;
     return 0;

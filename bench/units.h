@@ -12,6 +12,13 @@ static inline bool bench_parse_size(const char *text, uint64_t *out_bytes)
     return units_parse_size(text, out_bytes);
 }
 
+/* A power of two from 4K to 64K. */
+static inline bool bench_parse_page_size(const char *text, uint64_t *out_bytes)
+{
+    return units_parse_size(text, out_bytes) && *out_bytes >= 4096 && *out_bytes <= 65536 &&
+           (*out_bytes & (*out_bytes - 1)) == 0;
+}
+
 static inline bool bench_parse_number(const char *text, uint64_t min, uint64_t max,
                                       uint64_t *out_value)
 {

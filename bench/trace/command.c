@@ -60,8 +60,8 @@ struct trace_plan {
     unsigned size_count;
     uint64_t points, seed;
     bool chosen[TRACE_POLICIES];
-    bool estimate, no_curve, quiet, help;
-    const char *json;
+    bool estimate, no_curve;
+    struct bench_common common;
     const char *twice; /* a sequence or policy that was named twice */
 };
 
@@ -76,9 +76,6 @@ enum option_id {
     OPT_SEED,
     OPT_ESTIMATE,
     OPT_NO_CURVE,
-    OPT_JSON,
-    OPT_QUIET,
-    OPT_HELP,
 };
 
 static const struct option option_list[] = {
@@ -89,9 +86,9 @@ static const struct option option_list[] = {
     {"seed", required_argument, NULL, OPT_SEED},
     {"estimate", no_argument, NULL, OPT_ESTIMATE},
     {"no-curve", no_argument, NULL, OPT_NO_CURVE},
-    {"json", required_argument, NULL, OPT_JSON},
-    {"quiet", no_argument, NULL, OPT_QUIET},
-    {"help", no_argument, NULL, OPT_HELP},
+    {"json", required_argument, NULL, BENCH_OPT_JSON},
+    {"quiet", no_argument, NULL, BENCH_OPT_QUIET},
+    {"help", no_argument, NULL, BENCH_OPT_HELP},
     {NULL, 0, NULL, 0},
 };
 
@@ -169,24 +166,15 @@ static bool take_option(void *ctx, int id, char *value)
     case OPT_NO_CURVE:
         plan->no_curve = true;
         return true;
-    case OPT_JSON:
-        plan->json = value;
-        return true;
-    case OPT_QUIET:
-        plan->quiet = true;
-        return true;
-    case OPT_HELP:
-        plan->help = true;
-        return true;
     }
     return false;
 }
 
-static const struct bench_options options = {"trace", option_list, OPT_HELP, take_option};
+static const struct bench_options options = {"trace", option_list, take_option};
 
 static int parse(struct trace_plan *plan, int argc, char **argv)
 {
-    int code = bench_options_parse(&options, plan, argc, argv);
+    int code = bench_options_parse(&options, plan, &plan->common, argc, argv);
     if (code != 0)
         return code;
     if (plan->twice != NULL)
@@ -326,7 +314,7 @@ static int simulate_all(const struct trace_plan *plan, struct trace_result *resu
     int result = 0;
     for (unsigned p = 0; p < TRACE_POLICIES; p++)
         policies += is_needed(plan, p);
-    bench_progress_begin(&progress, plan->quiet, plan->name_count * policies);
+    bench_progress_begin(&progress, plan->common.quiet, plan->name_count * policies);
     for (unsigned i = 0; i < plan->name_count && result == 0; i++)
         result = simulate_one(plan, plan->names[i], &results[i], &progress, text, sizeof text);
     bench_progress_end(&progress);
@@ -339,7 +327,7 @@ static int simulate_all(const struct trace_plan *plan, struct trace_result *resu
 
 static int show(const struct trace_plan *plan, const struct trace_report *report)
 {
-    if (plan->json == NULL || strcmp(plan->json, "-") != 0) {
+    if (plan->common.json == NULL || strcmp(plan->common.json, "-") != 0) {
         for (unsigned i = 0; i < report->result_count && !plan->no_curve; i++)
             if (report->results[i].size_count > 1)
                 trace_print_curve(report, &report->results[i], stdout);
@@ -350,7 +338,7 @@ static int show(const struct trace_plan *plan, const struct trace_report *report
         }
     }
     struct bench_error error;
-    if (plan->json == NULL || trace_write_json(report, plan->json, &error) == 0)
+    if (plan->common.json == NULL || trace_write_json(report, plan->common.json, &error) == 0)
         return 0;
     fprintf(stderr, "clockpool-bench trace: %s\n", error.text);
     return 1;
@@ -370,14 +358,14 @@ int bench_trace_main(int argc, char **argv)
     int code = parse(&plan, argc, argv);
     if (code != 0)
         return code;
-    if (plan.help) {
+    if (plan.common.help) {
         fputs(help_text, stdout);
         return 0;
     }
-    if (bench_file_check_option("trace", "--json", plan.json) != 0)
+    if (bench_file_check_option("trace", "--json", plan.common.json) != 0)
         return 2;
     for (unsigned i = 0; i < plan.name_count; i++)
-        if (bench_file_check_other("trace", "--json", plan.json, plan.names[i],
+        if (bench_file_check_other("trace", "--json", plan.common.json, plan.names[i],
                                    "a sequence to be read") != 0)
             return 2;
     struct trace_result *results = calloc(plan.name_count, sizeof *results);
