@@ -5,6 +5,8 @@
  */
 #include "hits_measure.h"
 
+#include "workload.h"
+
 #include <clockpool/base/bits.h>
 #include <clockpool/base/thread.h>
 
@@ -157,18 +159,14 @@ static void locate(const struct opened *opened, struct bench_op *op)
 {
     op->where = opened->engine->locate != NULL ? opened->engine->locate(opened->handle, op->page)
                                                : op->page;
-    op->value = 0;
 }
 
 static int check_ops(struct worker *worker, const struct bench_engine *engine, unsigned count)
 {
-    for (unsigned i = 0; i < count; i++)
-        if (!bench_check_word(&worker->check, worker->ops[i].page, worker->ops[i].offset_bytes / 8,
-                              0, worker->ops[i].value))
-            return bench_fail(&worker->error, "%s: page %llu has wrong bytes at offset %u",
-                              engine->name, (unsigned long long)worker->check.page,
-                              worker->check.offset_bytes);
-    return 0;
+    if (bench_ops_verify(&worker->check, worker->ops, count))
+        return 0;
+    return bench_fail(&worker->error, "%s: page %llu has wrong bytes at offset %u", engine->name,
+                      (unsigned long long)worker->check.page, worker->check.offset_bytes);
 }
 
 /* The row's share of a turn: HITS_OPS pages, chosen and checked outside of the time. */
@@ -177,12 +175,9 @@ static int take_turn(struct worker *worker, unsigned row_index, uint64_t turn)
     struct session *session = worker->session;
     const struct bench_engine *engine = session->rows[row_index].engine;
     const struct opened *opened = find_opened(session, engine);
-    const uint32_t words = worker->check.content_size / 8 - BENCH_WORD_STABLE;
     for (unsigned i = 0; i < HITS_OPS; i++) {
         struct bench_op *op = &worker->ops[i];
-        op->page = bench_dist_next(&session->dist, &worker->random);
-        op->offset_bytes =
-            (uint32_t)(BENCH_WORD_STABLE + bench_random_below(&worker->random, words)) * 8;
+        bench_op_choose(op, &session->dist, &worker->random, worker->check.content_size);
         locate(opened, op);
     }
     uint64_t begin_ns = cp_now_ns();
@@ -206,8 +201,8 @@ static int warm_up(struct worker *worker, unsigned row_index)
         for (uint64_t page = first; page < end;) {
             unsigned count = 0;
             for (; count < HITS_OPS && page < end; count++, page++) {
-                worker->ops[count].page = page;
-                worker->ops[count].offset_bytes = BENCH_WORD_STABLE * 8;
+                worker->ops[count] =
+                    (struct bench_op){.page = page, .offset_bytes = BENCH_WORD_STABLE * 8};
                 locate(opened, &worker->ops[count]);
             }
             if (atomic_load_explicit(&session->stop, memory_order_relaxed) != 0)

@@ -95,26 +95,30 @@ static void count_ops(struct worker *worker, uint64_t count)
 /* ---- choosing and verifying ---------------------------------------------------------------------
  */
 
+void bench_op_choose(struct bench_op *op, const struct bench_dist *dist,
+                     struct bench_random *random, uint32_t content_size)
+{
+    uint32_t words = content_size / 8 - BENCH_WORD_STABLE;
+    op->page = bench_dist_next(dist, random);
+    op->offset_bytes = (uint32_t)(BENCH_WORD_STABLE + bench_random_below(random, words)) * 8;
+    op->value = 0;
+}
+
+bool bench_ops_verify(struct bench_check *check, const struct bench_op *ops, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (!bench_check_word(check, ops[i].page, ops[i].offset_bytes / 8, 0, ops[i].value))
+            return false;
+    return true;
+}
+
 static void make_ops(struct worker *worker, struct bench_op *ops, unsigned count)
 {
     const struct bench_cell_input *input = worker->run->input;
-    uint32_t words = worker->check.content_size / 8 - BENCH_WORD_STABLE;
     for (unsigned i = 0; i < count; i++) {
-        ops[i].page = bench_dist_next(input->dist, &worker->random);
-        uint64_t word = BENCH_WORD_STABLE + bench_random_below(&worker->random, words);
-        ops[i].offset_bytes = (uint32_t)word * 8;
-        ops[i].value = 0;
+        bench_op_choose(&ops[i], input->dist, &worker->random, worker->check.content_size);
         ops[i].where = bench_locate(input, ops[i].page);
     }
-}
-
-static bool verify_ops(struct worker *worker, const struct bench_op *ops, unsigned count)
-{
-    for (unsigned i = 0; i < count; i++)
-        if (!bench_check_word(&worker->check, ops[i].page, ops[i].offset_bytes / 8, 0,
-                              ops[i].value))
-            return false;
-    return true;
 }
 
 static void record(struct worker *worker, uint64_t ns)
@@ -165,7 +169,7 @@ static bool check_ops(struct worker *worker, const struct bench_op *ops, unsigne
 {
     struct bench_tracker *tracker = worker->check.tracker;
     if (!worker->wrote)
-        verify_ops(worker, ops, count);
+        bench_ops_verify(&worker->check, ops, count);
     else if (tracker != NULL && !worker->check.failed)
         for (unsigned i = 0; i < count; i++)
             bench_tracker_note_done(tracker, ops[i].page);
@@ -440,7 +444,7 @@ static int run_access_once(struct worker *worker)
                                                .offset_bytes = BENCH_WORD_STABLE * 8};
         if (input->engine->read(worker->driver, worker->ops, count) != 0)
             return -1;
-        if (!verify_ops(worker, worker->ops, count))
+        if (!bench_ops_verify(&worker->check, worker->ops, count))
             return 0;
     }
     return 0;

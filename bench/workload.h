@@ -52,6 +52,13 @@ struct bench_cell_input {
     void *ctx;
 };
 
+/* Choose a page and a word of it that no update changes; where it lies is left to the caller. */
+void bench_op_choose(struct bench_op *op, const struct bench_dist *dist,
+                     struct bench_random *random, uint32_t content_size);
+
+/* Compare what such ops have read, until one is wrong. */
+bool bench_ops_verify(struct bench_check *check, const struct bench_op *ops, unsigned count);
+
 /* The page's number in the engine's file. */
 static inline uint64_t bench_locate(const struct bench_cell_input *input, uint64_t page)
 {

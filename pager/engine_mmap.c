@@ -484,7 +484,8 @@ static bool is_ready(struct mmap_engine *engine, struct cp_ticket *ticket)
     if (code == -EAGAIN || code == CP_ENOFRAMES)
         return false;
     ticket->status = code;
-    ticket->state = code == 0 ? TICKET_FIXED : TICKET_PENDING;
+    if (code == 0)
+        ticket->state = TICKET_FIXED;
     return true;
 }
 
